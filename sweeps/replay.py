@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.analysis.evidence.recorded_runs import FILE
+from aimv2.ablations.recorded_runs import FILE
 from aimv2.analysis.evidence.records import read_records
 from aimv2.base.errors import RunFailedError, UsageError, some
 from aimv2.base.files import read_json

@@ -18,7 +18,6 @@ KEYS: dict[str, tuple[str, ...]] = {
     "measure": ("evaluation.", "to", *PLACE),
     "evaluate": ("metric", "dry_run", "price", *PLACE),
     "replay": ("records", "tolerance", "data.cache_dir"),
-    "publish": ("to", "license", "study", "layout", "reports_dir"),
     "export": ("project", "reports_dir"),
     "prune": ("dry_run", "yes"),
 }
@@ -100,10 +99,6 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
                                last bit, or within tolerance=0.001 of each
   export SWEEP|RUN             upload final metrics and the verdicts of the report to W&B, where log.wandb=true sends
                                steps. project= is another one there
-  publish run RUN to=FOLDER    write weights that transformers loads, with a model card that has the verdicts of its
-                               study (study=, if there are several); layout=ml-aim for timm. license=SPDX
-  publish study SWEEP to=FILE.zip
-                               write a zip file of records, report, versions, card and checksums; license=SPDX
   prune                        list and delete checkpoints of finished runs and, if no launch is active, code snapshots
                                that are a day old and have no checkpoint, and workers' logs that are a week old; results
                                and other people's files stay. dry_run=true only lists

@@ -23,11 +23,8 @@ Column = Callable[[str], str]  # from an arm to its cell
 def arm_table(
     findings: Findings, name: str, arms: Iterable[str], columns: Mapping[str, Column], metric: str = ""
 ) -> Table:
-    """Return a table with a row for each arm; the last column is what limits its numbers, if anything does.
-
-    Args:
-        metric: the metric that the numbers are of; empty for costs.
-    """
+    """Return a table with a row for each arm; the last column is what limits its numbers, if anything does. They are of
+    a metric, or costs."""
     arms = list(arms)
     table = Table(["arm", *columns], name=name)
     for arm in arms:

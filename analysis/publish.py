@@ -1,4 +1,4 @@
-"""What ``manage.py publish`` writes for others: a run as weights that load elsewhere, and a study as a zip file.
+"""python analysis/report.py publish: a run as weights that load elsewhere, or a study as a zip file, for others.
 
 No name of a machine or a user is in either: values that have some are left out, and what has one in spite of that is
 refused.
@@ -7,29 +7,37 @@ refused.
 import json
 import platform
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow.parquet as pq
+import yaml
 
 from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.recorded_runs import FILE
 from aimv2.ablations.request import OF_ONE_LAUNCH, read_request, requested_names
+from aimv2.analysis.document.template import ENVIRONMENT
 from aimv2.analysis.document.write import write
-from aimv2.analysis.evidence.recorded_runs import FILE
-from aimv2.analysis.evidence.records import Records, pack, unpack
-from aimv2.analysis.judgement.findings import findings_of
-from aimv2.analysis.report import records_of
-from aimv2.analysis.sections.card import dataset_card, verdict_lines
+from aimv2.analysis.evidence.records import Records, pack, records_of, unpack
+from aimv2.analysis.judgement.findings import Findings, findings_of
 from aimv2.analysis.sections.study import document
+from aimv2.analysis.sections.summary import answer
+from aimv2.analysis.sections.tables import seen
 from aimv2.base.archive import files_of, write_zip
-from aimv2.base.errors import UsageError
+from aimv2.base.errors import UsageError, count
 from aimv2.base.files import check_new, read_json, replacing, user, write_json
+from aimv2.base.markdown import escape
+from aimv2.config.arguments import checked, key_values
+from aimv2.run.price import duration
 from aimv2.runs.provenance import PACKAGE
-from aimv2.runs.record import RunFolder
+from aimv2.runs.record import RunFolder, named_run
+from aimv2.tools.weights.card import licence_metadata, run_card
+from aimv2.tools.weights.command import export
 
 OF_THE_SETUP = ("python", "versions", "hardware", "threads", "code", "commit", "plugins", "data", "tokenizer")
 # First parts of keys of a launch that are about the place where its runs ran, not about what they are.
@@ -38,16 +46,35 @@ FOLDERS = re.compile(r"[^\s,=\[\]'\"]*[/\\]")  # before the name of a file
 SEARCHED = 2**22  # bytes of a file that are searched for private names; of weights they name what is in them
 
 
-def publish_run(
-    run: RunFolder,
-    to: Path,
-    layout: str,
-    study: str,
-    licence: str,
-    reports_dir: Path | None,
-    say: Callable[[str], None],
-) -> None:
-    """Write the weights of a finished run with its card, which has the verdicts of its study.
+def publish(arguments: Sequence[str]) -> int:
+    """Publish a run or a study."""
+    of_run = {"study": "", "layout": "transformers"} if "run" in arguments[:1] else {}
+    names, typed = _read(arguments, {"to": "", "license": "", "reports_dir": "", **of_run})
+    if len(names) != 2 or names[0] not in ("run", "study"):
+        raise UsageError("publish what? Type: publish run RUN to=FOLDER, or publish study STUDY to=FILE.zip")
+    if not typed["to"]:
+        raise UsageError("publish where? Type to= and a new folder, or for a study a new .zip")
+    if not re.fullmatch(r"[A-Za-z0-9.+-]*", licence := typed["license"]):
+        raise UsageError(f"license={licence!r} is not an SPDX identifier, such as CC-BY-4.0")
+    to, runs_dir = Path(typed["to"]), Path(typed["runs_dir"])
+    reports_dir = Path(typed["reports_dir"]) if typed["reports_dir"] else None
+    if names[0] == "run":
+        layout = checked("layout", Literal["transformers", "ml-aim"], typed["layout"])
+        print(publish_run(named_run(runs_dir, names[1]), to, layout, typed["study"], licence, reports_dir))
+    else:
+        print(publish_study(runs_dir, names[1], to, licence, reports_dir))
+    return 0
+
+
+def _read(arguments: Sequence[str], keys: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Return the names and the values by key, with defaults."""
+    defaults = {"runs_dir": "runs", **keys}
+    typed = key_values([word for word in arguments if "=" in word], defaults)
+    return [word for word in arguments if "=" not in word], defaults | typed
+
+
+def publish_run(run: RunFolder, to: Path, layout: str, study: str, licence: str, reports_dir: Path | None) -> str:
+    """Write the weights of a finished run with its card, which has the verdicts of its study; return what was written.
 
     Args:
         to: a new folder.
@@ -58,9 +85,6 @@ def publish_run(
     Raises:
         UsageError: the run is not done, several studies have it and none is named, or the weights cannot be exported.
     """
-    from aimv2.tools.weights.card import run_card  # here, since torch takes seconds to load
-    from aimv2.tools.weights.command import export
-
     if not run.is_done:
         raise UsageError(f"run {run.name} is not done yet; only a finished run can be published")
     check_new(to)
@@ -69,7 +93,7 @@ def publish_run(
     if name:
         request = read_request(runs_dir, name, STUDIES, owner=user())
         findings = findings_of(records_of(request, runs_dir), reports_dir or request.reports_dir)
-        text = partial(text, verdicts=verdict_lines(findings))
+        text = partial(text, verdicts=_verdict_lines(findings))
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         with replacing(to.resolve(), only_new=True) as folder:
@@ -77,8 +101,8 @@ def publish_run(
             _check_private(folder, [run])
     except OSError as error:
         raise UsageError(f"{to} cannot be written: {error.strerror}") from error
-    say(f"{to}: {', '.join(files_of(to))}")
-    say(f"its card has the verdicts of {name}" if name else "no study has this run, so its card has no verdicts")
+    about = f"its card has the verdicts of {name}" if name else "no study has this run, so its card has no verdicts"
+    return f"{to}: {', '.join(files_of(to))}\n{about}"
 
 
 def _study_of(run: RunFolder, named: str) -> str:
@@ -93,15 +117,8 @@ def _study_of(run: RunFolder, named: str) -> str:
     return named or next(iter(having), "")
 
 
-def publish_study(
-    runs_dir: Path,
-    name: str,
-    to: Path,
-    licence: str,
-    reports_dir: Path | None,
-    say: Callable[[str], None],
-) -> None:
-    """Write a zip file of a study: records with their report, versions, card and checksums.
+def publish_study(runs_dir: Path, name: str, to: Path, licence: str, reports_dir: Path | None) -> str:
+    """Write a zip file of a study: records with their report, versions, card and checksums; return what was written.
 
     The same runs give the same bytes. The arguments are those of ``publish_run``, but ``to`` is a new file.
 
@@ -121,10 +138,50 @@ def publish_study(
         folder = Path(temporary)
         write(document(findings, {FILE: packed}), folder / request.folder)
         write_json(folder / "versions.json", _versions(done))
-        (folder / "README.md").write_text(dataset_card(findings, licence))
+        (folder / "README.md").write_text(_dataset_card(findings, licence))
         _check_private(folder, done)
         write_zip(folder, to)
-        say(f"{to}: {len(files_of(folder))} files, {to.stat().st_size / 1e6:.1f} MB")
+        return f"{to}: {len(files_of(folder))} files, {to.stat().st_size / 1e6:.1f} MB"
+
+
+def _verdict_lines(findings: Findings) -> list[str]:
+    """Return the study's answer, and its verdict on each claim with what qualifies it."""
+    lines = [answer(findings)]
+    for name, verdict in findings.verdicts.items():
+        word = "; ".join([f"**{verdict.word}**", *verdict.qualifications])
+        lines.append(f"{name}: {CLAIMS[name].statement} At scale {findings.config.label}: {word}.")
+    return lines
+
+
+def _dataset_card(findings: Findings, licence: str) -> str:
+    """Return the card of a study's archive as Markdown with the metadata that hubs of data sets read."""
+    study, runs, name = findings.study, findings.evidence.runs, findings.request.folder
+    metadata = {
+        **licence_metadata(licence, "README.md#data"),
+        "pretty_name": f"{name}: records of a study on AIMv2",
+        "tags": ["aimv2", "ablation", "records"],
+        "configs": [{"config_name": "default", "data_files": f"{name}/records.parquet"}],
+    }
+    time, flops = duration(float(runs["seconds"].sum())), float(runs["train_flops"].sum())
+    arms = [
+        f"{study.label(arm)}: {count(len(own), 'run')}, seeds {', '.join(map(str, sorted(own['seed'])))}"
+        for arm in findings.present(list(runs["arm"].unique()))
+        if len(own := runs[runs["arm"] == arm])
+    ]
+    return ENVIRONMENT.get_template("dataset_card.md.j2").render(
+        metadata=yaml.safe_dump(metadata, sort_keys=False),
+        name=name,
+        question=escape(study.question),
+        source=study.source,
+        verdicts=_verdict_lines(findings),
+        num_cells=len(findings.cells),
+        num_runs=len(runs),
+        sources=list(findings.evidence.credits["sources"]),
+        sets=list(findings.evidence.credits["sets"]),
+        arms=arms,
+        cost=f"{flops:.3g} training FLOPs and {time} on {seen(findings.evidence, 'hardware')}.",
+        scale=findings.config.label,
+    )
 
 
 def _shareable(records: Records) -> Records:

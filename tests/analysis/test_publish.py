@@ -7,24 +7,25 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import DatasetCard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.measured import MeasuredMetric, write_measured
+from aimv2.ablations.recorded_runs import FILE
 from aimv2.ablations.request import read_request
 from aimv2.analysis import report
-from aimv2.analysis.evidence.recorded_runs import FILE
 from aimv2.analysis.evidence.records import read_records
+from aimv2.analysis.publish import _dataset_card, _verdict_lines, publish_study, shareable_arguments
 from aimv2.base.archive import files_of, unpack_zip
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_json
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
-from aimv2.sweeps import manage
-from aimv2.sweeps.publish import publish_study, shareable_arguments
 from tests.helpers.finished_sweeps import requested
+from tests.helpers.specimen import STUDY
 
 USER, HOST = "miaq7", "node17q"
 
@@ -43,9 +44,7 @@ MEASURED = MeasuredMetric(
 
 
 def published(runs_dir, to):
-    lines = []
-    publish_study(runs_dir, "prefix_ratio", to, "", to.parent, lines.append)
-    return lines
+    return publish_study(runs_dir, "prefix_ratio", to, "", to.parent)
 
 
 def text_of(path):
@@ -76,12 +75,12 @@ def private(done, tmp_path, cache_dir, monkeypatch):
 @pytest.mark.exhaustive
 def test_a_zip_file_of_a_study_names_no_host_user_or_folder_of_this_machine(private, tmp_path):
     path, folder = tmp_path / "out" / "study.zip", tmp_path / "unpacked"
-    lines = published(private, path)
+    shown = published(private, path)
     unpack_zip(path, folder)
     for name in files_of(folder):
         found = [word for word in (str(tmp_path), USER, HOST) if word in text_of(folder / name).lower() + name]
         assert not found, (name, found)
-    assert lines == [f"{path}: {len(files_of(folder))} files, {path.stat().st_size / 1e6:.1f} MB"]
+    assert shown == f"{path}: {len(files_of(folder))} files, {path.stat().st_size / 1e6:.1f} MB"
     records = read_records(folder / "prefix_ratio" / FILE, STUDIES)
     assert [cell.name for cell in records.request.cells] == [cell.name for cell in study_of(private).cells]
     assert records.request.metrics == (MEASURED,)
@@ -149,7 +148,7 @@ def test_a_config_keeps_its_name_and_loses_its_places(tiny, folder, file):
 @pytest.fixture
 def command(capsys):
     def run(*arguments):
-        status = manage.main(arguments)
+        status = report.main(["publish", *arguments])
         shown = capsys.readouterr()
         return status, " ".join((shown.out + shown.err).split())
 
@@ -161,7 +160,7 @@ def test_transformers_loads_a_run_that_was_published(done, tmp_path, command, mo
     from transformers import Aimv2VisionModel, AutoImageProcessor
 
     run, to = trained(done), tmp_path / "encoder"
-    status, shown = command("publish", "run", run.name[:10], f"to={to}", f"runs_dir={done}", "license=CC-BY-4.0")
+    status, shown = command("run", run.name[:10], f"to={to}", f"runs_dir={done}", "license=CC-BY-4.0")
     assert status == 0, shown
     assert "README.md, config.json, model.safetensors, preprocessor_config.json" in shown
     model = Aimv2VisionModel.from_pretrained(to)
@@ -183,7 +182,7 @@ def test_transformers_loads_a_run_that_was_published(done, tmp_path, command, mo
 def test_a_run_of_no_study_has_a_card_without_verdicts(copied, tmp_path, command):
     shutil.rmtree(copied / "studies")
     run = next(path.parent.name for path in copied.glob("*/result.json"))
-    status, shown = command("publish", "run", run, f"to={tmp_path / 'encoder'}", f"runs_dir={copied}")
+    status, shown = command("run", run, f"to={tmp_path / 'encoder'}", f"runs_dir={copied}")
     assert status == 0
     assert "no study has this run, so its card has no verdicts" in shown
 
@@ -191,12 +190,12 @@ def test_a_run_of_no_study_has_a_card_without_verdicts(copied, tmp_path, command
 def test_a_run_of_several_studies_needs_the_name_of_one(copied, tmp_path, command, cache_dir):
     requested(copied, cache_dir, "sweep.suffix=mine")
     name, to = trained(copied).name, f"to={tmp_path / 'encoder'}"
-    status, shown = command("publish", "run", name, to, f"runs_dir={copied}")
+    status, shown = command("run", name, to, f"runs_dir={copied}")
     assert status == 2
     assert "is of several studies; type study= and one of: prefix_ratio, prefix_ratio_mine" in shown
-    status, shown = command("publish", "run", name, to, f"runs_dir={copied}", "study=other")
+    status, shown = command("run", name, to, f"runs_dir={copied}", "study=other")
     assert "study=other does not have run" in shown
-    assert command("publish", "run", name, to, f"runs_dir={copied}", "study=prefix_ratio_mine")[0] == 0
+    assert command("run", name, to, f"runs_dir={copied}", "study=prefix_ratio_mine")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -206,7 +205,7 @@ def test_a_run_of_several_studies_needs_the_name_of_one(copied, tmp_path, comman
         (("prefix_ratio",), "publish what?"),
         (("weights", "x", "to=out"), "publish what?"),
         (("study", "prefix_ratio"), "publish where? Type to="),
-        (("study", "prefix_ratio", "to=out", "layout=ml-aim"), "publish study takes no layout="),
+        (("study", "prefix_ratio", "to=out", "layout=ml-aim"), "layout"),
         (("study", "prefix_ratio", "to=out"), "to=out must end in .zip"),
         (("study", "prefix_ratio", "to=out", "license=my own"), "license='my own' is not an SPDX identifier"),
         (("study", "other", "to=out.zip"), "sweep 'other' was not launched"),
@@ -215,7 +214,7 @@ def test_a_run_of_several_studies_needs_the_name_of_one(copied, tmp_path, comman
 )
 def test_wrong_arguments_are_one_sentence(done, tmp_path, command, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    status, shown = command("publish", *arguments, f"runs_dir={done}")
+    status, shown = command(*arguments, f"runs_dir={done}")
     assert status == 2
     assert message in shown
     assert not list(tmp_path.iterdir())
@@ -224,8 +223,36 @@ def test_wrong_arguments_are_one_sentence(done, tmp_path, command, monkeypatch, 
 def test_targets_that_exist_are_refused(done, tmp_path, command):
     (tmp_path / "out.zip").touch()
     assert "out.zip exists; choose another to=" in command(
-        "publish", "study", "prefix_ratio", f"to={tmp_path / 'out.zip'}", f"runs_dir={done}"
+        "study", "prefix_ratio", f"to={tmp_path / 'out.zip'}", f"runs_dir={done}"
     )[1]  # fmt: skip
     (tmp_path / "file").touch()
     name = trained(done).name
-    assert "is not an empty folder" in command("publish", "run", name, f"to={tmp_path}", f"runs_dir={done}")[1]
+    assert "is not an empty folder" in command("run", name, f"to={tmp_path}", f"runs_dir={done}")[1]
+
+
+def test_metadata_are_those_that_the_hub_reads(findings):
+    data = DatasetCard(_dataset_card(findings, "CC-BY-4.0")).data.to_dict()
+    assert data["license"] == "cc-by-4.0"
+    assert data["configs"] == [{"config_name": "default", "data_files": f"{findings.request.folder}/records.parquet"}]
+    open_choice = DatasetCard(_dataset_card(findings, "")).data.to_dict()
+    assert (open_choice["license"], open_choice["license_name"]) == ("other", "not-chosen-yet")
+
+
+def test_card_has_verdicts_licences_runs_and_cost(findings):
+    text = _dataset_card(findings, "")
+    assert STUDY.question in text.replace("\\", "")
+    for line in _verdict_lines(findings):
+        assert f"- {line}\n" in text
+    for line in findings.evidence.credits["sources"]:
+        assert f"- {line}\n" in text
+    number = len(findings.evidence.runs)
+    assert f"a row for each of {number} runs, {number} of them finished" in text
+    assert f"{100 * number:.3g} training FLOPs" in text
+    assert "4 runs, seeds 0, 1, 2, 3" in text
+
+
+def test_every_verdict_is_there_with_its_scale(findings):
+    lines = _verdict_lines(findings)
+    for name, verdict in findings.verdicts.items():
+        (line,) = [line for line in lines if line.startswith(f"{name}: ")]
+        assert f" At scale {findings.config.label}: **{verdict.word}**" in line
