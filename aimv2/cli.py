@@ -11,8 +11,7 @@ from typing import NamedTuple
 from aimv2 import __version__
 from aimv2.base.errors import UsageError, missing, require, unknown
 from aimv2.base.plugins import GROUP, VARIABLE
-from aimv2.base.typed import as_typed
-from aimv2.config.arguments import HELP, guarded, print_error, script_of
+from aimv2.config.arguments import HELP, as_typed, guarded, print_error, script_of
 
 SUBMIT = "aimv2.sweeps.submit:submit_command"  # of train with executor=; training works without sweeps
 COMPLETE = "_AIMV2_COMPLETE"  # environment variable of a shell that asks for completions

@@ -9,8 +9,7 @@ from aimv2.ablations.catalogue import questions
 from aimv2.ablations.claims import CLAIMS
 from aimv2.config.recipes.post_training import RECIPES
 from aimv2.config.recipes.scales import SCALES
-from aimv2.spec.objectives import REGISTRY as OBJECTIVES
-from aimv2.spec.optimizers import REGISTRY as OPTIMIZERS
+from aimv2.definitions.objectives import OBJECTIVES, OPTIMIZERS
 from aimv2.sweeps.usage import KEYS as MANAGE
 
 NAMES: Mapping[str, Collection[str]] = {

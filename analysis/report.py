@@ -37,8 +37,7 @@ from aimv2.base.archive import check_archive
 from aimv2.base.errors import UsageError, short, unknown
 from aimv2.base.files import user
 from aimv2.base.processes import in_processes
-from aimv2.base.typed import as_typed
-from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
+from aimv2.config.arguments import HELP, as_typed, checked, guarded, key_values, script_of
 from aimv2.memory.machine import num_cores
 
 OTHERS = {"check": "aimv2.analysis.claims.check:check", "compare": "aimv2.analysis.compare:compare"}

@@ -28,11 +28,10 @@ from aimv2.analysis.judgement.findings import Findings, findings_of
 from aimv2.analysis.report import records_of
 from aimv2.analysis.sections.card import dataset_card, verdict_lines
 from aimv2.analysis.sections.study import document
-from aimv2.base.archive import files_of, write_sums, write_zip
+from aimv2.base.archive import PrivateNames, files_of, write_sums, write_zip
 from aimv2.base.errors import UsageError, some
 from aimv2.base.files import check_new, read_json, replacing, user, write_json
 from aimv2.base.plugins import FROZEN
-from aimv2.base.private import PrivateNames
 from aimv2.run.reuse import WEIGHTS
 from aimv2.runs.provenance import JOINT, PACKAGE, code_digest, digest
 from aimv2.runs.record import RunFolder

@@ -11,7 +11,7 @@ from aimv2.analysis.evidence.load import Evidence, load
 from aimv2.analysis.evidence.others import Replayed, mark_replayed, read_others
 from aimv2.base.errors import UsageError, some
 from aimv2.base.hardware import hardware
-from aimv2.base.typed import as_typed
+from aimv2.config.arguments import as_typed
 from aimv2.config.program import Program
 from aimv2.run.replay import compare, executed_again
 from aimv2.runs.provenance import digest

@@ -6,10 +6,9 @@ from aimv2.ablations.ladder import needs, typed
 from aimv2.ablations.request import Request
 from aimv2.ablations.studies.sensitivity import SAMPLES, STUDY
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import differences, value_at
-from aimv2.config.program import Program
+from aimv2.config.program import Program, differences, value_at
 from aimv2.config.signature import is_name
-from aimv2.spec.programs import absent_metrics
+from aimv2.definitions.programs import absent_metrics
 
 OF_STUDY = ("sweep", "search", "sensitivity")  # the first parts of arguments that say what is studied
 OF_BOTH = "sweep.allow_mixed_code"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from aimv2.ablations.catalogue import questions
-from aimv2.base.typed import as_typed
+from aimv2.config.arguments import as_typed
 from aimv2.sweeps.executors import BUILT_IN
 
 OURS: Mapping[str, str] = {}

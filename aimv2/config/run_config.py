@@ -15,9 +15,8 @@ from aimv2.config.data_config import CHECKED, AugmentConfig, DataConfig, source_
 from aimv2.config.evaluation_config import AloneConfig, EvaluationConfig
 from aimv2.config.model_config import ModelConfig
 from aimv2.config.native import NativeConfig
-from aimv2.config.paths import replaced
 from aimv2.config.prefix import Frozen, PrefixDistribution
-from aimv2.config.program import KIND, PROGRAMS, Program, digest_of, run_name
+from aimv2.config.program import KIND, PROGRAMS, Program, digest_of, replaced, run_name
 from aimv2.config.signature import LAW, NOT_OF_INITIAL_ENCODER, identity
 from aimv2.config.training_config import (
     BudgetConfig,
@@ -61,7 +60,7 @@ class RunConfig(Program):
         attention_kernel: how training computes the encoder's prefix attention: ``sdpa``, or ``flex``, FlexAttention,
             which leaves out blocks of hidden pairs. It needs compiled blocks and cannot train on the CPU.
         plugins: the plug-in (``name@digest``) of each value that is one's, by the value's path, so that an edited
-            plug-in names other runs; ``aimv2.spec.used`` fills it in.
+            plug-in names other runs; ``aimv2.definitions.programs`` fills it in.
     """
 
     scale: str

@@ -14,7 +14,7 @@ class ObjectiveConfig:
     """The training objective.
 
     Attributes:
-        name: one of ``aimv2.spec.objectives.REGISTRY``, which checks it. ``aimv2``: captions and pixels; ``caption``;
+        name: one of ``aimv2.definitions.objectives.OBJECTIVES``. ``aimv2``: captions and pixels; ``caption``;
             ``image_only``: pixels, AIM v1's objective with this decoder; ``cappa``; ``clip``; ``siglip``; ``distill``:
             a teacher's features.
         pixel_weight: alpha in text + alpha x pixel (paper section 2.1); 0.4 in the paper (section 5, Table 9c).
@@ -54,7 +54,7 @@ class OptimizerConfig:
     """Fully decoupled AdamW with linear warm-up and cosine decay (paper Table A1; values marked ml-l3m are from there).
 
     Attributes:
-        name: one of ``aimv2.spec.optimizers.REGISTRY``, which checks it.
+        name: one of ``aimv2.definitions.objectives.OPTIMIZERS``.
         peak_lr: 1e-3 for ViT-L.
         min_lr: last learning rate of the cosine; 1e-5.
         start_lr: first learning rate of the warm-up; 1e-6 (ml-l3m).

@@ -13,12 +13,11 @@ from typing import Self
 from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.config.model_config import TransformerConfig
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.modules import MAX_LOGITS, decoder_cost, text_head_cost
-from aimv2.cost.parts import Part, num_parameters
+from aimv2.cost import MAX_LOGITS, Part, decoder_cost, num_parameters, text_head_cost
 from aimv2.data.pairs import IN_MEMORY
 from aimv2.data.transfer import VALIDATION_SHARE
+from aimv2.definitions.objectives import objective
 from aimv2.memory.training import BFLOAT16, FLOAT32, PROCESS_BYTES
-from aimv2.spec.objectives import objective
 
 MAX_IMAGES = 256  # that are evaluated at once, or captions
 MAX_VALUES = 2**27  # of the features and logits of these images, and of those that a probe reads at once

@@ -10,11 +10,11 @@ from typing import NamedTuple, Self
 from aimv2.base.errors import UsageError
 from aimv2.config.native import micro_batch_at
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.parts import Part
+from aimv2.cost import Part
+from aimv2.definitions.objectives import objective
 from aimv2.memory.evaluation import EvaluationMemory, predict_evaluation
 from aimv2.memory.machine import rank_cores, rank_memory, rank_shared_memory, ranks_here
 from aimv2.memory.training import PREFETCHED, Memory, Parallel, Setup, image_bytes, predict, prefetched
-from aimv2.spec.objectives import objective
 
 FEW = 16  # images that a rank should compute at once; fewer leave a GPU idle
 # Tokens and patches of a micro-batch whose backward pass hides the exchange of all gradients between nodes: 8 bytes per

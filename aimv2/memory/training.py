@@ -11,10 +11,8 @@ from typing import Literal, NamedTuple
 
 from aimv2.config.native import micro_batch_at
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.modules import MAX_LOGITS
-from aimv2.cost.parts import Blocks, Part, num_parameters
-from aimv2.spec.objectives import objective
-from aimv2.spec.optimizers import optimizer_spec
+from aimv2.cost import MAX_LOGITS, Blocks, Part, num_parameters
+from aimv2.definitions.objectives import objective, optimizer_spec
 
 UINT8, BFLOAT16, FLOAT32, INT64 = 1, 2, 4, 8  # bytes
 PROCESS_BYTES = 600_000_000  # a process with torch, before it has a model; on a GPU, its CUDA context

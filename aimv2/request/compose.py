@@ -8,12 +8,14 @@ interpolation is refused. A run that starts from a finished one (``start.weights
 import copy
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -23,15 +25,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aimv2.base.errors import MAX_SHOWN, UsageError, given_twice, unknown
-from aimv2.config.paths import PARAMETERS
-from aimv2.config.program import flattened
+from aimv2.config.program import PARAMETERS, flattened
 from aimv2.config.recipes.post_training import FROM_WEIGHTS, RECIPES
 from aimv2.config.recipes.post_training import OWN as NO_RECIPE
 from aimv2.config.recipes.scales import OWN, PRESETS, SCALES, check_mixture
 from aimv2.config.run_config import RunConfig
-from aimv2.spec.objectives import objective
-from aimv2.spec.optimizers import optimizer_spec
-from aimv2.spec.plugin_metrics import METRICS
+from aimv2.definitions.metrics import METRICS
+from aimv2.definitions.objectives import objective, optimizer_spec
 from aimv2.start.origin import continued, read_origin, with_sizes
 
 RUN_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
@@ -230,3 +230,54 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     composed = OmegaConf.to_container(config, resolve=True)
     assert isinstance(composed, dict)
     return {str(key): value for key, value in composed.items()}
+
+
+KEY = "config="
+PLAIN = re.compile(r"[A-Za-z0-9_./%@?|-]+")  # needs no quotes in the grammar; with 1e-3, which YAML reads as text
+
+
+def with_file(words: Sequence[str]) -> list[str]:
+    """Return the words of a command line with those of its ``config=FILE`` in its place; what is typed counts.
+
+    Keys of the file are nested or paths: ``optimizer: {peak_lr: 1e-3}`` or ``optimizer.peak_lr: 1e-3``.
+
+    Raises:
+        UsageError: the file cannot be read or has no keys, or ``config=`` is given twice.
+    """
+    files = [word.removeprefix(KEY) for word in words if word.startswith(KEY)]
+    if len(files) > 1:
+        raise given_twice("config")
+    typed = {word.partition("=")[0] for word in words}
+    return [
+        one
+        for word in words
+        for one in (_words(Path(word.removeprefix(KEY)), typed) if word.startswith(KEY) else [word])
+    ]
+
+
+def _words(path: Path, typed: set[str]) -> Iterator[str]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"config={path} cannot be read: {error}".replace("\n", " ")) from error
+    if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
+        raise UsageError(f"config={path} has no keys with values, such as optimizer.peak_lr: 1e-3")
+    yield from (f"{key}={_value(value)}" for key, value in flattened(values).items() if key not in typed)
+
+
+def _value(value: Any) -> str:
+    """Return a value in the grammar of overrides."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(_value, value))}]"
+    if isinstance(value, int | float):
+        return repr(value)
+    text = str(value)
+    if PLAIN.fullmatch(text):
+        return text
+    # Of the grammar: backslashes are doubled where a quote or the end follows, and quotes are escaped.
+    escaped = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), text)
+    return f"'{escaped}'"

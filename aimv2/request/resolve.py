@@ -9,12 +9,12 @@ from typing import Literal
 from aimv2.base.errors import UsageError
 from aimv2.base.hardware import has_cuda, missing_for_compile
 from aimv2.config.data_config import AugmentConfig, is_described
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.data.provenance import descriptions_of, version
-from aimv2.spec.metrics import set_names
-from aimv2.spec.objectives import objective
-from aimv2.spec.used import with_plugins
+from aimv2.definitions.metrics import set_names
+from aimv2.definitions.objectives import objective
+from aimv2.definitions.programs import with_plugins
 from aimv2.start.origin import with_start
 
 

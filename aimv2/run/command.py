@@ -14,15 +14,13 @@ from rich.table import Column, Table
 from aimv2.base.errors import UsageError
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.arguments import HELP, print_error
-from aimv2.config.options import defaults_of, options_of
+from aimv2.config.arguments import HELP, defaults_of, options_of, print_error
 from aimv2.config.run_config import RunConfig
 from aimv2.data.provenance import check_finished, shares_of_captions
 from aimv2.memory.machine import rank_memory
 from aimv2.memory.setup import check_evaluation, loading_of, setup_of
 from aimv2.memory.training import predict
-from aimv2.request.compose import compose, run_config
-from aimv2.request.override_file import with_file
+from aimv2.request.compose import compose, run_config, with_file
 from aimv2.run.options import TrainOptions, train_usage
 from aimv2.run.price import Limit, Price, check_cpu, check_limits, duration, price, read_limits
 from aimv2.run.reuse import Training, reusable

@@ -19,6 +19,10 @@ from aimv2.base.processes import Watchdog
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import Data, prepare
+from aimv2.definitions.items import Items
+from aimv2.definitions.metrics import Metric
+from aimv2.definitions.objectives import objective
+from aimv2.definitions.programs import check_plugins
 from aimv2.evaluation import parts
 from aimv2.evaluation.evaluate import TrainedModel, evaluate, held_out_curve
 from aimv2.evaluation.parts import MeasureParts, beside
@@ -28,20 +32,14 @@ from aimv2.memory.setup import check_evaluation, loading_of, resolved, setup_of
 from aimv2.model.network import Network
 from aimv2.objectives.build import build
 from aimv2.request.resolve import data_fingerprint
-from aimv2.run.alone import check_finished_run, measured_by, metric_of
-from aimv2.run.attempted import attempted
 from aimv2.run.manifest import manifest, rests_on
-from aimv2.run.reuse import WEIGHTS, check_training, origin_of_training
-from aimv2.runs.attempt import Attempt, Unrecorded
+from aimv2.run.reuse import WEIGHTS, check_finished_run, check_training, measured_by, metric_of, origin_of_training
+from aimv2.runs.attempt import Attempt, Unrecorded, attempted
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import keep_changes
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import read_tensors, write_tensors
-from aimv2.spec.items import Items
-from aimv2.spec.metrics import Metric
-from aimv2.spec.objectives import objective
-from aimv2.spec.used import check_plugins
 from aimv2.start.network import start_network
 from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Saver, SaveTimer
@@ -241,7 +239,7 @@ def _train_and_evaluate(
 
 
 def _measure_alone(attempt: Attempt, config: RunConfig, runs_dir: Path) -> None:
-    """Measure one metric of a finished run of a folder (``aimv2.run.alone``), and publish it."""
+    """Measure one metric of a finished run of a folder (``aimv2.run.reuse``), and publish it."""
     chosen, run = metric_of(config), check_finished_run(config, runs_dir)
     metric = chosen.metric
     config = _set_up(config)

@@ -18,14 +18,12 @@ from aimv2.base.files import replacing
 from aimv2.base.hardware import hardware
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.program import PROGRAMS, Program
-from aimv2.run.attempted import attempted
-from aimv2.runs.attempt import CHECKPOINT, Attempt
+from aimv2.definitions.items import Items
+from aimv2.definitions.metrics import Metric, checked_value, unit_of
+from aimv2.runs.attempt import CHECKPOINT, Attempt, attempted
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest, git_commit, recorded_code
 from aimv2.runs.rows import read_rows
-from aimv2.spec.items import Items
-from aimv2.spec.metrics import Metric, unit_of
-from aimv2.spec.plugin_metrics import checked_value
 
 Rows = Callable[[list[dict[str, Any]]], None]
 STATE = "state.safetensors"

@@ -10,12 +10,11 @@ from typing import Literal, NamedTuple
 from aimv2.base.errors import UsageError
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.parts import num_parameters
+from aimv2.cost import num_parameters
+from aimv2.definitions.objectives import objective, optimizer_spec
+from aimv2.definitions.programs import max_train_flops
 from aimv2.run.options import MAX_CPU_FLOPS
 from aimv2.runs.record import Hours, hours_of
-from aimv2.spec.objectives import objective
-from aimv2.spec.optimizers import optimizer_spec
-from aimv2.spec.programs import max_train_flops
 
 BYTES_PER_PARAMETER = 4
 CHECKPOINTS = 2  # of a run at once: a new one is complete before it replaces the last

@@ -1,7 +1,7 @@
 """Seconds that runs take: those of finished runs, of a short run that measures this machine, and estimates from them.
 
 The cache folder has a file for each shape of run that was timed. The time of another run is that of the nearest one,
-times the ratio of their efforts (``aimv2.run.effort``). Nothing here imports torch until it measures.
+times the ratio of their efforts (``aimv2.run.times``). Nothing here imports torch until it measures.
 """
 
 import contextlib
@@ -23,14 +23,15 @@ from aimv2.base.hardware import hardware
 from aimv2.config.program import KIND, Program
 from aimv2.config.run_config import RunConfig
 from aimv2.config.training_config import BudgetConfig, LogConfig, OptimizerConfig
+from aimv2.cost import decoder_cost, encoder_part, forward_flops, text_head_cost, train_flops
+from aimv2.definitions.objectives import objective
+from aimv2.definitions.programs import max_train_flops
 from aimv2.memory.machine import available_memory, total_memory
 from aimv2.memory.setup import choose
-from aimv2.run.effort import CURVE_SHARE, evaluation_effort, training_effort
 from aimv2.run.price import RunSeconds
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import last_rows, rows_at
-from aimv2.spec.programs import max_train_flops
 
 TIMES = "times"  # a folder of the cache: a file for each shape and hardware
 SPEED_BYTES = 65536  # of a run's metrics, about two hundred rows
@@ -46,6 +47,63 @@ Part = Literal["training", "evaluation"]
 # How much more or less effort than a measured run one may take that is estimated from it. A short run is evaluated on
 # a small part of the data.
 MAX_RATIO: dict[Part, float] = {"training": 8.0, "evaluation": 100.0}
+
+
+# One core of an AMD EPYC with models of demo and laptop (docs/cost.md). Those of CUDA were not measured.
+FLOPS = {"cpu": 5.2e10, "cuda": 2e13}  # a second
+BLOCK_SECONDS = 1.5e-3  # of a step, besides its FLOPs
+PIXEL_SECONDS = 4e-7  # of rendering a picture and reading its captions
+PROBE_SECONDS = 1e-5  # of an image in an epoch of a probe, for each setting
+START_SECONDS = 0.6
+CURVE_SHARE = 0.5  # of a training sample's seconds: a pair of the held-out curve
+DIGITS = 1797  # images of a set on which every run is probed
+SCENE_PROBES = 6
+
+
+def training_effort(config: RunConfig) -> float:
+    """Return the seconds of a training sample."""
+    parts = objective(config.objective.name).cost(config)
+    blocks = sum(part.blocks.number for part in parts if part.blocks is not None)
+    flops = train_flops(parts, 1, config.model.max_text_tokens)
+    return flops / FLOPS[config.device] + blocks * BLOCK_SECONDS / config.budget.batch_size
+
+
+def evaluation_effort(config: RunConfig) -> float:
+    """Return the seconds of the start and of the evaluation at the end, without the curve.
+
+    Of a metric that is measured alone they are those of the features that it reads.
+    """
+    model, options, goal = config.model, config.evaluation, objective(config.objective.name)
+    encoded_once = forward_flops([encoder_part(model, model.encoder, useful_share=1.0)], 1, 0)
+    if options.alone is not None:
+        rendered = config.data.render_px**2 * PIXEL_SECONDS
+        return float(START_SECONDS + options.num_items * (rendered + encoded_once / FLOPS[config.device]))
+    reader, probe, text = options.reader, options.probe, model.max_text_tokens
+    scenes = options.num_probe_scenes * config.data.has_scenes
+    read = reader.pairs * bool(reader.samples)
+    labelled = DIGITS + options.set_images * len(options.sets)
+
+    passes = {"captions": 3 * options.num_items, "pixels": len(options.prefix_fractions) * options.num_pairs}
+    decoded = sum(passes.get(report, options.num_pairs) for report in goal.reports)
+    others = [part for part in goal.cost(config) if part.module != "encoder" and part.is_in_network]
+    flops = decoded * forward_flops(others, 1, text)
+    encoded = 2 * options.num_items + options.num_pairs + read + 2 * scenes + labelled
+    flops += encoded * encoded_once
+    steps = 0.0
+    if reader.samples:
+        as_reader = replace(config, model=replace(model, decoder=reader.decoder))
+        parts = [decoder_cost(as_reader, "reader", "", reads_text=True), text_head_cost(as_reader, "")]
+        trained = reader.samples + reader.questions
+        flops += train_flops(parts, trained, trained * text) + passes["captions"] * forward_flops(parts, 1, text)
+        steps = trained / reader.batch_size * reader.depth
+
+    probed = probe.epochs * len(probe.learning_rates) * len(probe.weight_decays) * (SCENE_PROBES * scenes + labelled)
+    flops += probed * 2 * model.num_patches * model.encoder.width**2
+    pixels = config.data.render_px**2 * (options.num_items + options.num_pairs + read + scenes)
+    seconds = START_SECONDS + steps * BLOCK_SECONDS + pixels * PIXEL_SECONDS + probed * PROBE_SECONDS
+    return float(seconds + flops / FLOPS[config.device])
+
+
 EFFORTS = {"training": training_effort, "evaluation": evaluation_effort}
 
 
@@ -56,7 +114,7 @@ class RecordedTime(NamedTuple):
         shape: a hash of all that they depend on but the hardware; see ``shapes``.
         setting: what no effort can be scaled by: device, threads and precision, and another program or a metric that is
             measured alone.
-        effort: seconds by ``aimv2.run.effort``.
+        effort: seconds by ``aimv2.run.times``.
         run: the name of the run; empty for a short one, of which nothing else is kept.
     """
 

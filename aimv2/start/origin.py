@@ -11,11 +11,11 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, read_object
 from aimv2.config.arguments import checked
 from aimv2.config.model_config import EncoderConfig
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.run_config import RunConfig
+from aimv2.definitions.objectives import objective
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.provenance import find_plugins
-from aimv2.spec.objectives import objective
 
 WEIGHTS = "weights.safetensors"
 TOKENIZER = "tokenizer.json"

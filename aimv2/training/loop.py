@@ -12,15 +12,15 @@ from aimv2.base.interrupt import Interrupts
 from aimv2.base.processes import Watchdog
 from aimv2.config.native import Steps
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.parts import train_flops_by_area
+from aimv2.cost import train_flops_by_area
 from aimv2.data.batches.batch import Batch, Tally, of_step
 from aimv2.data.batches.training import TrainBatches, loader
+from aimv2.definitions.objectives import Objective
 from aimv2.memory.setup import loading_of, setup_of
 from aimv2.memory.training import Setup
 from aimv2.model.network import Network
 from aimv2.objectives.build import implementation_of
 from aimv2.runs.attempt import Attempt, Unrecorded
-from aimv2.spec.objectives import Objective
 from aimv2.training.checkpoint import Checkpoint, Progress, Saver
 from aimv2.training.device import Rate
 from aimv2.training.engine import Engine

@@ -10,7 +10,7 @@ from aimv2.analysis.evidence.others import OthersRecords, others_names, read_oth
 from aimv2.analysis.judgement.findings import findings_of
 from aimv2.analysis.sections.study import document
 from aimv2.analysis.sections.tables import seeds_per_arm, seen, span
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 
 APART = (
     "Runs that others have executed and that `python analysis/report.py add` has checked. Their verdicts are of these"

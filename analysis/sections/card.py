@@ -7,8 +7,7 @@ from aimv2.analysis.document.template import ENVIRONMENT
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.summary import answer
 from aimv2.analysis.sections.tables import seen
-from aimv2.base.errors import count
-from aimv2.base.markdown import escape
+from aimv2.base.errors import count, escape
 from aimv2.run.price import duration
 from aimv2.tools.weights.card import licence_metadata
 

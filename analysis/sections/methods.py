@@ -14,8 +14,7 @@ from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.verdicts import level_of
 from aimv2.analysis.sections.claims import margin_reason
 from aimv2.analysis.sections.tables import metric_title, seen
-from aimv2.base.errors import count
-from aimv2.base.markdown import escape
+from aimv2.base.errors import count, escape
 
 REFERENCES = {
     "Berger 1982": "R. L. Berger. Multiparameter hypothesis testing and acceptance sampling. Technometrics 24, 1982.",

@@ -118,7 +118,7 @@ def test_every_command_takes_debug(command, tmp_path, monkeypatch, capsys):
 
 
 def test_a_launcher_of_many_runs_needs_no_torch():
-    modules = "aimv2.config.recipes.scales, aimv2.data.prepare, aimv2.data.prepare, aimv2.spec.objectives"
+    modules = "aimv2.config.recipes.scales, aimv2.data.prepare, aimv2.data.prepare, aimv2.definitions.objectives"
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 

@@ -7,9 +7,9 @@ import torch
 
 from aimv2.base.errors import UsageError
 from aimv2.data.batches.training import TrainBatches
+from aimv2.definitions.objectives import PRE_TRAINING, objective
 from aimv2.objectives.build import build
 from aimv2.request.resolve import resolve
-from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.loop import train
 from tests.helpers.training import Rows, changed
 

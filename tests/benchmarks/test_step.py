@@ -9,9 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aimv2.base.errors import UsageError
 from aimv2.config.recipes.scales import demo
-from aimv2.cost.parts import train_flops
+from aimv2.cost import train_flops
+from aimv2.definitions.objectives import PRE_TRAINING, objective
 from aimv2.objectives.build import build
-from aimv2.spec.objectives import PRE_TRAINING, objective
 from benchmarks.step import PEAKS, StepOptions, config_and_batch, measure, useful_flops
 from tests.helpers.peak_memory import random_batch, step_of, with_objective
 from tests.helpers.training import losses_of

@@ -8,7 +8,7 @@ from typing import Any
 
 from aimv2.config.data_config import DataConfig
 from aimv2.config.native import MIN_AREA, NativeConfig
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.run_config import RunConfig
 
 OWN = "none"  # the choice that changes nothing

@@ -11,7 +11,7 @@ from scipy.stats import truncnorm
 
 from aimv2.base.errors import UsageError
 from aimv2.config.native import MIN_AREA, NativeConfig, Steps, grid_within, micro_batch_at, size_within
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
 
 PAPER = NativeConfig(areas=tuple(2**n for n in range(7, 13)))

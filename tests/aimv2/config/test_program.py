@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from aimv2.ablations.study import matched
 from aimv2.base.errors import UsageError
-from aimv2.config.program import Program, flattened
-from aimv2.config.recipes.scales import demo
-from aimv2.config.run_config import program_of
+from aimv2.config.prefix import PrefixDistribution
+from aimv2.config.program import Program, differences, flattened, replaced, value_at
+from aimv2.config.recipes.scales import SCALES, demo, tiny
+from aimv2.config.run_config import RunConfig, program_of
+from tests.helpers.config import changed
 from tests.helpers.other_model import Mean
 
 MEANS = st.builds(
@@ -75,3 +77,89 @@ def test_equal_flops_need_those_of_a_sample():
     with pytest.raises(UsageError, match=r"sweep\.equal=flops is not possible: runs of mean have no flops_per_sample"):
         matched(Mean(numbers=10), Mean(), "flops")
     assert matched(Mean(numbers=10), Mean(), "samples") == Mean(numbers=10)
+
+
+VALUES = flattened(demo().to_dict())
+
+
+def test_replaced_sets_all_values_at_once():
+    changed = replaced(demo(), {"model.encoder.width": 160, "model.encoder.num_heads": 5, "seed": 3})
+    encoder = replace(demo().model.encoder, width=160, num_heads=5)
+    assert changed == replace(demo(), seed=3, model=replace(demo().model, encoder=encoder))
+
+
+def test_replaced_builds_a_whole_part_from_a_mapping():
+    fixed = replaced(demo(), {"prefix": {"law": "fixed", "fraction": 0.5}})
+    assert replaced(fixed, {"prefix": {"law": "causal"}}).prefix == PrefixDistribution(law="causal")
+
+
+@given(st.sampled_from(sorted(VALUES)))
+def test_value_at_any_path_can_be_put_back(path):
+    assert replaced(demo(), {path: value_at(demo(), path)}) == demo()
+    assert flattened(demo().to_dict())[path] == VALUES[path]
+
+
+def test_differences_turn_the_other_run_into_the_first():
+    assert differences(demo(), demo()) == {}
+    nested = demo().to_dict()
+    for path, value in differences(tiny(), demo()).items():
+        *groups, name = path.split(".")
+        owner = nested
+        for group in groups:
+            owner = owner[group]
+        owner[name] = value
+    assert RunConfig.from_dict(nested) == tiny()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model.decodre.width": 3}, r"unknown key 'model.decodre'. Did you mean 'model.decoder'\?"),
+        ({"model.decoder.witdh": 3}, r"unknown key 'model.decoder.witdh'. Did you mean 'model.decoder.width'\?"),
+        ({"seed.more": 3}, "unknown key 'seed.more'"),
+        ({"model.decoder.width": 97}, "width=97 is not divisible"),
+        ({"model": 3}, "model"),
+        ({"prefix": {"lwa": "causal"}}, "unknown key 'prefix.lwa'"),
+    ],
+)
+def test_replaced_names_unknown_paths_and_invalid_values(values, message):
+    with pytest.raises(UsageError, match=message):
+        replaced(demo(), values)
+
+
+@pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)
+def test_dict_round_trip_keeps_every_recipe(recipe):
+    assert RunConfig.from_dict(recipe().to_dict()) == recipe()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model.encoder.widht", 3, r"unknown key 'model.encoder.widht'. Did you mean 'model.encoder.width'\? "),
+        ("model.encoder.width", "wide", r"model.encoder.width: .*integer.*'wide'"),
+        ("model.encoder.width", 97, "model.encoder: width=97 is not divisible by num_heads=6"),
+        ("model.patch_px", 5, "model: image_px=32 is not a multiple of patch_px=5"),
+        ("model.patch_px", 32, "makes one patch"),
+        ("prefix.fraction", 0.5, "^prefix.law=uniform has no fraction; prefix.fraction belongs to prefix.law=fixed$"),
+        ("prefix.per", "step", r"prefix.per: Input should be 'image' or 'batch' \(got 'step'\)$"),
+        ("prefix.per", "imge", r"\(got 'imge'\). Did you mean 'image'\?$"),
+        ("data.sources", "own.yaml", r"^data.sources is a list: write data.sources=\[own.yaml\]$"),
+        ("data.sources", [], r"data: sources=\[\] must name at least one"),
+        ("data.sources", ["imagenet"], "unknown source 'imagenet'. Allowed: .*, or the path of a .yaml file"),
+        ("data.sources", ["material", "openmojis"], r"unknown source 'openmojis'. Did you mean 'openmoji'\?"),
+        ("augment.min_ratio", 2.0, "min_ratio must not exceed max_ratio"),
+        ("budget.samples", 100, "samples=100 is not a multiple of batch_size=16; the nearest are 96 and 112"),
+        ("optimizer.peak_lr", float("nan"), "optimizer.peak_lr: Input should be a finite number"),
+        ("evaluation.knn_neighbours", 1001, "evaluation.knn_neighbours: Input should be less than or equal to 1000"),
+        ("evaluation.prefix_fractions", [0.5, 1.0], "evaluation.prefix_fractions.1: Input should be less than 1"),
+        ("evaluation.probe.learning_rates", [], "evaluation.probe.learning_rates: Tuple should have at least 1 item"),
+        ("micro_batch", "all", "micro_batch: Input should be 'auto' or a valid integer"),
+        ("micro_batch", 0, "micro_batch: Input should be 'auto' or greater than 0"),
+        ("compile", "some", "compile: Input should be 'auto' or a valid boolean"),
+        ("seed", "many", r"^seed: Input should be a valid integer \(got 'many'\)$"),
+    ],
+)
+def test_from_dict_names_an_invalid_value_in_one_sentence(key, value, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        RunConfig.from_dict(changed(key, value))
+    assert "\n" not in str(caught.value)

@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import replaced
 from aimv2.config.prefix import PrefixDistribution
-from aimv2.config.program import flattened
+from aimv2.config.program import flattened, replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import ADDED, identity

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from aimv2.config.evaluation_config import ReaderConfig
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes import scales
 from aimv2.config.recipes.post_training import RECIPES
 from aimv2.config.recipes.scales import SCALES, demo, vit_1b, vit_3b, vit_l
-from aimv2.cost.parts import num_parameters
+from aimv2.cost import num_parameters
+from aimv2.definitions.objectives import objective
 from aimv2.evaluation.attentive import attentive_probe
 from aimv2.evaluation.features import Encoded, Features, Splits, encode, moments
 from aimv2.evaluation.held_out import Captions, HeldOutPairs
@@ -32,7 +33,6 @@ from aimv2.memory.evaluation import (
 )
 from aimv2.objectives.build import build
 from aimv2.request.resolve import with_attention
-from aimv2.spec.objectives import objective
 from tests.helpers.peak_memory import peak_bytes
 
 GB = 10**9

@@ -9,14 +9,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aimv2.base.errors import UsageError
 from aimv2.config.model_config import EncoderConfig
-from aimv2.config.paths import replaced
-from aimv2.cost.parts import forward_flops, num_parameters, train_flops
+from aimv2.config.program import replaced
+from aimv2.cost import forward_flops, num_parameters, train_flops
 from aimv2.data.batches.batch import Batch
+from aimv2.definitions.objectives import objective
 from aimv2.memory.setup import setup_of
 from aimv2.model.positions import resample
 from aimv2.objectives.build import build, build_empty, implementation_of
 from aimv2.request.resolve import with_attention
-from aimv2.spec.objectives import objective
 from aimv2.start.network import load_teacher
 from aimv2.start.origin import with_start
 from aimv2.tools.weights import load_encoder

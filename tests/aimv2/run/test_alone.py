@@ -10,17 +10,16 @@ import torch
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.plugins import using
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.evaluation.features import encode
 from aimv2.evaluation.held_out import Words, prepare_pairs
 from aimv2.evaluation.prepare import of_split, prepare_held_out
 from aimv2.objectives.build import build
 from aimv2.request.resolve import resolve
-from aimv2.run.alone import check_finished_run, chosen_metric, metric_of
 from aimv2.run.execute import execute
 from aimv2.run.price import price
 from aimv2.run.replay import replay
-from aimv2.run.reuse import WEIGHTS, reusable
+from aimv2.run.reuse import WEIGHTS, check_finished_run, chosen_metric, metric_of, reusable
 from aimv2.runs.attempt import ITEMS
 from aimv2.runs.record import RunFolder
 from aimv2.runs.tensor_file import read_tensors

@@ -18,10 +18,10 @@ from aimv2.datasets import plugin
 from aimv2.datasets.description import read_source
 from aimv2.datasets.labelled import labelled_sets
 from aimv2.datasets.open import prepare_location
+from aimv2.definitions.metrics import set_names
 from aimv2.request.resolve import resolve
 from aimv2.run.execute import execute, prepared
 from aimv2.runs.record import RunFolder
-from aimv2.spec.metrics import set_names
 from tests.helpers.labelled_digits import indexed, labelled_digits
 from tests.helpers.marks import everyday
 from tests.helpers.own_data import settle, write

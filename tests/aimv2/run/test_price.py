@@ -6,13 +6,13 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.config.recipes.scales import demo
-from aimv2.cost.parts import train_flops
+from aimv2.cost import train_flops
+from aimv2.definitions.objectives import objective
+from aimv2.definitions.programs import max_train_flops
 from aimv2.objectives.build import build, parameters_by_part
 from aimv2.request.resolve import with_attention
 from aimv2.run.price import MAX_CPU_FLOPS, Price, RunSeconds, check_cpu, check_limits, duration, price, read_limits
 from aimv2.runs.attempt import CHECKPOINT
-from aimv2.spec.objectives import objective
-from aimv2.spec.programs import max_train_flops
 from aimv2.training import checkpoint
 from aimv2.training.optimizer import build_optimizer
 

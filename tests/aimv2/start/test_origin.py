@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import differences, replaced
+from aimv2.config.program import differences, replaced
 from aimv2.objectives.build import build
 from aimv2.request.compose import compose, run_config
 from aimv2.request.resolve import resolve

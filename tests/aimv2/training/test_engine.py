@@ -10,13 +10,13 @@ from torch._dynamo.utils import counters
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.tensor import DTensor
 
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.data.batches.batch import Share
 from aimv2.data.batches.training import TrainBatches
+from aimv2.definitions.objectives import PRE_TRAINING, objective
 from aimv2.memory.setup import setup_of
 from aimv2.objectives.build import build, implementation_of
 from aimv2.request.resolve import with_attention
-from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.start.origin import with_start
 from aimv2.training import engine as engine_module
 from aimv2.training.engine import Engine

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Picture
 from aimv2.analysis.document.html import inline_svg, to_html
 from aimv2.analysis.document.model import Bullets, Cell, Code, Document, Figure, Paragraph, Section, Table
 from aimv2.analysis.document.style import GRID, INK, PAPER, SOFT
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 
 SVG = (
     '<?xml version="1.0"?>\n<svg width="4pt" height="2pt" viewBox="0 0 4 2">'

@@ -8,7 +8,7 @@ import pytest
 
 from aimv2.analysis.document.latex import MATHS, tables_of, to_latex
 from aimv2.analysis.document.model import Cell, Document, Section, Table
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 from tests.helpers.programs import skip_without
 
 NASTY = escape(" ".join(f"{string.printable}{''.join(MATHS)}éüčçïåñőğí"))

@@ -3,7 +3,7 @@
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import differences, replaced
+from aimv2.config.program import differences, replaced
 from aimv2.config.recipes.post_training import RECIPES, distill, high_res, lit, native, without_dense
 from aimv2.config.recipes.scales import PRESETS, SCALES, demo, vit_l
 from aimv2.objectives.build import build

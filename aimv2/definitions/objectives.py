@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from aimv2.base.errors import UsageError, short
+from aimv2.base.errors import UsageError, short, unknown
 from aimv2.base.plugins import Registry
 from aimv2.config.prefix import PrefixDistribution
-from aimv2.cost.modules import distillation_cost, dual_encoder_cost, encoder_decoder_cost
-from aimv2.cost.parts import Part
+from aimv2.cost import Part, distillation_cost, dual_encoder_cost, encoder_decoder_cost
 
 if TYPE_CHECKING:
     from aimv2.config.run_config import RunConfig  # which imports this module to check objective.name
+
 
 Report = Literal["captions", "pixels", "retrieval"]
 
@@ -61,7 +61,7 @@ class Objective:
         for field in fields(default):
             is_read = field.name in ("name", *self.reads)
             if not is_read and getattr(config.objective, field.name) != getattr(default, field.name):
-                readers = [name for name, other in REGISTRY.items() if field.name in other.reads]
+                readers = [name for name, other in OBJECTIVES.items() if field.name in other.reads]
                 raise UsageError(
                     f"objective.name={config.objective.name} has no {field.name};"
                     f" objective.{field.name} belongs to objective.name={' or '.join(readers)}"
@@ -99,7 +99,7 @@ class Objective:
         _only(config, "data.pixels", "own", why)
         name, attention = config.objective.name, config.model.encoder.attention
         if not self.is_native or attention == "bidirectional":
-            names = " or ".join(name for name, other in REGISTRY.items() if other.is_native)
+            names = " or ".join(name for name, other in OBJECTIVES.items() if other.is_native)
             raise UsageError(
                 f"native.areas with objective.name={name!r} and attention={attention!r} in the encoder: patches would"
                 f" see the padding of smaller images; use objective.name={names} with attention=prefix or causal"
@@ -199,7 +199,7 @@ def _check(name: str, item: Objective) -> None:
         raise UsageError(f"{short(item)} is not an Objective")
 
 
-REGISTRY: Registry[Objective] = Registry("objective.name", BUILT_IN, _check)
+OBJECTIVES: Registry[Objective] = Registry("objective.name", BUILT_IN, _check)
 
 
 def add_objective(name: str, item: Objective) -> Objective:
@@ -208,9 +208,29 @@ def add_objective(name: str, item: Objective) -> Objective:
     Raises:
         UsageError: the name is taken, or it is no objective.
     """
-    return REGISTRY.add(name, item)
+    return OBJECTIVES.add(name, item)
 
 
 def objective(name: str) -> Objective:
     """Return the objective of this name; an unknown name is a UsageError."""
-    return REGISTRY.get_known(name)
+    return OBJECTIVES.get_known(name)
+
+
+class OptimizerSpec(NamedTuple):
+    """An optimizer, which ``aimv2.training.optimizer`` builds.
+
+    Attributes:
+        num_moments: tensors of a parameter's size that it holds for each parameter, in memory and in checkpoints.
+    """
+
+    num_moments: int
+
+
+OPTIMIZERS: dict[str, OptimizerSpec] = {"adamw": OptimizerSpec(num_moments=2)}
+
+
+def optimizer_spec(name: str) -> OptimizerSpec:
+    """Return the optimizer of this name; an unknown name is a UsageError."""
+    if name not in OPTIMIZERS:
+        raise unknown("optimizer.name", name, OPTIMIZERS)
+    return OPTIMIZERS[name]
