@@ -151,7 +151,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
 def _plugin_words(request: Request, words: Sequence[str]) -> list[str]:
     """Return the argument that names the plug-ins of a request in files, for its record; none if it needs none."""
     needed = [*request.plugins, *([one.id] if (one := EXECUTORS.plugin_of(chosen_executor(words))) else [])]
-    names = dict.fromkeys(one.name for one in plugins.loaded() if one.id in needed and not one.module)
+    names = dict.fromkeys(one.name for one in plugins.loaded() if one.id in needed)
     return [f"plugins=[{','.join(names)}]"] if names else []
 
 

@@ -68,7 +68,7 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str], name:
     """Run a command; print errors that the user can fix as one sentence, and return the exit status.
 
     Two keys are of every command, and are removed from the arguments: with ``debug=true``, the traceback is printed
-    too, and with ``plugins=[FILE.py,FOLDER]``, the command has these plug-ins besides those of installed packages.
+    too, and with ``plugins=[FILE.py,FOLDER]``, the command has these plug-ins.
     """
     common = [argument for argument in arguments if argument.startswith(("debug=", "plugins="))]
     debug = False

@@ -39,6 +39,15 @@ class Metric:
     warning: str = ""
     items: Items | None = field(default=None, compare=False, repr=False)
 
+    @classmethod
+    def of(cls, value: float | Items, unit: str, evaluation: str) -> "Metric":
+        """Return a metric with a value that was measured as a number, or as items."""
+        return (
+            cls(value.value, unit, evaluation, items=value)
+            if isinstance(value, Items)
+            else cls(value, unit, evaluation)
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return everything but the items."""
         return {name: getattr(self, name) for name in ("value", "unit", "evaluation", "warning")}

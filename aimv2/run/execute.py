@@ -19,7 +19,6 @@ from aimv2.base.processes import Watchdog
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import Data, prepare
-from aimv2.definitions.items import Items
 from aimv2.definitions.metrics import Metric
 from aimv2.definitions.objectives import objective
 from aimv2.definitions.programs import check_plugins
@@ -33,7 +32,7 @@ from aimv2.model.network import Network
 from aimv2.objectives.build import build
 from aimv2.request.resolve import data_fingerprint
 from aimv2.run.manifest import manifest, rests_on
-from aimv2.run.reuse import WEIGHTS, check_finished_run, check_training, measured_by, metric_of, origin_of_training
+from aimv2.run.reuse import WEIGHTS, check_training, measured_run, metric_of, origin_of_training
 from aimv2.runs.attempt import Attempt, Unrecorded, attempted
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import keep_changes
@@ -240,8 +239,9 @@ def _train_and_evaluate(
 
 def _measure_alone(attempt: Attempt, config: RunConfig, runs_dir: Path) -> None:
     """Measure one metric of a finished run of a folder (``aimv2.run.reuse``), and publish it."""
-    chosen, run = metric_of(config), check_finished_run(config, runs_dir)
-    metric = chosen.metric
+    alone = config.evaluation.alone
+    assert alone is not None, "the run measures one metric"
+    chosen, run = metric_of(alone), measured_run(config, alone, runs_dir)
     config = _set_up(config)
     data = _prepared_beside(config)
     attempt.write_manifest(
@@ -251,12 +251,11 @@ def _measure_alone(attempt: Attempt, config: RunConfig, runs_dir: Path) -> None:
     hold_half_(network, config)
     model = TrainedModel.of(network, data, config)
     with torch.no_grad():
-        found = metric.value_of(model)
-    value, items = (found.value, found) if isinstance(found, Items) else (found, None)
-    measured = Metric(value, metric.unit, measured_by(chosen, len(model.pairs)), items=items)
+        value = chosen.metric.value_of(model)
+    how = f"{len(model.pairs):,} held-out pairs, by {chosen.plugin.id} after the run (evaluation {chosen.digest})"
     no_training: dict[str, Any] = dict.fromkeys(RECORDED, 0) | {"mixture": {}}
     attempt.publish(
-        {metric.name: measured},
+        {chosen.metric.name: Metric.of(value, chosen.metric.unit, how)},
         **no_training,
         attempts=rests_on(attempt.folder, ()),
     )

@@ -22,7 +22,6 @@ NO_NUMBERS = (
     "tools/",
     "base/archive.py",
     "cli.py",
-    "completion.py",
     "__main__.py",
     "run/command.py",
     "run/options.py",

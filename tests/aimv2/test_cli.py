@@ -23,7 +23,7 @@ def test_interrupted_command_says_how_to_resume(capsys):
     [
         (
             ["fly"],
-            "unknown command 'fly'. Allowed: completion, cost, data, evaluate, manage, report, scaling, sweep,",
+            "unknown command 'fly'. Allowed: cost, data, evaluate, manage, report, scaling, sweep,",
         ),
         (["train", "scale=huge"], "unknown scale 'huge'"),
         (["train", "model.encoder.num_heads=5"], "width=96 is not divisible by num_heads=5"),
