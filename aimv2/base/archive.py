@@ -62,11 +62,7 @@ class Archive:
     sums: Mapping[str, str]  # of each file but ``SHA256SUMS``, by its name
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        """Return the content of a file.
-
-        Raises:
-            UsageError: there is no such file, it is larger, or it is not the file of its checksum.
-        """
+        """Return the content of a file."""
         if name not in self.sums:
             raise UsageError(f"{self.path} has no {name}")
         with _unreadable(self.path), _opened(self.path, self.top + name) as stream:
@@ -79,12 +75,7 @@ class Archive:
 
 
 def check_archive(path: Path) -> Archive:
-    """Compare every file of a folder or zip file of others with its checksum. Nothing is unpacked.
-
-    Raises:
-        UsageError: it is neither; it has a link, a name that points elsewhere, too many or too large files, or files
-            that are encrypted; or its files are not those of its checksums.
-    """
+    """Compare every file of a folder or zip file of others with its checksum. Nothing is unpacked."""
     with _unreadable(path):
         sizes = _sizes_in_folder(path) if path.is_dir() else _sizes_in_zip(path)
         for name in sizes:

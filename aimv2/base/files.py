@@ -27,10 +27,6 @@ def replacing(path: Path, *, partial: Path | None = None, only_new: bool = False
     """Yield a temporary path; the file or folder that is written there takes its place at the end, whole or not at all.
 
     After an error it is deleted, and what was in its place is still there.
-
-    Args:
-        partial: the temporary path, on the same file system; None is a new hidden name beside the place.
-        only_new: refuse to replace a folder that is not empty.
     """
     partial = partial or beside(path)
     try:

@@ -84,11 +84,7 @@ class Order:
         return first + offset_B * self.num_nodes + node_B
 
     def at(self, place_B: np.ndarray, *, seed: int, purpose: str = "order") -> tuple[np.ndarray, np.ndarray]:
-        """Return the epochs and rows of the samples at these places of a run: two int64 [B].
-
-        Args:
-            place_B: int64 [B].
-        """
+        """Return the epochs and rows of the samples at these places of a run: two int64 [B]."""
         epoch_B, row_B = np.empty_like(place_B), np.empty_like(place_B)
         for blocks, here_B, nth_B, own in self._own(place_B, seed, purpose):
             epoch_B[here_B], row_B[here_B] = blocks.at(nth_B, seed, own)

@@ -57,10 +57,8 @@ _lock = threading.RLock()
 class Registry(Mapping[str, Item], Generic[Item]):
     """What exists of one kind, by its name: ours, and what plug-ins have added.
 
-    Args:
-        kind: in errors, such as ``metric``.
-        built_in: ours; text is ``module:name`` of one that is imported when it is first read.
-        check: refuses an item of a plug-in, given its name.
+    A built-in text is ``module:name`` of an item that is imported when it is first read. ``check`` refuses an item of a
+    plug-in, given its name.
     """
 
     def __init__(

@@ -291,11 +291,7 @@ class RunConfig(Program):
 
 
 def program_of(values: Mapping[str, Any]) -> Program:
-    """Build and check the run of any program from the values of its ``to_dict``.
-
-    Raises:
-        UsageError: an unknown key or invalid value, or the program is of a plug-in that is not loaded.
-    """
+    """Build and check the run of any program from the values of its ``to_dict``."""
     if (kind := values.get(KIND)) is None:
         return RunConfig.from_dict(values)
     if kind not in PROGRAMS:

@@ -68,9 +68,6 @@ def identity(values: Mapping[str, Any], added: Mapping[str, Any] = ADDED) -> dic
     ``added``.
 
     Descriptions count by their names, wherever they are, and plug-ins by their content, whatever their names.
-
-    Args:
-        values: as ``RunConfig.to_dict`` returns them.
     """
     flat = flattened(values)
     for key in DESCRIBED:

@@ -128,11 +128,7 @@ _recorded: dict[str, Definition] = {}
 
 
 def know(metric: Definition) -> None:
-    """Let a metric of records be known to this command too, where the plug-in that measured it may be gone.
-
-    Raises:
-        UsageError: another metric of this name has the other direction.
-    """
+    """Let a metric of records be known to this command too, where the plug-in that measured it may be gone."""
     name = metric.name
     known = _recorded.get(name)
     lower = [one.lower_is_better for one in (known, METRICS.get(name)) if one is not None]
@@ -156,11 +152,7 @@ def set_name(path: str) -> str:
 
 
 def set_names(config: RunConfig) -> list[str]:
-    """Return the names of the labelled sets of ``evaluation.sets``, on which there are probes too.
-
-    Raises:
-        UsageError: two sets have one name, or one has that of another task.
-    """
+    """Return the names of the labelled sets of ``evaluation.sets``, on which there are probes too."""
     names = [set_name(path) for path in config.evaluation.sets]
     for number, name in enumerate(names):
         if name in (*TASKS, *names[:number]):
@@ -324,11 +316,7 @@ class PluginMetric:
     measure: Measure
 
     def value_of(self, model: Any) -> float | Items:
-        """Measure a model.
-
-        Raises:
-            RunFailedError: the function raises, or returns something else than a finite number or such items.
-        """
+        """Measure a model."""
         try:
             found = self.measure(model)
         except Exception as error:  # of another author's code
@@ -337,11 +325,7 @@ class PluginMetric:
 
 
 def checked_value(metric: str, found: Any) -> float | Items:
-    """Return a metric's value, as code of others has measured it.
-
-    Raises:
-        RunFailedError: it is neither a finite number nor items whose value is one.
-    """
+    """Return a metric's value, as code of others has measured it."""
     measured = found if isinstance(found, Items) else _number(metric, found)
     if isinstance(measured, Items) and not len(measured.item_N):
         raise RunFailedError("not finite", f"metric {metric} has no items")
@@ -373,11 +357,7 @@ METRICS: Registry[PluginMetric] = Registry("metric", check=_check_name)
 
 
 def metric(unit: str, *, lower_is_better: bool) -> Callable[[Function], Function]:
-    """Add the function below as a metric; its name is that of the function.
-
-    Raises:
-        UsageError: the name is taken.
-    """
+    """Add the function below as a metric; its name is that of the function."""
 
     def add(measure: Function) -> Function:
         if not callable(measure):

@@ -52,11 +52,7 @@ class Objective:
     is_native: bool = False
 
     def check(self, config: RunConfig) -> None:
-        """Refuse values that this objective does not allow, and values that it ignores: each run has one name.
-
-        Raises:
-            UsageError: naming the value and what is allowed.
-        """
+        """Refuse values that this objective does not allow, and values that it ignores: each run has one name."""
         default = type(config.objective)()
         for field in fields(default):
             is_read = field.name in ("name", *self.reads)
@@ -203,11 +199,7 @@ OBJECTIVES: Registry[Objective] = Registry("objective.name", BUILT_IN, _check)
 
 
 def add_objective(name: str, item: Objective) -> Objective:
-    """Add an objective of a plug-in, and return it.
-
-    Raises:
-        UsageError: the name is taken, or it is no objective.
-    """
+    """Add an objective of a plug-in, and return it."""
     return OBJECTIVES.add(name, item)
 
 

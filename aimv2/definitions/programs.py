@@ -27,11 +27,7 @@ def program(*metrics: Definition) -> Callable[[Kind], Kind]:
 
 
 def add_program(name: str, program: Kind, *metrics: Definition) -> Kind:
-    """Add another model, whose runs have these metrics, and return it.
-
-    Raises:
-        UsageError: it is not a frozen dataclass that inherits from Program, it has no metric, or a name is taken.
-    """
+    """Add another model, whose runs have these metrics, and return it."""
     if not (isinstance(program, type) and issubclass(program, Program) and "measure" in vars(program)):
         raise UsageError(f"program {name!r}: {short(program)} is not a subclass of Program with a measure()")
     if "__dataclass_params__" not in vars(program) or not program.__dataclass_params__.frozen:  # type: ignore[attr-defined]
@@ -67,11 +63,7 @@ def _is_hashable(value: object) -> bool:
 
 
 def check(run: Program) -> None:
-    """Refuse values that cannot be executed.
-
-    Raises:
-        UsageError: naming the value and what is allowed.
-    """
+    """Refuse values that cannot be executed."""
     if isinstance(run, RunConfig):
         objective(run.objective.name).check(run)
     else:
@@ -87,11 +79,7 @@ def with_metrics(run: Run, names: Iterable[str]) -> Run:
 
 
 def with_shuffled_targets(run: Program) -> Program | None:
-    """Return the positive control: captions are shuffled, or pixels if the objective reads no captions.
-
-    Returns:
-        None if another model has none.
-    """
+    """Return the positive control: captions are shuffled, or pixels if the objective reads no captions."""
     if not isinstance(run, RunConfig):
         return run.with_shuffled_targets()
     shuffled = "captions" if objective(run.objective.name).reads_captions else "pixels"
@@ -117,11 +105,7 @@ def max_train_flops(run: RunConfig, samples: int) -> int:
 
 
 def flops_per_sample(run: Program) -> float:
-    """Return the expected training FLOPs of a sample; only supervised tokens are projected to the vocabulary.
-
-    Raises:
-        UsageError: the training captions cannot be read.
-    """
+    """Return the expected training FLOPs of a sample; only supervised tokens are projected to the vocabulary."""
     if not isinstance(run, RunConfig):
         return run.flops_per_sample()
     parts, num_samples, num_tokens = objective(run.objective.name).cost(run), 10_000, 0
@@ -135,9 +119,6 @@ def flops_per_sample(run: Program) -> float:
 def with_plugins(run: Run) -> Run:
     """Return a run with the plug-in of each value that is one's (``RunConfig.plugins``), and with all parameters of its
     prefix-length distribution. A run of another model has its plug-in already.
-
-    Raises:
-        UsageError: the distribution is unknown, or has other parameters.
     """
     return cast(Run, _with_plugins(run)) if isinstance(run, RunConfig) else run
 
@@ -156,14 +137,7 @@ def _with_plugins(config: RunConfig) -> RunConfig:
 
 
 def check_plugins(config: RunConfig, name: str) -> None:
-    """Refuse to execute a run with other plug-ins than it is named after.
-
-    Args:
-        name: of the run, in errors.
-
-    Raises:
-        UsageError: naming the plug-in.
-    """
+    """Refuse to execute a run with other plug-ins than it is named after."""
     check_loaded(config.plugins.values(), f"run {name}")
     if with_plugins(config) != config:
         raise UsageError(f"run {name} has values of plug-ins that its config does not name")

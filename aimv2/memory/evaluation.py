@@ -2,8 +2,9 @@
 
 Images and features of all images are on the host or in files (``aimv2.base.files``); the device has the network, and
 batches. The numbers at once are functions of the config alone, so they never depend on the machine, and those of scales
-for the CPU are what they were when all was computed at once. Nothing here imports torch. The prediction is an upper
-bound, which is checked against measured peaks on the CPU, and on a fake GPU (``tests/gpu``).
+for the CPU are what they were when all was computed at once. Nothing here imports torch. Attention, ``device`` and
+``precision`` of configs are resolved. The prediction is an upper bound, which is checked against measured peaks on the
+CPU, and on a fake GPU (``tests/gpu``).
 """
 
 from dataclasses import dataclass, replace
@@ -135,11 +136,7 @@ class EvaluationMemory:
 
 
 def predict_evaluation(config: RunConfig) -> EvaluationMemory:
-    """Return the memory of a rank, if every caption has the maximal length.
-
-    Args:
-        config: with attention, ``device`` and ``precision`` resolved.
-    """
+    """Return the memory of a rank, if every caption has the maximal length."""
     arrays = [*images_of(config), *features_of(config)]
     in_memory = sum(size for size in arrays if size <= IN_MEMORY)
     device = PROCESS_BYTES + _weights(config) + max(computed_at_once(config).values())

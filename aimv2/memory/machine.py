@@ -20,11 +20,7 @@ def num_cores(root: Path = ROOT) -> int:
 
 
 def rank_memory(config: Program) -> int:
-    """Return the bytes of memory that each rank of a run has here: a GPU's, or its part of the machine's.
-
-    Args:
-        config: with ``device`` resolved.
-    """
+    """Return the bytes of memory that each rank of a run has here: a GPU's, or its part of the machine's."""
     return gpu_memory() if config.device == "cuda" else total_memory() // ranks_here(config)
 
 
@@ -46,11 +42,7 @@ def ranks_here(config: Program) -> int:
 
 
 def total_memory(root: Path = ROOT) -> int:
-    """Return the bytes of memory that this process's control group may use, of the machine's.
-
-    Args:
-        root: file system that holds ``proc`` and ``sys``.
-    """
+    """Return the bytes of memory that this process's control group may use, of the machine's."""
     machine = _meminfo("MemTotal", root) or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = memory_limit(root)
     return machine if limit is None else min(machine, limit)
@@ -82,11 +74,7 @@ UNLIMITED = 1 << 60  # bytes; version 1 writes "no limit" as the largest multipl
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:
-    """Return the bytes that the group may use; None without a limit.
-
-    Args:
-        root: file system that holds ``proc`` and ``sys``.
-    """
+    """Return the bytes that the group may use; None without a limit."""
     return min((limit for _, limit in _memory_groups(root)), default=None)
 
 

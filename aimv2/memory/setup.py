@@ -66,12 +66,7 @@ class Available(NamedTuple):
 def setup_of(config: RunConfig, available: int | None = None) -> Setup:
     """Return the setup of a run: its own values, and for ``auto`` those of ``choose``.
 
-    Args:
-        config: with attention, ``device`` and ``precision`` resolved.
-        available: bytes of memory of each rank; None is that of this machine, read only if there is an ``auto``.
-
-    Raises:
-        UsageError: no micro-batch fits. A given ``micro_batch`` is not refused.
+    It is refused if no micro-batch fits. ``available`` are the bytes of memory of each rank; None is that of this machine.
     """
     parallel, size, saves_inputs = config.parallel, config.micro_batch, config.activation_checkpointing
     if parallel != "auto" and size != "auto" and saves_inputs != "auto":
@@ -85,15 +80,7 @@ def setup_of(config: RunConfig, available: int | None = None) -> Setup:
 
 
 def check_evaluation(config: RunConfig, here: Available | None = None) -> None:
-    """Refuse a run whose final evaluation is predicted not to fit this machine, before it trains.
-
-    Args:
-        config: with attention, ``device`` and ``precision`` resolved.
-        here: what each rank has; None is that of this machine.
-
-    Raises:
-        UsageError: the device or the disk for temporary files has too little.
-    """
+    """Refuse a run whose final evaluation is predicted not to fit this machine, before it trains."""
     needed, here = predict_evaluation(config), here or Available.on_this_machine(config)
     device = "GPU memory" if config.device == "cuda" else "memory"
     for what, size, left, remedy in (
@@ -130,11 +117,6 @@ def loading_of(config: RunConfig, setup: Setup, cores: int | None = None, shared
 
     ``loader.num_workers=auto`` is 0 on the CPU, whose cores compute. For a GPU it is a process for each core that the
     training process leaves: at most MAX_LOADERS, and as many as shared memory holds micro-batches for.
-
-    Args:
-        config: with ``device`` resolved.
-        cores: those of the rank; None is its part of this machine's.
-        shared: bytes of shared memory for the rank, through which micro-batches come; None is its part here.
     """
     num_parts, part = max(_micro_batches(config, setup))
     number = 0
@@ -166,12 +148,6 @@ def choose(config: RunConfig, available: int) -> Choice:
     If not, these are tried in turn: shards of a copy on each node (``hsdp``), if there are several; shards of one copy
     (``fsdp``), which move more data; activation checkpointing, which computes the blocks' forward pass twice; both. If
     FEW never fit, the largest number is taken.
-
-    Args:
-        available: bytes of memory of each rank.
-
-    Returns:
-        the setup of the smallest memory if none fits.
     """
     share = config.budget.batch_size // config.ranks
     sizes = _divisors(share) if config.micro_batch == "auto" else [min(config.micro_batch, share)]

@@ -1,4 +1,4 @@
-"""The memory of a rank in training, in closed form. Nothing here imports torch.
+"""The memory of a rank in training, in closed form, of a config with attention, ``device`` and ``precision`` resolved.
 
 The largest moment of a step is looked for in the order of the backward pass, in which saved values are released part by
 part while gradients are added. On the CPU the prediction is checked against measured peaks, and for
@@ -73,15 +73,7 @@ class _Moment(NamedTuple):
 
 
 def predict(config: RunConfig, setup: Setup, parts: Sequence[Part] | None = None) -> Memory:
-    """Return the memory of a rank, if every caption has the maximal length.
-
-    Args:
-        config: with attention, ``device`` and ``precision`` resolved.
-        parts: the parts of the run's network, if they are known.
-
-    Returns:
-        at native resolution, that of the area that takes the most.
-    """
+    """Return the memory of a rank, if every caption has the maximal length and images the area that takes the most."""
     if config.native.areas:
         return max((_predict_area(config, setup, area) for area in config.native.areas), key=lambda one: one.total)
     parts = objective(config.objective.name).cost(config) if parts is None else parts
@@ -119,11 +111,7 @@ def _predict(config: RunConfig, setup: Setup, parts: Sequence[Part], num_patches
 
 
 class _Step:
-    """A step of a rank, micro-batch by micro-batch.
-
-    Args:
-        divisor: ranks that hold one copy of the weights together.
-    """
+    """A step of a rank, micro-batch by micro-batch; ``divisor`` ranks hold one copy of the weights together."""
 
     def __init__(self, config: RunConfig, setup: Setup, parts: Sequence[Part], divisor: int) -> None:
         self._config, self._setup, self._divisor = config, setup, divisor
@@ -164,11 +152,7 @@ class _Step:
         return BFLOAT16 * num_parameters if self._value < FLOAT32 else 0
 
     def moments(self, held: float) -> Iterator[_Moment]:
-        """Yield the moments that may be the largest: at the end of the forward pass, and of the backward pass.
-
-        Args:
-            held: bytes of all gradients that the rank holds at the end.
-        """
+        """Yield the moments that may be the largest: at the end of the forward pass, and of the backward pass."""
         saved, gradients = sum(map(self._saved, self._parts)), 0.0
         for now in (self._in_last_block(), saved):
             yield _Moment(now, self._now(gradients, held), self._cast(self._copied_in_forward))
@@ -300,9 +284,5 @@ def image_bytes(config: RunConfig, num_patches: int) -> int:
 
 
 def prefetched(num_parts: int, num_workers: int) -> int:
-    """Return the micro-batches that each loader process has ready: together those of a step, so that none waits.
-
-    Args:
-        num_parts: micro-batches of the rank in a step.
-    """
+    """Return the micro-batches that each loader process has ready: together those of a step, so that none waits."""
     return max(PREFETCHED, -(-num_parts // num_workers)) if num_workers else 0

@@ -54,16 +54,8 @@ def compose(
 ) -> dict[str, Any]:
     """Compose a config and apply the overrides.
 
-    Args:
-        defaults: the groups and the default choice of each, besides ``scale``, whose default may be given here;
-            ``recipe``, of post-training; and ``mixture``, whose choices are presets for three sources.
-        values: further top-level keys with their defaults.
-        groups: choices by group and name, of all other groups in ``defaults``.
-        has_run: False leaves out the values of a run of AIMv2, and the groups that choose them.
-
-    Raises:
-        UsageError: an unknown group choice or key, a key that is given twice or names a whole part, or text that is
-            not a plain ``key=value``.
+    ``defaults`` has the default choice of each group: of ``groups``, and of the run's ``scale``, ``recipe`` and
+    ``mixture``, which ``has_run=False`` leaves out with all values of a run. ``values`` are further top-level keys.
     """
     parsed = _parsed(overrides)
     typed = {key: value for _, key, value in parsed}
@@ -240,9 +232,6 @@ def with_file(words: Sequence[str]) -> list[str]:
     """Return the words of a command line with those of its ``config=FILE`` in its place; what is typed counts.
 
     Keys of the file are nested or paths: ``optimizer: {peak_lr: 1e-3}`` or ``optimizer.peak_lr: 1e-3``.
-
-    Raises:
-        UsageError: the file cannot be read or has no keys, or ``config=`` is given twice.
     """
     files = [word.removeprefix(KEY) for word in words if word.startswith(KEY)]
     if len(files) > 1:

@@ -96,11 +96,7 @@ def with_untrained(config: RunConfig) -> dict[str, RunConfig]:
 
 
 def _check_price(runs: Mapping[str, RunConfig], runs_dir: Path, limits: Sequence[Limit]) -> None:
-    """Print what is left to do of the runs, what it costs and how it is set up; refuse it above the limits.
-
-    Raises:
-        UsageError: it does not fit the memory, or costs more than a limit, or than a CPU can compute.
-    """
+    """Print what is left to do of the runs, what it costs and how it is set up; refuse it above the limits."""
     left = [part for part in runs.values() if not RunFolder(runs_dir, part.name).is_done]
     left = [replace(part, budget=replace(part.budget, samples=_samples_left(part, runs_dir))) for part in left]
     if not left:

@@ -83,21 +83,7 @@ def execute(
     Training resumes from the newest checkpoint of the run's earlier attempts. With several ranks this is rank 0. It
     starts the others, unless a launcher has started them; those call ``follow``.
 
-    Args:
-        evaluate: measures the final metrics (``aimv2.evaluation.evaluate.evaluate``).
-        lead: calls the other ranks (``aimv2.training.distributed.leading``).
-        trained: folder of a finished run that differs in evaluation only, whose weights are measured instead of trained
-            again (``aimv2.run.reuse``); of a run that measures one metric alone, the finished run that it measures, if
-            that is in another folder of runs.
-        gpus: as in ``local_ranks``.
-
-    Returns:
-        None if the result is published, else the failure. It is also in the attempt's ``failure.json`` if the folder is
-        writable.
-
-    Raises:
-        KeyboardInterrupt: the run was interrupted and released.
-        LeaseLostError: another process has taken over the run.
+    ``trained`` is the folder of a finished run whose weights are measured, so that none are trained (``aimv2.run.reuse``).
     """
 
     def work() -> None:
@@ -111,14 +97,6 @@ def follow(config: RunConfig, interrupts: Interrupts | None = None, evaluate: Ev
     """Train and evaluate beside rank 0 in every run that it executes, until it dismisses the other ranks or ends.
 
     Only rank 0 records. An error here ends the process, and rank 0 records it.
-
-    Args:
-        config: any run with this number of ranks.
-        evaluate: as that of ``execute``.
-
-    Raises:
-        UsageError: the launcher started another number of processes.
-        KeyboardInterrupt: the process was interrupted between two runs.
     """
     rank, interrupts = place(config), interrupts or Interrupts()
     for call in calls():
@@ -312,12 +290,7 @@ def _train(
 
 
 def _reuse(attempt: Attempt, config: RunConfig, data: Data, run: RunFolder) -> TrainedNetwork:
-    """Return the training of a finished run that differs in evaluation only; copy its rows, pictures and times.
-
-    Raises:
-        RunFailedError: the run was trained otherwise, or its weights are gone.
-        UsageError: its record or weights cannot be read.
-    """
+    """Return the training of a finished run that differs in evaluation only; copy its rows, pictures and times."""
     check_training(config, run)
     result, folder = run.result(), run.file("")
     attempt.write_manifest(
@@ -343,12 +316,7 @@ def _trained_network(config: RunConfig, run: RunFolder) -> Network:
 
 
 def _set_up(config: RunConfig) -> RunConfig:
-    """Return the run with its setup in the place of ``auto``, so that all ranks have rank 0's.
-
-    Raises:
-        RunFailedError: training or evaluation does not fit the memory, or the host cannot hold the batches (cause ``out
-            of memory``); or ``compile=true`` without a compiler (cause ``node``).
-    """
+    """Return the run with its setup in the place of ``auto``, so that all ranks have rank 0's."""
     per_node = min(config.ranks_per_node, ranks_here(config))
     config = replace(config, compile=compiles(config), ranks_per_node=per_node)
     if config.compile and (missing := missing_for_compile(config.device)):
@@ -363,11 +331,8 @@ def _set_up(config: RunConfig) -> RunConfig:
 
 
 def _train_cpu_seconds(folder: Path, config: RunConfig) -> float | None:
-    """Return the CPU seconds of all training steps, over all attempts and without loader processes.
-
-    Returns:
-        None if they are not the cost of training: a device or other ranks did part of the work.
-    """
+    """Return the CPU seconds of all training steps, over all attempts and without loader processes; None if a device or
+    other ranks did part of the work."""
     if config.device != "cpu" or config.ranks > 1:
         return None
     return float(sum(row.get("step_cpu_seconds", 0.0) for row in read_rows(folder)))

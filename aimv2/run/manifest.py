@@ -35,10 +35,6 @@ def manifest(
 ) -> dict[str, Any]:
     """Return versions, hardware, commit and data of the attempt, its setup with the bytes of memory that each rank is
     predicted to take, and the checkpoint that it resumed from.
-
-    Args:
-        trained: where its weights were trained, if in another run (``aimv2.run.reuse.origin_of_training``). If other
-            code trained them, ``code`` names both.
     """
     setup = setup_of(config)
     return {
@@ -75,11 +71,6 @@ def rests_on(folder: Path, measured_by: Iterable[int]) -> list[dict[str, Any]]:
 
     They are the attempt, the one from whose checkpoint it resumed and so on, and those that measured parts of the
     evaluation.
-
-    Returns:
-        of each: ``attempt``, its number; ``from_step``, the step at which it started to train, or the last one if it
-        reused the training of another run; ``host``, ``hardware``, ``threads`` and ``code``. A value is None if the
-        manifest of the attempt cannot be read.
     """
     manifests = {number: _manifest_of(folder, number) for number in measured_by}
     number = int(folder.name)

@@ -162,11 +162,7 @@ class Limit:
 
 
 def read_limits(text: str) -> list[Limit]:
-    """Read limits such as ``2h``, ``500PFLOPs`` or ``20min,5GB``.
-
-    Raises:
-        UsageError: a limit cannot be read, or is not above 0 and finite.
-    """
+    """Read limits such as ``2h``, ``500PFLOPs`` or ``20min,5GB``."""
     units = {name: (quantity, size) for quantity, sizes in UNITS.items() for name, size in sizes.items()}
     limits = []
     for part in text.strip("[]").split(","):
@@ -181,11 +177,7 @@ def read_limits(text: str) -> list[Limit]:
 
 
 def check_limits(limits: Iterable[Limit], total: Price, num_workers: int) -> None:
-    """Refuse runs that cost more; seconds are wall time with all workers.
-
-    Raises:
-        UsageError: they cost more, or their time is limited and not known.
-    """
+    """Refuse runs that cost more; seconds are wall time with all workers."""
     of_time = f"with {num_workers} workers" if num_workers > 1 else "of training and evaluation"
     costs: dict[Quantity, tuple[float | None, str]] = {
         "flops": (total.flops, "of training"),
@@ -205,11 +197,7 @@ def check_limits(limits: Iterable[Limit], total: Price, num_workers: int) -> Non
 
 
 def check_cpu(flops: int, limits: Iterable[Limit]) -> None:
-    """Refuse training on the CPU that takes more than MAX_CPU_FLOPS, unless there is a limit on its FLOPs or time.
-
-    Raises:
-        UsageError: naming the limit that would allow it.
-    """
+    """Refuse training on the CPU that takes more than MAX_CPU_FLOPS, unless there is a limit on its FLOPs or time."""
     if flops <= MAX_CPU_FLOPS or any(limit.quantity != "disk_bytes" for limit in limits):
         return
     unit, size = max(UNITS["flops"].items(), key=lambda one: one[1] * (one[1] <= flops))

@@ -22,18 +22,7 @@ PROVENANCE = ("code", "commit", "hardware", "threads", "versions", "data", "toke
 
 
 def replay(run: RunFolder, say: Callable[[str], None] = print) -> bool:
-    """Execute a finished run again in a temporary folder, and compare the values of its steps and its final metrics.
-
-    Args:
-        say: receives lines on what is done and what differs.
-
-    Returns:
-        True if all values are equal.
-
-    Raises:
-        UsageError: the run is not done, or this version would name its config differently.
-        RunFailedError: the replay failed.
-    """
+    """Execute a finished run again in a temporary folder; return True if all values of its steps and metrics are equal."""
     if not run.is_done:
         raise UsageError(f"run {run.name} is not done yet; only a finished run can be replayed")
     config = RunConfig.from_dict(read_json(run.path / "config.json"))
@@ -54,14 +43,7 @@ def replay(run: RunFolder, say: Callable[[str], None] = print) -> bool:
 
 @contextmanager
 def executed_again(config: Program, say: Callable[[str], None], runs_dir: Path = Path()) -> Iterator[RunFolder]:
-    """Execute a run in a temporary folder, which is there until the context is left.
-
-    Args:
-        runs_dir: has the run whose weights this one measures, if it trains none.
-
-    Raises:
-        RunFailedError: it failed.
-    """
+    """Execute a run in a temporary folder, which is there until the context is left."""
     if isinstance(config, RunConfig):  # no tracker hears of it
         config = replace(config, log=LogConfig(every_steps=config.log.every_steps))
     name = config.name
@@ -80,14 +62,7 @@ def executed_again(config: Program, say: Callable[[str], None], runs_dir: Path =
 def compare(
     was: Mapping[str, Any], now: Mapping[str, Any], say: Callable[[str], None], *, tolerance: float = 0.0
 ) -> bool:
-    """Compare recorded values with those of a replay, and say how many differ and which most.
-
-    Args:
-        tolerance: relative difference up to which values count as equal; 0 is to the last bit.
-
-    Returns:
-        True if no value differs by more, and none is missing.
-    """
+    """Compare recorded values with those of a replay, and say how many differ and which most."""
     shared = was.keys() & now.keys()
     differ = {name: abs(was[name] - now[name]) for name in shared if not _agree(was[name], now[name], tolerance)}
     say(f"{len(was)} values of steps and final metrics compared, {len(differ)} differ")

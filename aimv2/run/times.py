@@ -160,14 +160,7 @@ def shapes(config: Program) -> dict[Part, str]:
 
 
 def seconds_of(run: Path, *, of_cpu: bool = False) -> dict[Part, float]:
-    """Return the seconds of the evaluation of a finished run and, if it was trained, of a sample of its steps.
-
-    Args:
-        of_cpu: CPU seconds instead of wall time.
-
-    Raises:
-        UsageError, OSError, ValueError, KeyError, TypeError: its record is incomplete.
-    """
+    """Return the seconds of the evaluation of a finished run and, if it was trained, of a sample of its steps."""
     config, result = read_json(run / "config.json"), read_json(run / "result.json")
     if KIND in config or not config["budget"]["samples"]:
         return {"evaluation": result["cpu_seconds" if of_cpu else "seconds"]}
@@ -187,14 +180,11 @@ def seconds_of(run: Path, *, of_cpu: bool = False) -> dict[Part, float]:
 
 
 def remember(config: Program, run: Path, *, is_short: bool = False) -> list[RecordedTime]:
-    """Write the times of a finished run of this process to the table, in place of older ones of its shape.
+    """Write the times of a finished run of this process to the table, in place of older ones of its shape, and return
+    them; none if the run's record is incomplete.
 
-    Args:
-        is_short: the run is a short one, which is not kept. If one thread did it all and waited for no disk, its CPU
-            time counts: one busy moment of the machine would make every later plan longer.
-
-    Returns:
-        These times, even if the cache cannot be written; none if the run's record is incomplete.
+    Of a short run, which is not kept, the CPU time counts if one thread did it all and waited for no disk: one busy
+    moment of the machine would make every later plan longer.
     """
     try:
         is_alone = (config.device, config.threads) == ("cpu", 1) and not config.loaders
@@ -255,14 +245,8 @@ def _hash(*parts: Any) -> str:
 
 
 def calibrate(config: RunConfig, *, memory: Callable[[], float] = available_memory) -> list[RecordedTime]:
-    """Train the run for a few steps, evaluate it on a part of the data, and remember its times.
-
-    Args:
-        memory: bytes that are free now.
-
-    Returns:
-        Its times; none if the model is too large for this machine, or the short run fails.
-    """
+    """Train the run for a few steps, evaluate it on a part of the data, and remember its times; none if it is too large
+    for this machine, or fails."""
     if max_train_flops(config, 1) > MAX_SAMPLE_FLOPS[config.device]:
         return []
     short = _short(config, STEPS, MAX_EVALUATION_EFFORT)
@@ -317,9 +301,8 @@ def _short(config: RunConfig, steps: int, effort: float) -> RunConfig:
 class RecordedClock:
     """Time of a run, from the nearest ones in the table of its cache folder.
 
-    Args:
-        measure: measures a run if nothing like it is in the table; None measures nothing.
-        is_here: False if runs are executed on other machines, of which any that were recorded count.
+    ``measure`` measures a run if nothing like it is in the table. If runs are executed on other machines (``is_here``),
+    any that were recorded count.
     """
 
     def __init__(

@@ -246,15 +246,9 @@ def pictures_of(folder: Path) -> dict[int, Path]:
 
 
 def attempted(attempt: Attempt, work: Callable[[], None]) -> Failure | None:
-    """Do the work of an attempt, which publishes the result; record its failure.
+    """Do the work of an attempt, which publishes the result; record and return its failure.
 
-    Returns:
-        None if the result is published, else the failure. It is also in the attempt's ``failure.json`` if the folder is
-        writable.
-
-    Raises:
-        KeyboardInterrupt: the run was interrupted and released.
-        LeaseLostError: another process has taken over the run.
+    An interrupt (KeyboardInterrupt) and a lost lease (LeaseLostError) are raised.
     """
     kills = oom_kills()
     try:

@@ -36,11 +36,7 @@ def losses_of(row: Mapping[str, Any]) -> str:
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return an attempt's rows, without a last line that a kill cut off.
-
-    Raises:
-        ValueError: a line is broken.
-    """
+    """Return an attempt's rows, without a last line that a kill cut off."""
     whole, _, _ = (folder / ROWS).read_text().rpartition("\n")
     rows = [json.loads(line) for line in whole.splitlines()]
     if not all(isinstance(row, dict) for row in rows):

@@ -65,11 +65,7 @@ def parts_of(config: RunConfig) -> set[str]:
 
 
 def read_origin(path: str, key: str = "start.weights") -> Origin:
-    """Read what is at the path of weights, which was given as ``key``.
-
-    Raises:
-        UsageError: there is neither a finished run nor a folder of ``weights import``.
-    """
+    """Read what is at the path of weights, which was given as ``key``."""
     folder = Path(path).expanduser().resolve()
     where = folder / "config.json"
     if not where.is_file():
@@ -92,11 +88,7 @@ def read_origin(path: str, key: str = "start.weights") -> Origin:
 
 
 def with_start(config: RunConfig) -> RunConfig:
-    """Return the run with the fingerprints of the weights that it starts from and of its teacher.
-
-    Raises:
-        UsageError: there are no such weights, or they do not fit.
-    """
+    """Return the run with the fingerprints of the weights that it starts from and of its teacher."""
     objective(config.objective.name).check_teacher(config)
     start = config.start
     values: dict[str, Any] = {"fingerprint": "", "teacher_fingerprint": "", "teacher_encoder": None}
