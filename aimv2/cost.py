@@ -63,7 +63,6 @@ class Part:
     working_per_token: float = 0  # the same for each supervised token
     is_of_batch: bool = False
     blocks: Blocks | None = None  # the part's stack of blocks, which ``saved`` and ``parameters`` include
-    is_in_network: bool = True  # False for a teacher, which is in memory but not among the run's own weights
 
 
 def forward_flops(parts: Iterable[Part], num_images: int, num_tokens: int) -> int:
@@ -344,21 +343,3 @@ def dual_encoder_cost(config: RunConfig, *, has_bias: bool) -> list[Part]:
         is_of_batch=True,
     )
     return [encoder_cost(config), image_head_cost(config), text_tower_cost(config), similarity]
-
-
-def distillation_cost(config: RunConfig) -> list[Part]:
-    """Return the parts of an encoder with a linear layer to the width of its teacher, and the teacher."""
-    teacher = config.start.teacher_encoder
-    assert teacher is not None, "with_start() fills in the teacher's sizes"
-    patches, D, E = config.model.num_patches, config.model.encoder.width, teacher.width
-    head = Part(
-        name="head",
-        module="head",
-        parameters=(D + 1) * E,
-        products=2 * patches * D * E,
-        of_input=is_encoder_frozen(config) * 2 * patches * D * E,
-        saved=2 * patches * (E + 1),
-    )
-    imitated = encoder_part(config.model, teacher, useful_share=1.0)
-    imitated = replace(imitated, name="teacher", module="teacher", saved=0, is_frozen=True, is_in_network=False)
-    return [encoder_cost(config), head, imitated]

@@ -74,7 +74,7 @@ def replay_others(folder: Path, name: str, tolerance: float, cache_dir: str, say
 def _here(config: Program, cache_dir: str) -> Program:
     """Return the config with this machine's places."""
     if config.starts_from_files:
-        raise UsageError("this run needs weights to start from or a teacher, which records do not have")
+        raise UsageError("this run needs weights to start from, which records do not have")
     return config.with_cache_dir(cache_dir)
 
 

@@ -13,7 +13,7 @@ from aimv2.definitions.programs import absent_metrics
 OF_STUDY = ("sweep", "search", "sensitivity")  # the first parts of arguments that say what is studied
 OF_BOTH = "sweep.allow_mixed_code"
 # Starts of paths that cannot be typed.
-FILLED_IN = ("data.fingerprint", "start.fingerprint", "start.teacher_", "plugins.")
+FILLED_IN = ("data.fingerprint", "start.fingerprint", "plugins.")
 
 
 def arguments_of(request: Request, words: Mapping[str, str], base: Program) -> list[str]:

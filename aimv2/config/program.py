@@ -176,7 +176,7 @@ class Program:
 
     @property
     def starts_from_files(self) -> bool:
-        """True if it needs weights or a teacher that are in files, which records do not have."""
+        """True if it needs weights that are in files, which records do not have."""
         return False
 
     def with_cache_dir(self, path: str) -> Self:

@@ -28,7 +28,12 @@ from aimv2.config.training_config import (
     StartConfig,
 )
 
-REMOVED_LOG_KEYS = ("mlflow", "trackio")  # of trackers that older versions had; stored configs still name them
+# Fields that older versions had, and stored configs still name.
+REMOVED = {
+    "log": ("mlflow", "trackio"),
+    "checkpoint": ("watchdog_factor",),
+    "start": ("teacher", "teacher_fingerprint", "teacher_encoder"),
+}
 OF_TRAINING = ("prefix.", "evaluation.metrics.")  # paths of plug-ins that a metric of finished weights does not need
 
 
@@ -134,8 +139,9 @@ class RunConfig(Program):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        if isinstance(log := values.get("log"), Mapping):
-            values = {**values, "log": {key: value for key, value in log.items() if key not in REMOVED_LOG_KEYS}}
+        for part, removed in REMOVED.items():
+            if isinstance(stored := values.get(part), Mapping):
+                values = {**values, part: {key: value for key, value in stored.items() if key not in removed}}
         try:
             return TypeAdapter(cls).validate_python(values)
         except ValidationError as error:
@@ -192,7 +198,7 @@ class RunConfig(Program):
 
     @property
     def starts_from_files(self) -> bool:
-        return self.start.weights is not None or self.start.teacher is not None
+        return self.start.weights is not None
 
     def with_cache_dir(self, path: str) -> "RunConfig":
         return replace(self, data=replace(self.data, cache_dir=path))
@@ -205,7 +211,7 @@ class RunConfig(Program):
         return replace(
             self,
             log=LogConfig(),
-            start=replace(self.start, weights=last(self.start.weights), teacher=last(self.start.teacher)),
+            start=replace(self.start, weights=last(self.start.weights)),
             data=replace(
                 data,
                 cache_dir=DataConfig().cache_dir,
@@ -245,8 +251,6 @@ class RunConfig(Program):
             self,
             {
                 "start.frozen": (),
-                "start.teacher": None,
-                "start.teacher_fingerprint": "",
                 "model.encoder.attention": "prefix",
                 "budget": {"samples": 0, "batch_size": 1},
                 "prefix": {},

@@ -6,7 +6,6 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.config.data_config import CHECKED
-from aimv2.config.model_config import EncoderConfig
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -108,18 +107,13 @@ class StartConfig:
         weights: path of a finished run, or of a folder of ``weights import``. Parts of the network that it has too
             start from its weights, the others from random ones. None starts all of them from random weights.
         frozen: parts that are not trained.
-        teacher: path of the weights whose encoder the objective ``distill`` imitates.
-        fingerprint, teacher_fingerprint: name of that run, or hash of the content of that folder, so that other weights
-            name another run; ``aimv2.request.resolve`` fills them in.
-        teacher_encoder: sizes of the teacher, filled in too.
+        fingerprint: name of that run, or hash of the content of that folder, so that other weights name another run;
+            ``aimv2.request.resolve`` fills it in.
     """
 
     weights: str | None = None
     frozen: tuple[Literal["encoder"], ...] = ()
-    teacher: str | None = None
     fingerprint: str = ""
-    teacher_fingerprint: str = ""
-    teacher_encoder: EncoderConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -136,18 +130,14 @@ class LoaderConfig:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class CheckpointConfig:
-    """Periodic checkpoints, and the watchdog that ends a process whose training hangs.
+    """Periodic checkpoints.
 
     Attributes:
         every_seconds: shortest time between two checkpoints. It is longer if saving takes long: at least 99 times the
             seconds of the last save, so that saving takes at most 1 % of the time.
-        watchdog_factor: a training step that takes so many times the longest one before it, and at least a minute,
-            ends the process with a traceback in its log; the next attempt resumes. None is off. Not for clusters that
-            suspend jobs, because the clock goes on.
     """
 
     every_seconds: float = Field(default=60.0, gt=0)
-    watchdog_factor: float | None = Field(default=None, ge=2, le=1e6)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

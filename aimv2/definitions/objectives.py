@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from aimv2.base.errors import UsageError, short, unknown
 from aimv2.base.plugins import Registry
 from aimv2.config.prefix import PrefixDistribution
-from aimv2.cost import Part, distillation_cost, dual_encoder_cost, encoder_decoder_cost
+from aimv2.cost import Part, dual_encoder_cost, encoder_decoder_cost
 
 if TYPE_CHECKING:
     from aimv2.config.run_config import RunConfig  # which imports this module to check objective.name
@@ -36,7 +36,6 @@ class Objective:
             patches.
         requirements: checks of a config, each of which raises UsageError.
         reads_captions: True if it trains on captions; ``data.captions`` has no effect on the others.
-        has_teacher: True if it imitates the encoder of ``start.teacher``; no other objective has one.
         is_native: True if it can be trained at native resolution: its masks hide what comes later in a sequence, and so
             the padding.
     """
@@ -48,7 +47,6 @@ class Objective:
     cost: Callable[..., list[Part]]
     requirements: tuple[Callable[[RunConfig], None], ...] = ()
     reads_captions: bool = True
-    has_teacher: bool = False
     is_native: bool = False
 
     def check(self, config: RunConfig) -> None:
@@ -69,19 +67,10 @@ class Objective:
                 " pixel loss, where nothing reads prefix lengths; remove the prefix overrides"
             )
         config.prefix.check(config.model.num_patches)
-        self.check_teacher(config)
         if not self.reads_captions:
             _only(config, "data.captions", "own", ", which reads no captions")
         for requirement in (*self.requirements, self._native):
             requirement(config)
-
-    def check_teacher(self, config: RunConfig) -> None:
-        """Refuse a config without the teacher that the objective needs, or with one that it lacks."""
-        name, teacher = config.objective.name, config.start.teacher
-        if self.has_teacher and teacher is None:
-            raise UsageError(f"objective.name={name} imitates an encoder; type start.teacher=PATH")
-        if teacher is not None and not self.has_teacher:
-            raise UsageError(f"objective.name={name} has no teacher; start.teacher belongs to objective.name=distill")
 
     def _native(self, config: RunConfig) -> None:
         if not config.native.areas:
@@ -177,17 +166,7 @@ BUILT_IN: dict[str, Objective] = {
         reads=("temperature",),
         cost=partial(dual_encoder_cost, has_bias=True),
     ),
-    "distill": Objective(
-        implementation="distill",
-        attention="bidirectional",
-        reports=(),
-        reads=(),
-        cost=distillation_cost,
-        reads_captions=False,
-        has_teacher=True,
-    ),
 }
-PRE_TRAINING = tuple(name for name, goal in BUILT_IN.items() if not goal.has_teacher)  # objectives without a teacher
 
 
 def _check(name: str, item: Objective) -> None:

@@ -194,7 +194,7 @@ def _weights(config: RunConfig) -> int:
 
 
 def _network(config: RunConfig) -> list[Part]:
-    return [part for part in objective(config.objective.name).cost(config) if part.is_in_network]
+    return objective(config.objective.name).cost(config)
 
 
 def computed_at_once(config: RunConfig) -> dict[str, int]:

@@ -66,7 +66,7 @@ class Available(NamedTuple):
 def setup_of(config: RunConfig, available: int | None = None) -> Setup:
     """Return the setup of a run: its own values, and for ``auto`` those of ``choose``.
 
-    It is refused if no micro-batch fits. ``available`` are the bytes of memory of each rank; None is that of this machine.
+    It is refused if no micro-batch fits. ``available`` is each rank's memory in bytes; None is that of this machine.
     """
     parallel, size, saves_inputs = config.parallel, config.micro_batch, config.activation_checkpointing
     if parallel != "auto" and size != "auto" and saves_inputs != "auto":

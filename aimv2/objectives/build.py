@@ -15,7 +15,6 @@ from aimv2.model.network import Network
 from aimv2.objectives.aimv2 import AIMv2, CapPa, CaptionOnly, ImageOnly
 from aimv2.objectives.base import Implementation
 from aimv2.objectives.contrastive import CLIP, SigLIP
-from aimv2.objectives.distillation import Distillation
 
 BUILT_IN: Mapping[str, type[Implementation[Any]]] = {
     "aimv2": AIMv2,
@@ -24,7 +23,6 @@ BUILT_IN: Mapping[str, type[Implementation[Any]]] = {
     "cappa": CapPa,
     "clip": CLIP,
     "siglip": SigLIP,
-    "distill": Distillation,
 }
 
 

@@ -15,7 +15,6 @@ from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import write_json, write_text
 from aimv2.base.hardware import keep_freed_memory, missing_for_compile
 from aimv2.base.interrupt import Interrupts
-from aimv2.base.processes import Watchdog
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import Data, prepare
@@ -83,7 +82,7 @@ def execute(
     Training resumes from the newest checkpoint of the run's earlier attempts. With several ranks this is rank 0. It
     starts the others, unless a launcher has started them; those call ``follow``.
 
-    ``trained`` is the folder of a finished run whose weights are measured, so that none are trained (``aimv2.run.reuse``).
+    ``trained`` is the folder of a finished run whose weights are measured, without training (``aimv2.run.reuse``).
     """
 
     def work() -> None:
@@ -255,13 +254,11 @@ def _train(
     attempt.write_manifest(manifest(config, data, start) | {"changes": keep_changes(attempt.run.parent)})
     started, own = None if start is None else str(start.path.absolute()), str(attempt.folder.absolute())
     timer = SaveTimer(config.checkpoint.every_seconds)
-    watchdog = Watchdog(config.checkpoint.watchdog_factor, warm_up_steps=2 * config.log.every_steps)
     with (
         interrupts.deferred(),
         ExitStack() as at_end,
         lead(config, started, own) as world,
         Saver(partial(checkpoint.save_attempt, attempt, world), timer, world) as saver,
-        watchdog,
     ):
         at_end.callback(saver.wait)  # after an error of one rank the others end first, and with them what they write
         trained = train(
@@ -277,7 +274,6 @@ def _train(
             interrupts=interrupts,
             world=world,
             saver=saver,
-            watchdog=watchdog,
         )
     record = {
         "train_flops": trained.flops,

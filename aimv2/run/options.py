@@ -10,8 +10,8 @@ from aimv2.config.data_config import CHECKED
 
 # Written out, because helps load faster without the configs (tests/aimv2/run/test_options.py).
 SCALES = "demo, laptop, laptop_mix, tiny, small, vit_b, vit_l, vit_l_2b, vit_h, vit_1b, vit_3b"
-OBJECTIVES = "aimv2, caption, image_only, cappa, clip, siglip, distill"
-RECIPES = "high_res, native, lit, distill"
+OBJECTIVES = "aimv2, caption, image_only, cappa, clip, siglip"
+RECIPES = "high_res, native, lit"
 
 RUN_VALUES = f"""  scale=demo                   the scale to start from ({SCALES})
   objective.name=aimv2         the training objective ({OBJECTIVES})

@@ -131,9 +131,9 @@ def price_of(run: Program, clock: Clock) -> Price:
     if not isinstance(run, RunConfig):
         return _price(run.train_flops, clock(run), run.weights_bytes)
     samples, time = run.budget.samples, clock(run)
-    own = [part for part in objective(run.objective.name).cost(run) if part.is_in_network]
+    parts = objective(run.objective.name).cost(run)
     saves_weights = run.evaluation.alone is None
-    weights = BYTES_PER_PARAMETER * num_parameters(own) * saves_weights
+    weights = BYTES_PER_PARAMETER * num_parameters(parts) * saves_weights
     per_checkpoint = 1 + optimizer_spec(run.optimizer.name).num_moments  # times the weights
     checkpoints = CHECKPOINTS * per_checkpoint * weights if samples else 0
     return _price(max_train_flops(run, samples), time, weights, checkpoints)

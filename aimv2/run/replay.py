@@ -22,7 +22,7 @@ PROVENANCE = ("code", "commit", "hardware", "threads", "versions", "data", "toke
 
 
 def replay(run: RunFolder, say: Callable[[str], None] = print) -> bool:
-    """Execute a finished run again in a temporary folder; return True if all values of its steps and metrics are equal."""
+    """Execute a finished run again in a temporary folder; return True if all its values are equal."""
     if not run.is_done:
         raise UsageError(f"run {run.name} is not done yet; only a finished run can be replayed")
     config = RunConfig.from_dict(read_json(run.path / "config.json"))

@@ -85,7 +85,7 @@ def evaluation_effort(config: RunConfig) -> float:
 
     passes = {"captions": 3 * options.num_items, "pixels": len(options.prefix_fractions) * options.num_pairs}
     decoded = sum(passes.get(report, options.num_pairs) for report in goal.reports)
-    others = [part for part in goal.cost(config) if part.module != "encoder" and part.is_in_network]
+    others = [part for part in goal.cost(config) if part.module != "encoder"]
     flops = decoded * forward_flops(others, 1, text)
     encoded = 2 * options.num_items + options.num_pairs + read + 2 * scenes + labelled
     flops += encoded * encoded_once
@@ -154,7 +154,7 @@ def shapes(config: Program) -> dict[Part, str]:
         # Causal attention is that with a prefix of one patch.
         attention = "prefix" if encoder["attention"] == "causal" else encoder["attention"]
         trained = model | {"encoder": encoder | {"attention": attention}}
-        differing = [run["start"][key] for key in ("frozen", "teacher_encoder")] + [run["native"]["areas"]]
+        differing = [run["start"]["frozen"], run["native"]["areas"]]
         names["training"] = _hash(trained, objective, run["budget"]["batch_size"], setting, differing)
     return names
 

@@ -15,7 +15,7 @@ from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.cost import Part, forward_flops, num_parameters, train_flops, train_flops_by_area, visible_share
 from aimv2.data.batches.batch import Batch
-from aimv2.definitions.objectives import PRE_TRAINING, objective
+from aimv2.definitions.objectives import BUILT_IN, objective
 from aimv2.model.masks import prefix_mask
 from aimv2.objectives.build import build, build_empty, parameters_by_part
 from aimv2.request.resolve import with_attention
@@ -35,7 +35,7 @@ def test_backward_pass_costs_twice_the_forward_pass_without_gradients_of_the_inp
 
 
 def test_frozen_part_has_no_backward_pass():
-    frozen = Part(name="teacher", module="teacher", parameters=7, products=100, of_input=10, is_frozen=True)
+    frozen = Part(name="encoder", module="encoder", parameters=7, products=100, of_input=10, is_frozen=True)
     assert train_flops([frozen, HEAD], num_images=3, num_tokens=11) == 3 * 100 + 3 * (3 * 30 + 11 * 2)
 
 
@@ -149,7 +149,7 @@ def assert_flops_match_torchs(config):
     assert closed_form(config, num_tokens) == (forward, both)
 
 
-@pytest.mark.parametrize("name", PRE_TRAINING)
+@pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("scale", everyday(["tiny"], SCALES))
 def test_flops_match_torchs_counter(scale, name):
     assert_flops_match_torchs(shallow(SCALES[scale](), name))
@@ -195,9 +195,9 @@ def count_by_fvcore(config):
 @pytest.mark.parametrize(
     ("scale", "name"),
     [
-        *(("demo", name) for name in PRE_TRAINING),
+        *(("demo", name) for name in BUILT_IN),
         *(exhaustive(scale, "aimv2") for scale in SCALES if scale != "demo"),
-        *(exhaustive("vit_l", name) for name in PRE_TRAINING if name != "aimv2"),
+        *(exhaustive("vit_l", name) for name in BUILT_IN if name != "aimv2"),
     ],
 )
 def test_flops_match_fvcores_counter(scale, name):
@@ -206,7 +206,7 @@ def test_flops_match_fvcores_counter(scale, name):
     assert closed_form(config, num_tokens)[0] == pytest.approx(counted, rel=0.005)
 
 
-@pytest.mark.parametrize("name", PRE_TRAINING)
+@pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("frozen", [(), ("encoder",)], ids=str)
 @pytest.mark.parametrize("changes", [{}, {"norm": "layer", "ffn": "gelu"}], ids=str)
 def test_activation_memory_matches_autograds_saved_tensors(name, frozen, changes):
@@ -249,7 +249,7 @@ def priced_parameters(config):
     return {part.module: part.parameters for part in objective(config.objective.name).cost(config)}
 
 
-@pytest.mark.parametrize("name", PRE_TRAINING)
+@pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("scale", everyday(["tiny"], SCALES))
 def test_parameters_of_every_part_match_torchs(scale, name):
     config = with_attention(replace(SCALES[scale](), objective=replace(SCALES[scale]().objective, name=name)))

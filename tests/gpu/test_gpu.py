@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from aimv2.config.program import replaced
-from aimv2.definitions.objectives import PRE_TRAINING, objective
+from aimv2.definitions.objectives import BUILT_IN, objective
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.memory.evaluation import predict_evaluation
 from aimv2.memory.setup import setup_of
@@ -26,7 +26,7 @@ from tests.helpers.training import changed, small_run
 pytestmark = pytest.mark.gpu
 
 VARIANTS = [
-    *({"objective.name": name} for name in PRE_TRAINING),
+    *({"objective.name": name} for name in BUILT_IN),
     {"model.decoder.sharing": "separate"},
     {"model.decoder.order": "text_first"},
     {"activation_checkpointing": True, "micro_batch": 2},

@@ -118,7 +118,7 @@ def test_a_run_that_starts_from_weights_is_refused(replayed, copied_records):
         writer.add_key_value_metadata({b"aimv2_records": json.dumps(about)})
     status, shown, _ = replayed(names(copied_records)["uniform"])
     assert status == 2
-    assert "needs weights to start from or a teacher, which records do not have" in shown
+    assert "needs weights to start from, which records do not have" in shown
 
 
 def test_keys_of_others_need_others(done, capsys):

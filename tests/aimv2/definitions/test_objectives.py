@@ -57,7 +57,7 @@ def test_every_specification_is_complete(name):
     goal = objective(name)
     assert issubclass(implementation_of(goal), Implementation)
     assert goal.attention in ("prefix", "bidirectional")
-    assert goal.reports or goal.has_teacher
+    assert goal.reports
     assert set(goal.reports) <= set(REPORTS)
     assert set(goal.reads) < {field.name for field in fields(ObjectiveConfig)}
 

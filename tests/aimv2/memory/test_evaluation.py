@@ -48,8 +48,7 @@ def changed(scale):
     run = SCALES[scale]()
     yield "own", run
     for name, recipe in RECIPES.items():
-        teacher = {"start.teacher_encoder": run.model.encoder} if name == "distill" else {}
-        yield name, recipe(replaced(run, teacher))
+        yield name, recipe(run)
     px, render_px = 2 * run.model.image_px, 2 * run.data.render_px
     yield "twice as large", replaced(run, {"model.image_px": px, "data.render_px": render_px})
 

@@ -103,14 +103,6 @@ def test_a_scale_beside_a_finished_run_is_refused(finished):
         composed(f"start.weights={finished.path}", "scale=demo")
 
 
-def test_distillation_of_finished_weights_needs_a_teacher_too(tiny, finished):
-    values = {"objective": {"name": "distill"}}
-    with pytest.raises(UsageError, match=r"imitates an encoder; type start.teacher=PATH"):
-        with_start(starting(tiny, finished.path, **values))
-    start = with_start(starting(tiny, finished.path, **values, **{"start.teacher": str(finished.path)})).start
-    assert (start.fingerprint, start.teacher_fingerprint) == (finished.name, finished.name)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -31,7 +31,7 @@ from aimv2.config.training_config import BudgetConfig, CheckpointConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.definitions.metrics import Metric
-from aimv2.definitions.objectives import PRE_TRAINING, objective
+from aimv2.definitions.objectives import BUILT_IN, objective
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.objectives.build import build
 from aimv2.run.execute import execute as execute_and_evaluate
@@ -47,7 +47,7 @@ from tests.helpers.training import run as on_one
 
 NUM_STEPS = 6
 VARIANTS = [
-    *({"objective.name": name} for name in PRE_TRAINING),
+    *({"objective.name": name} for name in BUILT_IN),
     {"objective.pixel_patches": "image"},
     {"objective.pixel_patches": "image_mean", "prefix.full_attention": 0.5},
     {"objective.text_tokens": "caption"},
