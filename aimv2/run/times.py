@@ -1,7 +1,7 @@
 """Seconds that runs take: those of finished runs, of a short run that measures this machine, and estimates from them.
 
-The cache folder has a file for each shape of run that was timed. The time of another run is that of the nearest one,
-times the ratio of their efforts (``aimv2.run.times``). Nothing here imports torch until it measures.
+The cache folder has a file for each effort that was timed: seconds in closed form, of which only ratios count. The time
+of another run is that of the nearest one, times the ratio of their efforts. torch is imported to measure only.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import last_rows, rows_at
 
-TIMES = "times"  # a folder of the cache: a file for each shape and hardware
+TIMES = "times"  # a folder of the cache
 SPEED_BYTES = 65536  # of a run's metrics, about two hundred rows
 STEPS = 8  # of the short run
 # Training FLOPs. A batch is cut until a step takes no more than the first. A model whose samples take more than the
@@ -108,69 +108,42 @@ EFFORTS = {"training": training_effort, "evaluation": evaluation_effort}
 
 
 class RecordedTime(NamedTuple):
-    """Seconds that a part of a run took: a training sample, or the start and the evaluation at the end.
-
-    Attributes:
-        shape: a hash of all that they depend on but the hardware; see ``shapes``.
-        setting: what no effort can be scaled by: device, threads and precision, and another program or a metric that is
-            measured alone.
-        effort: seconds by ``aimv2.run.times``.
-        run: the name of the run; empty for a short one, of which nothing else is kept.
-    """
+    """Seconds that a part of a run took: a training sample, or the start and the evaluation at the end."""
 
     part: Part
-    shape: str
-    hardware: str
-    setting: str
-    effort: float
+    setting: str  # as of ``setting_of``
+    effort: float  # seconds in closed form
     seconds: float
-    run: str
+    hardware: str
+    run: str  # its name; empty for a short one, of which nothing else is kept
 
 
-def setting_of(run: Program) -> str:
+def setting_of(run: Program, alone: str = "") -> str:
+    """Return what no effort can be scaled by: device, threads and precision; of another model than AIMv2 all values but
+    the seed. ``alone`` is a metric that is measured alone."""
     setting = f"{run.device}, {run.threads} threads, {run.precision}"
     if not isinstance(run, RunConfig):
-        return f"{setting}, {run.kind}"
-    alone = run.evaluation.alone
-    return setting if alone is None else f"{setting}, metric {alone.metric} {alone.digest}"
+        return f"{setting}, {_hash(run.with_seed(0).to_dict())}"
+    return f"{setting}, {run.data.kind}{alone}"
 
 
-def shapes(config: Program) -> dict[Part, str]:
-    """Return names for all that the time of a run's evaluation and, if it is trained, of its training depend on.
-
-    That of another model than AIMv2 is one part, and depends on all values but the seed.
-    """
-    setting = setting_of(config)
-    if not isinstance(config, RunConfig):
-        return {"evaluation": _hash(config.with_seed(0).to_dict(), setting)}
-    run = config.to_dict()
-    model, encoder, objective = run["model"], run["model"]["encoder"], run["objective"]["name"]
-    # A run and its untrained encoder share the evaluation: attention in training and the held-out curve do not count.
-    evaluation = {key: value for key, value in run["evaluation"].items() if not key.startswith(("curve_", "alone"))}
-    data = [run["data"][key] for key in ("sources", "held_out_fraction", "render_px", "fingerprint")]
-    evaluated = model | {"encoder": encoder | {"attention": None}}
-    names: dict[Part, str] = {"evaluation": _hash("evaluation", evaluated, objective, evaluation, data, setting)}
-    if run["budget"]["samples"]:
-        # Causal attention is that with a prefix of one patch.
-        attention = "prefix" if encoder["attention"] == "causal" else encoder["attention"]
-        trained = model | {"encoder": encoder | {"attention": attention}}
-        differing = [run["start"]["frozen"], run["native"]["areas"]]
-        names["training"] = _hash(trained, objective, run["budget"]["batch_size"], setting, differing)
-    return names
+def _alone(run: Program) -> str:
+    metric = run.evaluation.alone if isinstance(run, RunConfig) else None
+    return "" if metric is None else f", metric {metric.metric} {metric.digest}"
 
 
-def seconds_of(run: Path, *, of_cpu: bool = False) -> dict[Part, float]:
+def parts_of(config: Program) -> list[Part]:
+    """Return the parts of a run whose times are recorded; that of another model than AIMv2 is one."""
+    is_trained = isinstance(config, RunConfig) and config.budget.samples
+    return ["evaluation", "training"] if is_trained else ["evaluation"]
+
+
+def seconds_of(run: Path) -> dict[Part, float]:
     """Return the seconds of the evaluation of a finished run and, if it was trained, of a sample of its steps."""
     config, result = read_json(run / "config.json"), read_json(run / "result.json")
     if KIND in config or not config["budget"]["samples"]:
-        return {"evaluation": result["cpu_seconds" if of_cpu else "seconds"]}
+        return {"evaluation": result["seconds"]}
     attempt = attempt_folder(run, result["attempt"])
-    if of_cpu:
-        steps = [row["step_cpu_seconds"] for row in last_rows(attempt, SPEED_BYTES) if "step_cpu_seconds" in row]
-        return {
-            "training": statistics.median(steps) / config["budget"]["batch_size"],
-            "evaluation": result["cpu_seconds"] - result["train_cpu_seconds"],
-        }
     speeds = [row["images_per_second"] for row in last_rows(attempt, SPEED_BYTES) if "images_per_second" in row]
     start = rows_at(attempt, [0])[0]["seconds"]
     return {
@@ -180,26 +153,20 @@ def seconds_of(run: Path, *, of_cpu: bool = False) -> dict[Part, float]:
 
 
 def remember(config: Program, run: Path, *, is_short: bool = False) -> list[RecordedTime]:
-    """Write the times of a finished run of this process to the table, in place of older ones of its shape, and return
-    them; none if the run's record is incomplete.
-
-    Of a short run, which is not kept, the CPU time counts if one thread did it all and waited for no disk: one busy
-    moment of the machine would make every later plan longer.
-    """
+    """Write the times of a finished run of this process to the table, in place of older ones of its effort, and return
+    them; none if the run's record is incomplete."""
     try:
-        is_alone = (config.device, config.threads) == ("cpu", 1) and not config.loaders
-        of_cpu = is_short and is_alone and isinstance(config, RunConfig) and config.data.kind != "files"
-        seconds = seconds_of(run, of_cpu=of_cpu)
+        seconds = seconds_of(run)
     except (UsageError, OSError, ValueError, KeyError, TypeError, ZeroDivisionError):  # such as a run of no step
         return []
-    here, setting, name, times = hardware(config.device), setting_of(config), "" if is_short else run.name, []
-    for part, shape in shapes(config).items():
-        measured = RecordedTime(part, shape, here, setting, _effort(config, part), seconds[part], name)
+    here, setting, name, times = hardware(config.device), setting_of(config, _alone(config)), run.name, []
+    for part in parts_of(config):
+        measured = RecordedTime(part, setting, _effort(config, part), seconds[part], here, "" if is_short else name)
         times.append(measured)
         with contextlib.suppress(OSError):  # a full disk, or one that is not ours
             folder = config.cache_dir / TIMES
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / f"{_hash(shape, here)}.json", measured._asdict())
+            write_json(folder / f"{_hash(part, setting, measured.effort, here)}.json", measured._asdict())
     return times
 
 
@@ -215,25 +182,16 @@ def recorded(cache_dir: Path) -> list[RecordedTime]:
 
 
 def nearest(config: Program, part: Part, table: Sequence[RecordedTime]) -> tuple[float, RecordedTime] | None:
-    """Return the seconds of a part of a run, and the measurement that they follow from; None if none is like it.
-
-    That is one of the same shape, or the one whose effort is nearest, times the ratio of the efforts.
-    """
-    alike = [time for time in table if (time.part, time.setting) == (part, setting_of(config))]
-    if not alike and isinstance(config, RunConfig) and config.evaluation.alone is not None:
-        # This metric was measured alone by no run yet, but whole evaluations were.
-        setting = setting_of(replace(config, evaluation=replace(config.evaluation, alone=None)))
-        alike = [time for time in table if (time.part, time.setting) == (part, setting)]
-    shape, effort = shapes(config)[part], _effort(config, part)
-    for time in alike:
-        if time.shape == shape:
-            return time.seconds, time
-    if not alike or not isinstance(config, RunConfig):
-        return None
-    best = min(alike, key=lambda time: abs(math.log(effort / time.effort)))
-    if abs(math.log(effort / best.effort)) > math.log(MAX_RATIO[part]):
-        return None
-    return best.seconds * effort / best.effort, best
+    """Return the seconds of a part of a run, and the measurement of the nearest effort that they follow from; None if
+    none is like it. For a metric that no run has measured alone yet, whole evaluations count."""
+    settings = dict.fromkeys([setting_of(config, _alone(config)), setting_of(config)])
+    alike = [[time for time in table if (time.part, time.setting) == (part, setting)] for setting in settings]
+    effort = _effort(config, part)
+    for times in filter(None, alike):
+        best = min(times, key=lambda time: abs(math.log(effort / time.effort)))
+        is_near = abs(math.log(effort / best.effort)) <= math.log(MAX_RATIO[part])
+        return (best.seconds * effort / best.effort, best) if is_near else None
+    return None
 
 
 def _effort(config: Program, part: Part) -> float:
@@ -310,7 +268,7 @@ class RecordedClock:
     ) -> None:
         self._measure, self._is_here = measure, is_here
         self._tables: dict[Path, list[RecordedTime]] = {}
-        self._tried: set[str] = set()
+        self._tried = set[tuple[Part, float]]()
 
     def __call__(self, config: Program) -> RunSeconds | None:
         """Return the time of a run, or None if it is not known and cannot be measured here: the model is too large, or
@@ -318,12 +276,12 @@ class RecordedClock:
         folder = config.cache_dir
         if folder not in self._tables:
             self._tables[folder] = recorded(folder)
-        shape_of = shapes(config)
+        efforts = {part: _effort(config, part) for part in parts_of(config)}
         times = self._nearest(config)
         if not isinstance(config, RunConfig):
             return None if times is None else RunSeconds(0.0, times["evaluation"][0])
-        if times is None and self._measure is not None and self._tried.isdisjoint(shape_of.values()):
-            self._tried.update(shape_of.values())
+        if times is None and self._measure is not None and self._tried.isdisjoint(efforts.items()):
+            self._tried.update(efforts.items())
             self._tables[folder] += self._measure(config)
             times = self._nearest(config)
         if times is None:
@@ -331,7 +289,7 @@ class RecordedClock:
         samples = config.budget.samples
         pairs = config.evaluation.curve_points * config.evaluation.curve_pairs * bool(samples)
         a_sample = times["training"][0] if samples else 0.0
-        sources = [source for part, (_, source) in times.items() if not self._is_here or source.shape != shape_of[part]]
+        sources = [source for part, (_, source) in times.items() if not self._is_here or source.effort != efforts[part]]
         return RunSeconds(
             training=samples * a_sample,
             evaluation=times["evaluation"][0] + CURVE_SHARE * pairs * a_sample,
@@ -344,7 +302,7 @@ class RecordedClock:
 
     def _nearest(self, config: Program) -> dict[Part, tuple[float, RecordedTime]] | None:
         """Return the seconds of each part of a run and where they are from; None if one is not known."""
-        table, parts = self._tables[config.cache_dir], shapes(config)
+        table, parts = self._tables[config.cache_dir], parts_of(config)
         if self._is_here:
             table = [time for time in table if time.hardware == hardware(config.device)]
         times = {part: near for part in parts if (near := nearest(config, part, table))}

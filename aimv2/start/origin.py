@@ -65,7 +65,7 @@ def parts_of(config: RunConfig) -> set[str]:
 
 
 def read_origin(path: str, key: str = "start.weights") -> Origin:
-    """Read what is at the path of weights, a finished run or a folder of ``weights import``, which was given as ``key``."""
+    """Read the weights at the path that was given as ``key``: a finished run, or a folder of ``weights import``."""
     folder = Path(path).expanduser().resolve()
     where = folder / "config.json"
     if not where.is_file():

@@ -39,7 +39,7 @@ def tiny(tiny, tmp_path):
 @pytest.fixture
 def record(tmp_path):
     """Write the record of a run that started for 1 s, measured a curve for 4 s, and was evaluated for ``evaluation``
-    s; its CPU time is half of that."""
+    s."""
 
     def write(config, *, speed=100.0, evaluation=10.0):
         run = tmp_path / config.name
@@ -47,12 +47,10 @@ def record(tmp_path):
         attempt.mkdir(parents=True, exist_ok=True)
         samples, rows = config.budget.samples, []
         if samples:
-            step = {"images_per_second": speed, "step_cpu_seconds": 0.5 * config.budget.batch_size / speed}
-            rows = [{"step": 0, "seconds": 1.0}] + [{"step": n} | step for n in (1, 2, 3)]
+            rows = [{"step": 0, "seconds": 1.0}] + [{"step": n, "images_per_second": speed} for n in (1, 2, 3)]
             rows[1]["images_per_second"] = speed / 10  # the first step warms up
         train_seconds = 1.0 + (samples / speed + 4.0 if samples else 0.0)
         seconds = {"seconds": train_seconds + evaluation, "train_seconds": train_seconds}
-        seconds |= {"cpu_seconds": seconds["seconds"] / 2, "train_cpu_seconds": samples / speed / 2}  # of all steps
         files = {run / "config.json": config.to_dict(), run / "result.json": {"attempt": 2} | seconds}
         for path, values in files.items():
             path.write_text(json.dumps(values))
@@ -77,23 +75,6 @@ def table(record):
 def test_seconds_are_those_of_the_record(tiny, record):
     assert seconds_of(record(tiny)) == pytest.approx({"training": 1 / 100, "evaluation": 1 + 10})
     assert seconds_of(record(tiny.untrained())) == pytest.approx({"evaluation": 11})
-
-
-@pytest.mark.parametrize(
-    ("change", "seconds"),
-    [
-        ({"device": "cpu"}, (0.5 / 100, (1 + 4 + 10) / 2)),
-        ({"threads": 2}, (1 / 100, 1 + 10)),
-        ({"loader.num_workers": 2}, (1 / 100, 1 + 10)),
-        ({"data.sources": ("pets.yaml",)}, (1 / 100, 1 + 10)),
-    ],
-    ids=str,
-)
-def test_a_short_run_of_one_thread_counts_its_cpu_time(tiny, record, change, seconds):
-    run = replaced(tiny, change)
-    found = {one.part: one.seconds for one in remember(run, record(run), is_short=True)}
-    assert (found["training"], found["evaluation"]) == pytest.approx(seconds)
-    assert [one.seconds for one in remember(run, record(run))] == pytest.approx([11, 1 / 100])
 
 
 def test_a_run_of_the_same_shape_has_the_times_of_the_last_one(tiny, record):
@@ -192,7 +173,7 @@ def clock(record):
 def test_time_is_steps_and_curve_and_evaluation(tiny, clock):
     here, _ = clock(speed=512.0, evaluation=6.0)
     pairs = tiny.evaluation.curve_points * tiny.evaluation.curve_pairs
-    a_sample, evaluation = 0.5 / 512, (1 + 4 + 6) / 2  # CPU seconds of a short run
+    a_sample, evaluation = 1 / 512, 1 + 6
     assert here(tiny)[:2] == pytest.approx((16 * a_sample, CURVE_SHARE * pairs * a_sample + evaluation))
     assert here(tiny.untrained())[:2] == (0.0, evaluation)
     double = replaced(tiny, {"budget.samples": 32})
