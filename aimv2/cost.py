@@ -32,36 +32,25 @@ class Blocks(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """FLOPs, parameters and activation memory of one part of the network.
-
-    Attributes:
-        products: FLOPs per image of products with weights and of similarities, forward. Those of the pixel head count
-            every patch, although training computes only the patches after the prefixes: runs whose samples were matched
-            by these FLOPs keep them.
-        of_input: the part of ``products`` with the run's input, or with features of a frozen encoder, which need no
-            gradient.
-        saved: float32 values per image saved for the backward pass by torch's CPU kernels. Fused kernels and lower
-            precision save less.
-        working: values per image that the backward pass outside the blocks holds at once, besides the saved ones.
-        is_of_batch: ``saved`` and ``working`` are held for each image of the whole batch, however it is cut into
-            micro-batches.
-    """
+    """FLOPs, parameters and activation memory of one part of the network."""
 
     name: str
     module: str  # dotted name of the part in the run's network
     parameters: int  # weights of the module without those of other parts within it
+    # FLOPs per image of products with weights and of similarities, forward. Those of the pixel head count every patch,
+    # although training computes only those after the prefixes: runs whose samples were matched by them keep them.
     products: float
     attention: float = 0  # FLOPs per image of scores and mixing, forward, for every query with every key
     useful_attention: float = 0  # the part of ``attention`` that the mask lets through, averaged over prefix lengths
     per_token: float = 0  # FLOPs for each supervised token, forward; only these are projected to the vocabulary
-    of_input: float = 0
-    saved: float = 0
+    of_input: float = 0  # the part of ``products`` with the input or a frozen encoder's features: no gradient needed
+    saved: float = 0  # float32 values per image for the backward pass by torch's CPU kernels; fused ones save less
     saved_in_product: float = 0  # the part of ``saved`` outside of the blocks that has the precision of matrix products
     saved_per_token: float = 0  # as ``saved``, for each supervised token
     is_frozen: bool = False  # True if the part is not trained, and so has no backward pass, gradients or moments
-    working: float = 0
+    working: float = 0  # values per image that the backward pass outside the blocks holds besides the saved ones
     working_per_token: float = 0  # the same for each supervised token
-    is_of_batch: bool = False
+    is_of_batch: bool = False  # True if they are held for the whole batch, however it is cut into micro-batches
     blocks: Blocks | None = None  # the part's stack of blocks, which ``saved`` and ``parameters`` include
 
 

@@ -51,10 +51,8 @@ def beside(path: Path) -> Path:
 
 
 def replace_folder(new: Path, path: Path) -> None:
-    """Move a finished folder to its place, even if other processes do so at the same time.
-
-    The folder that is there is deleted, or stays if the new one cannot be moved.
-    """
+    """Move a finished folder to its place, even if other processes do so at the same time; the folder that is there is
+    deleted, or stays if the new one cannot be moved."""
     for number in range(NUM_TRIES):
         old = beside(path)
         try:
@@ -132,11 +130,8 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def share(folder: Path) -> None:
-    """If the group may write to the folder, let it write to all files that this process creates from now on.
-
-    For a folder that does not exist yet its closest existing parent decides; that parent must also pass its group on
-    (setgid).
-    """
+    """If the group may write to the folder, let it write to all files that this process creates from now on. Before the
+    folder exists, its closest existing parent decides, which must also pass its group on (setgid)."""
     path = folder.absolute()
     existing = next(parent for parent in (path, *path.parents) if parent.exists())
     needed = stat.S_IWGRP if existing == path else stat.S_IWGRP | stat.S_ISGID
@@ -189,10 +184,8 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # the package has no type
 
 
 def to_yaml(values: Any, *, width: int = 120) -> str:
-    """Return JSON values as YAML, with letters of any language as they are.
-
-    PyYAML also writes breaks of lines such as U+0085 as they are, and then loses them; values with such are escaped.
-    """
+    """Return JSON values as YAML, with letters of any language as they are."""
+    # PyYAML also writes breaks of lines such as U+0085 as they are, and then loses them; values with such are escaped.
     is_printable = json.dumps(values, ensure_ascii=False).isprintable()
     return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=is_printable, width=width))
 

@@ -1,10 +1,9 @@
 """The memory of a rank in the final evaluation, in closed form, and how much is computed at once to bound it.
 
-Images and features of all images are on the host or in files (``aimv2.base.files``); the device has the network, and
-batches. The numbers at once are functions of the config alone, so they never depend on the machine, and those of scales
-for the CPU are what they were when all was computed at once. Nothing here imports torch. Attention, ``device`` and
-``precision`` of configs are resolved. The prediction is an upper bound, which is checked against measured peaks on the
-CPU, and on a fake GPU (``tests/gpu``).
+Images and features of all images are on the host or in files; the device has the network, and batches. The numbers at
+once are functions of the config alone, so they never depend on the machine. Attention, ``device`` and ``precision`` of
+configs are resolved. The prediction is an upper bound, which is checked against measured peaks on the CPU, and on a
+fake GPU (``tests/gpu``).
 """
 
 from dataclasses import dataclass, replace
@@ -30,10 +29,8 @@ NEIGHBOURS = 1024  # test images whose similarities are computed at once
 
 
 def saves_half(config: RunConfig) -> bool:
-    """True if features are saved in float16: those that a device computes in bfloat16, whose rounding is larger.
-
-    This halves the files and what moves to the device. On the CPU features stay as they are computed.
-    """
+    """True if features are saved in float16, which halves the files: those that a GPU computes in bfloat16, whose
+    rounding is larger."""
     return config.device != "cpu" and config.precision == "bfloat16"
 
 
@@ -56,20 +53,14 @@ def texts_at_once(config: RunConfig) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeSize:
-    """The sizes of attentive probes, and how much of their training is computed at once.
-
-    Attributes:
-        num_outputs: classes of all labels of an image.
-        num_settings: of the grid.
-        batch_size: images in a step.
-    """
+    """The sizes of attentive probes, and how much of their training is computed at once."""
 
     num_patches: int
     width: int
     num_heads: int
-    num_outputs: int
-    num_settings: int
-    batch_size: int
+    num_outputs: int  # classes of all labels of an image
+    num_settings: int  # of the grid
+    batch_size: int  # images in a step
 
     @classmethod
     def of(cls, config: ProbeConfig, num_patches: int, width: int, num_outputs: int) -> Self:
@@ -124,15 +115,10 @@ class ProbeSize:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationMemory:
-    """Bytes that a rank holds at the largest moment of the final evaluation.
+    """Bytes that a rank holds at the largest moment of the final evaluation."""
 
-    Attributes:
-        device: the network, and what is computed at once; on the CPU also images and features that are not in files.
-        files: in the folder for temporary files.
-    """
-
-    device: int
-    files: int
+    device: int  # the network, and what is computed at once; on the CPU also images and features that are in no files
+    files: int  # in the folder for temporary files
 
 
 def predict_evaluation(config: RunConfig) -> EvaluationMemory:
@@ -147,10 +133,7 @@ def predict_evaluation(config: RunConfig) -> EvaluationMemory:
 
 
 def images_of(config: RunConfig) -> list[int]:
-    """Return the bytes of each array of images: those of pairs, and of the tasks of probes.
-
-    Emoji and digits, which are few, are left out.
-    """
+    """Return the bytes of each array of images: of pairs, and of the tasks of probes but for emoji and digits."""
     evaluation, data = config.evaluation, config.data
     pairs = [evaluation.num_items, evaluation.num_pairs]  # held-out ones, and those with unseen objects
     pairs += [evaluation.reader.pairs] * bool(evaluation.reader.samples)
@@ -161,11 +144,8 @@ def images_of(config: RunConfig) -> list[int]:
 
 
 def features_of(config: RunConfig) -> list[int]:
-    """Return the bytes of each array of features that exists at the largest moment.
-
-    Those of held-out images stay, with full and causal attention. Those of the reader's images and of the training and
-    validation images of a task are dropped before the next ones are computed.
-    """
+    """Return the bytes of each array of features that exists at the largest moment: of held-out images, with full and
+    causal attention, and of the reader's images or those of a task, which are dropped before the next."""
     evaluation, model = config.evaluation, config.model
     others = [[evaluation.num_pairs], _probed(evaluation.num_probe_scenes)]
     others += [[evaluation.reader.pairs]] * bool(evaluation.reader.samples)

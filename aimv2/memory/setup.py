@@ -26,10 +26,7 @@ USABLE = 0.9  # of the memory: allocators leave gaps, and libraries have buffers
 
 @dataclass(frozen=True)
 class Choice:
-    """A setup, the memory that is predicted for training and for the final evaluation, and the bytes that may be used.
-
-    The evaluation does not depend on the setup.
-    """
+    """A setup, the memory predicted for training and for the final evaluation, and the bytes that may be used."""
 
     setup: Setup
     memory: Memory
@@ -96,15 +93,10 @@ def check_evaluation(config: RunConfig, here: Available | None = None) -> None:
 
 @dataclass(frozen=True)
 class Loading:
-    """How the micro-batches of a rank are prepared.
+    """How the micro-batches of a rank are prepared."""
 
-    Attributes:
-        num_workers: loader processes; 0 prepares them in the training process.
-        prefetched: micro-batches that each process has ready or is preparing.
-    """
-
-    num_workers: int
-    prefetched: int
+    num_workers: int  # loader processes; 0 prepares them in the training process
+    prefetched: int  # micro-batches that each process has ready or is preparing
 
     @property
     def ahead(self) -> int:
@@ -140,7 +132,7 @@ def _micro_batches(config: RunConfig, setup: Setup) -> list[tuple[int, int]]:
 
 
 def choose(config: RunConfig, available: int) -> Choice:
-    """Return the setup that is predicted to be the fastest of those that fit.
+    """Return the setup that is predicted to be the fastest of those that fit, or that of the smallest memory.
 
     The micro-batch is the largest divisor of the rank's share of a batch that fits, so that all micro-batches are
     equal. With whole weights (``ddp``) and all activations, at least FEW images should fit, or the share if it is

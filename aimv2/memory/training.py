@@ -23,41 +23,24 @@ Parallel = Literal["ddp", "hsdp", "fsdp"]
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """How the ranks compute a step. It changes memory and speed, and results only by rounding.
+    """How the ranks compute a step. It changes memory and speed, and results only by rounding."""
 
-    Attributes:
-        parallel: ``ddp``, each rank holds all weights; ``fsdp``, a shard of them; ``hsdp``, a shard of its node's copy.
-        micro_batch: images that a rank computes at once.
-        activation_checkpointing: True saves the inputs of blocks alone, and computes the rest again in backward.
-    """
-
-    parallel: Parallel
-    micro_batch: int
-    activation_checkpointing: bool
+    parallel: Parallel  # ddp: each rank holds all weights; fsdp: a shard of them; hsdp: a shard of its node's copy
+    micro_batch: int  # images that a rank computes at once
+    activation_checkpointing: bool  # True saves the inputs of blocks alone, and computes the rest again in backward
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes that a rank holds at the largest moment of a training step.
+    """Bytes that a rank holds at the largest moment of a training step."""
 
-    Attributes:
-        weights, moments: those that the rank holds, float32.
-        gradients: those that exist at that moment, float32.
-        copies: weights in bfloat16 for autocast; with ``fsdp``, unsharded weights and gradients, and the buffers in
-            which they are sent.
-        activations: values saved for the backward pass, and those that it computes.
-        batch: the input: on the CPU all micro-batches of a step, with those that loader processes have ready; a GPU
-            holds one.
-        process: the process without a run.
-    """
-
-    weights: int
-    gradients: int
+    weights: int  # those that the rank holds, float32, as moments are
+    gradients: int  # those that exist at that moment, float32
     moments: int
-    copies: int
-    activations: int
-    batch: int
-    process: int
+    copies: int  # in bfloat16 for autocast; with fsdp unsharded weights and gradients, and buffers to send them
+    activations: int  # values saved for the backward pass, and those that it computes
+    batch: int  # on the CPU all micro-batches of a step, with those that loaders have ready; a GPU holds one
+    process: int  # without a run
 
     @property
     def total(self) -> int:
@@ -179,9 +162,7 @@ class _Step:
 
     def _balance(self, held: float) -> Iterator[_Moment]:
         """Yield the moment at which the gradients of two losses on the decoder's blocks are compared, at some steps.
-
-        The activations stay for the second loss, and the weights have no gradients yet but DDP's buckets.
-        """
+        The activations stay for the second loss, and the weights have no gradients yet but DDP's buckets."""
         shared = {part.module: part.blocks for part in self._parts}.get("decoder")
         names = {part.name for part in self._parts}
         if shared is None or self._is_sharded or not names >= {"pixel head", "text head"}:
@@ -272,10 +253,8 @@ def _batch_bytes(config: RunConfig, setup: Setup, num_patches: int) -> int:
 
 
 def image_bytes(config: RunConfig, num_patches: int) -> int:
-    """Return the bytes of an image with its caption and indices, as the loader prepares it.
-
-    Pictures of files are uint8, unless patches are hidden in them, and all others float32.
-    """
+    """Return the bytes of an image with its caption and indices, as the loader prepares it: uint8 for pictures of files
+    without hidden patches, and float32 for all others."""
     model, is_hidden = config.model, bool(config.augment.of(config.data).hidden_fraction)
     picture = UINT8 if config.data.kind == "files" else FLOAT32
     image = FLOAT32 if is_hidden else picture

@@ -55,16 +55,11 @@ Evaluate = Callable[..., dict[str, Metric]]
 
 
 class TrainedNetwork(NamedTuple):
-    """A trained network, and what the result records of its training.
-
-    Attributes:
-        record: values by their names in RECORDED.
-        attempts: those of other runs that it rests on, each with the name of its ``run``.
-    """
+    """A trained network, and what the result records of its training."""
 
     network: Network
-    record: dict[str, Any]
-    attempts: Sequence[dict[str, Any]] = ()
+    record: dict[str, Any]  # values by their names in RECORDED
+    attempts: Sequence[dict[str, Any]] = ()  # those of other runs that it rests on, each with the name of its ``run``
 
 
 def execute(

@@ -23,17 +23,11 @@ Quantity = Literal["flops", "seconds", "disk_bytes"]
 
 
 class RunSeconds(NamedTuple):
-    """Time of a run on one worker.
+    """Time of a run on one worker."""
 
-    Attributes:
-        training: steps of training.
-        evaluation: everything else: start, held-out curve, evaluation at the end.
-        estimated_from: the measured runs of other shapes that it follows from, in words.
-    """
-
-    training: float
-    evaluation: float
-    estimated_from: frozenset[str] = frozenset()
+    training: float  # its steps
+    evaluation: float  # everything else: start, held-out curve, evaluation at the end
+    estimated_from: frozenset[str] = frozenset()  # the measured runs of other efforts that it follows from, in words
 
 
 Clock = Callable[[Program], RunSeconds | None]
@@ -48,25 +42,15 @@ UNITS: dict[Quantity, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class Price:
-    """Price of one run or of several.
+    """Price of one run or of several."""
 
-    Attributes:
-        flops: training FLOPs, an upper bound: captions may be shorter than the model allows.
-        seconds: training and evaluation, one run after the other; None if it is not known.
-        longest_seconds: those of the longest run.
-        weights_bytes: disk that the finished runs take; other run outputs are small beside the weights.
-        checkpoint_bytes: disk that checkpoints of the largest run take while it trains, an upper bound.
-        estimated_from: as in ``RunSeconds``, of all runs.
-        hours: of GPUs and cores, of all runs; None if the time is not known, or of one run alone.
-    """
-
-    flops: int
-    seconds: float | None
-    longest_seconds: float | None
-    weights_bytes: int
-    checkpoint_bytes: int
-    estimated_from: frozenset[str] = frozenset()
-    hours: Hours | None = None
+    flops: int  # of training, an upper bound: captions may be shorter than the model allows
+    seconds: float | None  # of training and evaluation, one run after the other; None if it is not known
+    longest_seconds: float | None  # those of the longest run
+    weights_bytes: int  # disk that the finished runs take; other run outputs are small beside the weights
+    checkpoint_bytes: int  # disk that checkpoints of the largest run take while it trains, an upper bound
+    estimated_from: frozenset[str] = frozenset()  # as in ``RunSeconds``, of all runs
+    hours: Hours | None = None  # of GPUs and cores, of all runs; None if the time is not known, or of one run alone
 
     def wall_seconds(self, num_workers: int) -> float | None:
         """Return the time until all runs are done by so many workers; each run has one worker."""
