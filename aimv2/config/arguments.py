@@ -250,7 +250,8 @@ def keep_form() -> None:
 
 
 def _form() -> str:
-    return os.environ.get(FORM) or form_of(Path(sys.argv[0] if sys.argv else ""), PACKAGE)
+    program = Path(sys.argv[0] if sys.argv else "")
+    return os.environ.get(FORM) or form_of(program, PACKAGE)
 
 
 def form_of(program: Path, package: Path) -> str:

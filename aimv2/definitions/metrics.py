@@ -243,20 +243,12 @@ def _missing(definition: Definition, metric: str, config: RunConfig) -> Needs | 
     if definition.name.endswith("_<class>"):
         is_of_glyphs = metric.endswith(tuple(f"_{name}" for name in GLYPH_CLASSES))
         needs = None if is_of_glyphs and config.data.kind == "glyphs" else "scenes"
-    has = {
-        "scenes": lambda: config.data.has_scenes,
-        "emoji": lambda: "openmoji" in config.data.sources,
-        "questions": lambda: config.data.has_scenes or any(map(_brings_questions, config.data.sources)),
-    }
-    return None if needs is None or has[needs]() else needs
+    has = "openmoji" in config.data.sources if needs == "emoji" else config.data.has_scenes
+    if needs == "questions" and not has:
+        from aimv2.datasets import plugin  # here, because records are read without its packages
 
-
-def _brings_questions(source: str) -> bool:
-    if not is_described(source):
-        return False
-    from aimv2.datasets import plugin  # here, because records are read without its packages
-
-    return plugin.has_questions(source)
+        has = any(is_described(source) and plugin.has_questions(source) for source in config.data.sources)
+    return None if needs is None or has else needs
 
 
 def is_ours(metric: str) -> bool:

@@ -3,10 +3,9 @@
 Nothing here imports torch.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from aimv2.base.errors import UsageError, short
 from aimv2.base.plugins import check_loaded
@@ -50,16 +49,7 @@ def check_values(base: Program) -> None:
     try:
         hash(base)
     except TypeError as error:
-        lists = [field.name for field in dataclasses.fields(base) if not _is_hashable(getattr(base, field.name))]
-        raise UsageError(f"program {base.kind!r}: {', '.join(lists)} must be a tuple, not a list or dict") from error
-
-
-def _is_hashable(value: object) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
+        raise UsageError(f"program {base.kind!r}: {error}; values must be tuples, not lists or dicts") from error
 
 
 def check(run: Program) -> None:
@@ -118,22 +108,17 @@ def flops_per_sample(run: Program) -> float:
 
 def with_plugins(run: Run) -> Run:
     """Return a run with the plug-in of each value that is one's (``RunConfig.plugins``), and with all parameters of its
-    prefix-length distribution. A run of another model has its plug-in already.
-    """
-    return cast(Run, _with_plugins(run)) if isinstance(run, RunConfig) else run
-
-
-def _with_plugins(config: RunConfig) -> RunConfig:
-    parameters = Frozen(config.prefix.all_parameters())
-    if parameters != config.prefix.parameters:
-        config = replace(config, prefix=replace(config.prefix, parameters=parameters))
+    prefix-length distribution. A run of another model has its plug-in already."""
+    if not isinstance(run, RunConfig):
+        return run
+    prefix = replace(run.prefix, parameters=Frozen(run.prefix.all_parameters()))
     owners = {
-        "prefix.law": LAWS.plugin_of(config.prefix.law),
-        "objective.name": OBJECTIVES.plugin_of(config.objective.name),
-        **{f"evaluation.metrics.{name}": METRICS.plugin_of(name) for name in config.evaluation.metrics},
+        "prefix.law": LAWS.plugin_of(prefix.law),
+        "objective.name": OBJECTIVES.plugin_of(run.objective.name),
+        **{f"evaluation.metrics.{name}": METRICS.plugin_of(name) for name in run.evaluation.metrics},
     }
     plugins = Frozen({path: owner.id for path, owner in owners.items() if owner is not None})
-    return config if plugins == config.plugins else replace(config, plugins=plugins)
+    return run if (plugins, prefix) == (run.plugins, run.prefix) else replace(run, prefix=prefix, plugins=plugins)
 
 
 def check_plugins(config: RunConfig, name: str) -> None:

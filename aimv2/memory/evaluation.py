@@ -177,13 +177,17 @@ def computed_at_once(config: RunConfig) -> dict[str, int]:
     """Return the bytes that each part of the evaluation computes at once, besides the network."""
     values = config.model.num_patches * config.model.encoder.width
     number = config.evaluation.num_pairs
+    # The largest probe is that of the objects in the cells of a scene, or of a labelled set.
+    scenes, width = config.data.scenes, config.model.encoder.width
+    num_outputs = max(scenes.grid**2 * scenes.num_objects * len(config.data.sources), MIN_CLASSES)
+    probe = ProbeSize.of(config.evaluation.probe, config.model.num_patches, width, num_outputs)
     similarities = number * FLOAT32 * (4 * config.model.tower.embed_dim + 3 * number)
     parts = {
         "images": images_at_once(config) * _of_image(config),
         "retrieval": similarities * ("retrieval" in objective(config.objective.name).reports),
         "moments": (2 * FLOAT32 + 2 * FLOAT64) * features_at_once(values) * values,
         "neighbours": _neighbours(config),
-        "probe": _probe_size(config).bytes,
+        "probe": probe.bytes,
     }
     return parts | ({"reader": _reader(config)} if config.evaluation.reader.samples else {})
 
@@ -240,10 +244,3 @@ def _neighbours(config: RunConfig) -> int:
     values = config.model.num_patches * width
     features = 2 * FLOAT32 * features_at_once(values) * values  # of two chunks
     return means + max(features, 2 * FLOAT64 * NEIGHBOURS * num_train)
-
-
-def _probe_size(config: RunConfig) -> ProbeSize:
-    """Return the size of the largest probe: of the objects in the cells of a scene, or of a labelled set."""
-    model, scenes = config.model, config.data.scenes
-    num_outputs = max(scenes.grid**2 * scenes.num_objects * len(config.data.sources), MIN_CLASSES)
-    return ProbeSize.of(config.evaluation.probe, model.num_patches, model.encoder.width, num_outputs)

@@ -142,7 +142,9 @@ def choose(config: RunConfig, available: int) -> Choice:
     FEW never fit, the largest number is taken.
     """
     share = config.budget.batch_size // config.ranks
-    sizes = _divisors(share) if config.micro_batch == "auto" else [min(config.micro_batch, share)]
+    sizes = [size for size in range(share, 0, -1) if share % size == 0]
+    if config.micro_batch != "auto":
+        sizes = [min(config.micro_batch, share)]
     enough = min(FEW, share) if config.micro_batch == "auto" else sizes[0]
     checkpointing = (False, True) if config.activation_checkpointing == "auto" else (config.activation_checkpointing,)
     parallels, per_image = _parallels(config), config.model.num_patches + config.model.max_text_tokens
@@ -182,11 +184,6 @@ def _largest(config: RunConfig, setup: Setup, sizes: Sequence[int], parts: Seque
 def resolved(config: RunConfig, setup: Setup) -> RunConfig:
     """Return the run with the values of a setup in the place of ``auto``; its name stays the same."""
     return replace(config, **asdict(setup))
-
-
-def _divisors(number: int) -> list[int]:
-    """Return the divisors of a number, the largest first."""
-    return [size for size in range(number, 0, -1) if number % size == 0]
 
 
 def _refusal(config: RunConfig, choice: Choice, available: int) -> str:

@@ -22,7 +22,7 @@ from aimv2.memory.setup import check_evaluation, loading_of, setup_of
 from aimv2.memory.training import predict
 from aimv2.request.compose import compose, run_config, with_file
 from aimv2.run.options import TrainOptions, train_usage
-from aimv2.run.price import Limit, Price, check_cpu, check_limits, duration, price, read_limits
+from aimv2.run.price import Limit, check_cpu, check_limits, duration, price, read_limits
 from aimv2.run.reuse import Training, reusable
 from aimv2.run.times import RecordedClock, calibrate, remember
 from aimv2.runs.lease import GRACE_SECONDS, Watch
@@ -110,7 +110,10 @@ def _check_price(runs: Mapping[str, RunConfig], runs_dir: Path, limits: Sequence
     config, is_timed = left[0], any(limit.quantity == "seconds" for limit in limits)
     clock = RecordedClock(measure=calibrate if is_timed else None)
     cost = price(left, clock if config.ranks == 1 else lambda run: None)
-    console.print(f"price: {cost.described(num_workers=1)}; {_time_needed(cost)}", highlight=False, soft_wrap=True)
+    needed = "the time is not known, because nothing like it has run here"
+    if cost.seconds is not None:
+        needed = f"{duration(cost.seconds)} of training and evaluation, at the speed measured here{cost.basis}"
+    console.print(f"price: {cost.described(num_workers=1)}; {needed}", highlight=False, soft_wrap=True)
     if config.budget.samples:
         console.print(f"setup: {_described_setup(config)}", highlight=False, soft_wrap=True)
         if shares := shares_of_captions(config.data):
@@ -132,12 +135,6 @@ def _reused(config: RunConfig, runs_dir: Path) -> Training | None:
     """Return the training of a finished run that differs in evaluation only, if this code has done it."""
     found = reusable({"": config}, runs_dir) if config.budget.samples else {}
     return next((one for one in found.values() if one.is_ours), None)
-
-
-def _time_needed(cost: Price) -> str:
-    if cost.seconds is None:
-        return "the time is not known, because nothing like it has run here"
-    return f"{duration(cost.seconds)} of training and evaluation, at the speed measured here{cost.basis}"
 
 
 def _described_setup(config: RunConfig) -> str:

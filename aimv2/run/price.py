@@ -139,11 +139,6 @@ class Limit:
     unit: str
     amount: float
 
-    @property
-    def unit_size(self) -> float:
-        """How much of the quantity one unit is."""
-        return UNITS[self.quantity][self.unit]
-
 
 def read_limits(text: str) -> list[Limit]:
     """Read limits such as ``2h``, ``500PFLOPs`` or ``20min,5GB``."""
@@ -174,7 +169,7 @@ def check_limits(limits: Iterable[Limit], total: Price, num_workers: int) -> Non
             raise UsageError(f"limit={limit.text} cannot be checked: the time of these runs is not known here")
         if cost > limit.amount:
             raise UsageError(
-                f"this takes {cost / limit.unit_size:.3g} {limit.unit} {what},"
+                f"this takes {cost / UNITS[limit.quantity][limit.unit]:.3g} {limit.unit} {what},"
                 f" {cost / limit.amount:.3g} times limit={limit.text}; nothing was started. Raise that limit,"
                 " or request fewer or shorter runs"
             )

@@ -293,12 +293,11 @@ class RecordedClock:
         return RunSeconds(
             training=samples * a_sample,
             evaluation=times["evaluation"][0] + CURVE_SHARE * pairs * a_sample,
-            estimated_from=frozenset(map(self._source_text, sources)),
+            estimated_from=frozenset(
+                (f"run {source.run}" if source.run else "a short run") + f" on {source.hardware}" * (not self._is_here)
+                for source in sources
+            ),
         )
-
-    def _source_text(self, source: RecordedTime) -> str:
-        name = f"run {source.run}" if source.run else "a short run"
-        return name if self._is_here else f"{name} on {source.hardware}"
 
     def _nearest(self, config: Program) -> dict[Part, tuple[float, RecordedTime]] | None:
         """Return the seconds of each part of a run and where they are from; None if one is not known."""

@@ -27,9 +27,12 @@ def start_network(model: Network, config: RunConfig, tokenizer: CaptionTokenizer
         return model
     origin = read_origin(config.start.weights)
     taken = {name: value for name, value in model.state_dict().items() if name.partition(".")[0] in origin.parts}
-    if any("text_embed" in name for name in taken):
-        _check_tokenizer(origin, tokenizer)
-    given = _given(origin)
+    has_text = any("text_embed" in name for name in taken)
+    if has_text and CaptionTokenizer.load(origin.tokenizer).fingerprint != tokenizer.fingerprint:
+        path, typed = str(origin.path), f"data.tokenizer={origin.tokenizer}"
+        raise UsageError(f"start.weights={path!r} has text parts for another tokenizer; type {typed}")
+    given = read_tensors(origin.file)
+    check_finite(origin.file, given)
     state = {name: _fitting(name, value, given, config, origin) for name, value in taken.items()}
     model.load_state_dict(state, strict=False)
     return model
@@ -47,12 +50,6 @@ def content_of_start(config: RunConfig) -> dict[str, Any] | None:
         checksum = hashlib.file_digest(content, "sha256").hexdigest()
     parts = sorted(origin.parts & parts_of(config))
     return {"weights": config.start.fingerprint, "path": str(origin.path), "sha256": checksum, "parts": parts}
-
-
-def _given(origin: Origin) -> Mapping[str, Tensor]:
-    tensors = read_tensors(origin.file)
-    check_finite(origin.file, tensors)
-    return tensors
 
 
 def _fitting(name: str, own: Tensor, given: Mapping[str, Tensor], config: RunConfig, origin: Origin) -> Tensor:
@@ -76,11 +73,3 @@ def _resampled_in_order(table_IE: Tensor, order: str, grid: int, new_grid: int) 
         raster_IE = torch.empty_like(table_IE)
         raster_IE[list(places)] = table_IE
     return in_reading_order(resample(raster_IE[None], new_grid, new_grid), order, new_grid)[0]
-
-
-def _check_tokenizer(origin: Origin, tokenizer: CaptionTokenizer) -> None:
-    path = origin.tokenizer
-    if CaptionTokenizer.load(path).fingerprint != tokenizer.fingerprint:
-        raise UsageError(
-            f"start.weights={str(origin.path)!r} has text parts for another tokenizer; type data.tokenizer={path}"
-        )

@@ -60,7 +60,7 @@ def test_metrics_of_a_program_are_known_by_their_names():
 
 def test_values_must_be_comparable():
     check_values(Listed())
-    with pytest.raises(UsageError, match=r"values must be a tuple, not a list or dict"):
+    with pytest.raises(UsageError, match=r"values must be tuples, not lists or dicts"):
         check_values(Listed(values=[1]))
 
 
