@@ -9,7 +9,6 @@ from aimv2.config.evaluation_config import ReaderConfig
 from aimv2.config.model_config import TransformerConfig
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.run_config import RunConfig
-from aimv2.config.training_config import BudgetConfig
 from tests.helpers.config import changed
 
 
@@ -120,10 +119,3 @@ def test_reader_width_must_have_whole_heads():
 )
 def test_ffn_hidden_follows_the_released_rule(width, hidden):
     assert TransformerConfig(width=width, depth=1, num_heads=1).ffn_hidden == hidden
-
-
-@pytest.mark.parametrize(("samples", "batch_size", "nearest"), [(10, 4, "8 and 12"), (3, 16, "0 and 16")])
-def test_samples_are_whole_batches(samples, batch_size, nearest):
-    with pytest.raises(ValueError, match=f"samples={samples} is not a multiple .* nearest are {nearest}"):
-        BudgetConfig(samples=samples, batch_size=batch_size)
-    assert BudgetConfig(samples=3 * batch_size, batch_size=batch_size).num_steps == 3

@@ -27,7 +27,6 @@ from aimv2.run.times import (
     training_left,
 )
 from tests.helpers.marks import exhaustive
-from tests.helpers.native import at_native
 
 
 @pytest.fixture
@@ -118,13 +117,6 @@ def test_times_of_other_machines_count_where_runs_are_executed_elsewhere(tiny, r
     assert there.training == pytest.approx(tiny.budget.samples * training.seconds)
     assert there.evaluation > evaluation.seconds
     assert there.estimated_from == {f"run {tiny.name} on NVIDIA H100"}
-
-
-def test_causal_runs_take_the_time_of_prefix_runs(tiny, table):
-    causal = replaced(tiny, {"model.encoder.attention": "causal"})
-    seconds, source = nearest(causal, "training", table(tiny))
-    assert seconds == pytest.approx(1 / 100)
-    assert source.run == tiny.name
 
 
 def test_a_record_without_times_and_a_broken_file_are_skipped(tiny, record, table):
@@ -221,12 +213,6 @@ def test_an_unknown_time_is_none_and_is_not_measured_twice(tiny, clock):
     assert len(measured) == 1
 
 
-def test_a_clock_without_measure_knows_recorded_numbers_only(tiny, record):
-    assert RecordedClock(measure=None)(tiny) is None
-    remember(tiny, record(tiny))
-    assert RecordedClock(measure=None)(tiny) is not None
-
-
 @pytest.mark.parametrize("name", ["aimv2", exhaustive("clip")])
 def test_a_calibration_run_measures_every_time(tiny, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
@@ -238,22 +224,6 @@ def test_a_calibration_run_measures_every_time(tiny, tmp_path, monkeypatch, name
     assert min(one.seconds for one in found) > 0
     assert sorted(recorded(tmp_path / "cache")) == sorted(found)
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
-
-
-@pytest.mark.exhaustive
-def test_a_plan_that_may_write_nothing_is_measured(tiny):
-    assert len(calibrate(replaced(tiny, {"data.cache_dir": "/dev/null/cache"}))) == 2
-
-
-@pytest.mark.exhaustive
-def test_a_native_run_is_measured_in_whole_images_of_each_area(tiny):
-    run = at_native(tiny, budget={"samples": 160, "batch_size": 16}, ranks=2)
-    assert {one.part for one in calibrate(run)} == {"training", "evaluation"}
-
-
-@pytest.mark.exhaustive
-def test_an_untrained_run_is_evaluated_only(tiny):
-    assert [one.part for one in calibrate(tiny.untrained())] == ["evaluation"]
 
 
 def test_a_run_that_fails_has_no_times_and_says_why(tiny, capsys):
