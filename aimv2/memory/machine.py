@@ -15,11 +15,8 @@ CORES = "AIMV2_CORES"  # environment variable: cores of each rank, where several
 def num_cores(root: Path = ROOT) -> int:
     """Return the number of cores that this process may use, at least one; ``root`` is that of ``total_memory``."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for group in _groups(root):
-        quota, _, period = _text(group / "cpu.max").strip().partition(" ")
-        if quota.isdecimal():  # "max" is no limit
-            cores = min(cores, int(quota) // int(period))
-    return max(cores, 1)
+    limit = cgroup_cores(root)
+    return cores if limit is None else max(min(cores, int(limit)), 1)
 
 
 def rank_memory(config: Program) -> int:
@@ -47,18 +44,14 @@ def ranks_here(config: Program) -> int:
 def total_memory(root: Path = ROOT) -> int:
     """Return the bytes of memory that this process's control group may use, of the machine's."""
     machine = _meminfo("MemTotal", root) or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([machine, *(limit for _, limit in _limited_groups(root))])
+    limit = memory_limit(root)
+    return machine if limit is None else min(machine, limit)
 
 
 def available_memory(root: Path = ROOT) -> int:
-    """Return the bytes that programs can still allocate; all memory where the system does not report it (macOS). The
-    kernel's cache of files counts as free."""
-    free = [_meminfo("MemAvailable", root) or total_memory(root)]
-    for group, limit in _limited_groups(root):
-        used = int(_text(group / "memory.current") or 0)
-        cached = int(_counts(group / "memory.stat").get("inactive_file", 0))  # not used lately
-        free.append(max(limit - used + cached, 0))
-    return min(free)
+    """Return the bytes that programs can still allocate; all memory where the system does not report it (macOS)."""
+    free, left = _meminfo("MemAvailable", root) or total_memory(root), memory_left(root)
+    return free if left is None else min(free, left)
 
 
 def gpu_memory() -> int:
@@ -77,38 +70,78 @@ def _meminfo(name: str, root: Path) -> int | None:
     return None
 
 
-def oom_kills(root: Path = ROOT) -> int:
+UNLIMITED = 1 << 60  # bytes; version 1 writes "no limit" as the largest multiple of a page
+
+
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """Return the bytes that the group may use; None without a limit."""
+    return min((limit for _, limit in _memory_groups(root)), default=None)
+
+
+def memory_left(root: Path = Path("/")) -> int | None:
+    """Return the bytes that the group may still allocate; None without a limit. The kernel's cache of files counts as
+    free."""
+    left = []
+    for folder, limit in _memory_groups(root):
+        used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes") or 0
+        values = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
+        cached = int(values.get("total_inactive_file", values.get("inactive_file", 0)))  # not used lately
+        left.append(max(limit - used + cached, 0))
+    return min(left, default=None)
+
+
+def oom_kills(root: Path = Path("/")) -> int:
     """Return how many processes of the group the kernel has killed so far because memory ran out.
 
     Where no group counts them, those of the whole machine count; the result is 0 if nothing does.
     """
-    for path in (*(group / "memory.events" for group in _groups(root)), root / "proc/vmstat"):
-        if kills := _counts(path).get("oom_kill"):
-            return int(kills)
+    files = [folder / name for folder in _groups(root, "memory") for name in ("memory.events", "memory.oom_control")]
+    for path in (*files, root / "proc/vmstat"):
+        counts = dict(line.split() for line in _text(path).splitlines())
+        if "oom_kill" in counts:
+            return int(counts["oom_kill"])
     return 0
 
 
-def _limited_groups(root: Path) -> Iterator[tuple[Path, int]]:
-    """Yield the groups that limit memory, with the limit in bytes."""
-    for group in _groups(root):
-        limit = _text(group / "memory.max").strip()
-        if limit.isdecimal():  # "max" is no limit
-            yield group, int(limit)
+def cgroup_cores(root: Path = Path("/")) -> float | None:
+    """Return the number of cores whose time the group may use; None without a limit."""
+    found = []
+    for folder in _groups(root, "cpu"):
+        # Quota and period; without a limit, the quota is "max" in version 2 and -1 in version 1.
+        files = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")
+        words = " ".join(_text(folder / name) for name in files).split()
+        if len(words) == 2 and all(word.isdecimal() for word in words):
+            found.append(int(words[0]) / int(words[1]))
+    return min(found, default=None)
 
 
-def _groups(root: Path) -> Iterator[Path]:
-    """Yield the folders of the process's control group and of its parents: containers and SLURM set limits of any."""
-    path = next((line[3:] for line in _text(root / "proc/self/cgroup").splitlines() if line.startswith("0::")), None)
-    mount = root / "sys/fs/cgroup"
-    if path is not None:
+def _memory_groups(root: Path) -> Iterator[tuple[Path, int]]:
+    """Yield the groups that have a limit, with the limit in bytes."""
+    for folder in _groups(root, "memory"):
+        limit = _number(folder / "memory.max") or _number(folder / "memory.limit_in_bytes")
+        if limit is not None and limit < UNLIMITED:
+            yield folder, limit
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """Yield the folders of the process's group and of its parents, in both versions."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number != "0" and controller not in controllers.split(","):
+            continue
+        mounts = [""] if number == "0" else [controllers, controller]
+        mount = next((found for name in mounts if (found := root / "sys/fs/cgroup" / name).is_dir()), None)
+        if mount is None:
+            continue
         folder = mount / path.lstrip("/")
         if ".." in folder.parts or not folder.is_dir():  # the path is the host's; the container sees its own group
             folder = mount
         yield from (group for group in (folder, *folder.parents) if group.is_relative_to(mount))
 
 
-def _counts(path: Path) -> dict[str, str]:
-    return dict(line.split() for line in _text(path).splitlines())
+def _number(path: Path) -> int | None:
+    text = _text(path).strip()
+    return int(text) if text.isdecimal() else None  # "max" is no limit
 
 
 def _text(path: Path) -> str:

@@ -89,7 +89,7 @@ def read_origin(path: str, key: str = "start.weights") -> Origin:
 
 def with_start(config: RunConfig) -> RunConfig:
     """Return the run with the fingerprint of the weights that it starts from; weights that do not fit are refused."""
-    values = {"fingerprint": ""}
+    values: dict[str, Any] = {"fingerprint": ""}
     if config.start.weights is not None:
         origin = read_origin(config.start.weights)
         _check_fits(origin, config)
