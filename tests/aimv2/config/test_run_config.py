@@ -5,8 +5,6 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.evaluation_config import ReaderConfig
-from aimv2.config.model_config import TransformerConfig
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.run_config import RunConfig
 from tests.helpers.config import changed
@@ -107,15 +105,3 @@ def test_from_dict_names_an_invalid_value_in_one_sentence(key, value, message):
     with pytest.raises(UsageError, match=message) as caught:
         RunConfig.from_dict(changed(key, value))
     assert "\n" not in str(caught.value)
-
-
-def test_reader_width_must_have_whole_heads():
-    with pytest.raises(ValueError, match="width=40 is not a multiple of 16"):
-        ReaderConfig(width=40)
-
-
-@pytest.mark.parametrize(
-    ("width", "hidden"), [(1024, 2816), (1536, 4096), (2048, 5632), (3072, 8192), (768, 2048), (64, 256)]
-)
-def test_ffn_hidden_follows_the_released_rule(width, hidden):
-    assert TransformerConfig(width=width, depth=1, num_heads=1).ffn_hidden == hidden
