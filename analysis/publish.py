@@ -29,9 +29,8 @@ from aimv2.analysis.sections.study import document
 from aimv2.analysis.sections.summary import answer
 from aimv2.analysis.sections.tables import seen
 from aimv2.base.archive import files_of, write_zip
-from aimv2.base.errors import UsageError, count
+from aimv2.base.errors import UsageError, count, escape
 from aimv2.base.files import check_new, read_json, replacing, user, write_json
-from aimv2.base.markdown import escape
 from aimv2.config.arguments import checked, key_values
 from aimv2.run.price import duration
 from aimv2.runs.provenance import PACKAGE

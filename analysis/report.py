@@ -22,8 +22,7 @@ from aimv2.base.archive import unpack_zip
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import user
 from aimv2.base.processes import in_processes
-from aimv2.base.typed import as_typed
-from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
+from aimv2.config.arguments import HELP, as_typed, checked, guarded, key_values, script_of
 from aimv2.memory.machine import num_cores
 
 COMMANDS = {  # beside the names of reports

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from pydantic.dataclasses import dataclass
 
-from aimv2.base.typed import as_typed
+from aimv2.config.arguments import as_typed, usage
 from aimv2.config.data_config import CHECKED
-from aimv2.config.options import usage
 
 COLUMN = ["COLUMN"]
 COLUMNS = ("n", "d", "loss", "seed", "flops")  # of a fit

@@ -11,8 +11,7 @@ import torch
 
 from aimv2.base.errors import count, unknown
 from aimv2.base.hardware import hardware
-from aimv2.config.arguments import HELP, guarded, script_of
-from aimv2.config.options import read_options, usage
+from aimv2.config.arguments import HELP, guarded, read_options, script_of, usage
 from aimv2.memory.machine import num_cores
 from benchmarks.results import Timed, TimedOnDevice, command_of, versions
 

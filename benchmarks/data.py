@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from aimv2.base.errors import RunFailedError
 from aimv2.base.files import writable_folder
 from aimv2.config.data_config import CHECKED, AugmentConfig
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.training import TrainBatches, loader

@@ -31,12 +31,12 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from aimv2.ablations.request import write_request
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.data_config import CHECKED
+from aimv2.definitions.metrics import Metric
 from aimv2.runs import index
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import HEARTBEAT_SECONDS
 from aimv2.runs.record import RunFolder
-from aimv2.spec.metrics import Metric
 from aimv2.sweeps.active_launches import WORKERS, new_launch
 from aimv2.sweeps.executors.registry import queue_of
 from aimv2.sweeps.manage import manage

@@ -12,8 +12,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import UsageError
+from aimv2.config.arguments import typed
 from aimv2.config.data_config import CHECKED
-from aimv2.config.options import typed
 from benchmarks.timing import Clock, Median
 
 PACKAGES = ("torch", "numpy", "timm", "webdataset", "torchvision")

@@ -20,18 +20,18 @@ from pydantic.dataclasses import dataclass
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.hardware import keep_freed_memory, missing_for_compile
 from aimv2.config.data_config import CHECKED
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import SCALES, vit_l
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.parts import train_flops
+from aimv2.cost import train_flops
 from aimv2.data.batches.batch import Batch
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
+from aimv2.definitions.objectives import BUILT_IN, objective
 from aimv2.memory.machine import rank_memory
 from aimv2.memory.setup import resolved, setup_of
 from aimv2.objectives.build import build, implementation_of
 from aimv2.request.resolve import with_attention
-from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
 from benchmarks.data import describe, write_shards
@@ -65,7 +65,7 @@ class StepOptions(TimedOnDevice):
         " and on a GPU tiny and vit_l",
         examples=["vit_l_shape"],
     )
-    objective: str = Field(default="aimv2", description=f"one of {', '.join(PRE_TRAINING)}")
+    objective: str = Field(default="aimv2", description=f"one of {', '.join(BUILT_IN)}")
     precisions: tuple[Precision, ...] = Field(default=("float32", "bfloat16"), description="of matrix products")
     batch_size: int = Field(default=16, gt=0, description="images per step")
     micro_batch: int | None = Field(
@@ -81,8 +81,8 @@ def measure(options: StepOptions) -> Iterator[Table]:
         UsageError: a scale or the objective is unknown, or blocks cannot be compiled here.
     """
     device = options.resolved_device
-    if options.objective not in PRE_TRAINING:
-        raise unknown("objective", options.objective, PRE_TRAINING)
+    if options.objective not in BUILT_IN:
+        raise unknown("objective", options.objective, BUILT_IN)
     if options.compile and (missing := missing_for_compile(device)):
         raise UsageError(f"compile=true needs {missing}, which this machine lacks")
     keep_freed_memory()

@@ -24,8 +24,7 @@ from aimv2.ablations.request import Request, read_request, read_requests, reques
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import share, user
 from aimv2.base.interrupt import Interrupts
-from aimv2.base.typed import as_typed
-from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
+from aimv2.config.arguments import HELP, as_typed, checked, guarded, key_values, script_of
 from aimv2.runs import index
 from aimv2.runs.lease import is_released
 from aimv2.runs.record import RunFolder, named_run
@@ -160,7 +159,7 @@ def measure_command(arguments: Arguments) -> int:
 
 
 def evaluate_command(arguments: Arguments) -> int:
-    from aimv2.run.alone import chosen_metric  # here, because status loads faster without these
+    from aimv2.run.reuse import chosen_metric  # here, because status loads faster without these
     from aimv2.sweeps.evaluate import evaluate
 
     values = dict(arguments.values)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from aimv2.ablations.catalogue import questions
-from aimv2.base.typed import as_typed
+from aimv2.config.arguments import as_typed
 from aimv2.sweeps.executors import BUILT_IN
 
 OURS: Mapping[str, str] = {}
@@ -90,10 +90,9 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
                                (evaluation.reader.samples=20480), on the weights of its finished runs, without training.
                                to=FOLDER is a runs folder for the new results, for metrics that only newer code has
   evaluate SWEEP metric=FILE:NAME
-                               measure a metric of a plug-in, a function of a Python file (metric=my.py:cka) or of an
-                               installed one (metric=cka), on each finished run of the sweep that lacks it, from its
-                               weights, and write the report; dry_run=true prints the plan and its price, and limit=
-                               refuses a dearer one
+                               measure a metric of a plug-in, a function of a Python file (metric=my.py:cka), on each
+                               finished run of the sweep that lacks it, from its weights, and write the report;
+                               dry_run=true prints the plan and its price, and limit= refuses a dearer one
   replay RUN                   execute a finished run again and compare it with its record, step by step; with
                                records=reports/NAME a run of the records beside that report. Values must be equal to the
                                last bit, or within tolerance=0.001 of each

@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from aimv2.base.plugins import ready, using
-from aimv2.base.typed import FORM
+from aimv2.config.arguments import FORM
 from aimv2.config.data_config import DataConfig, SceneConfig
 from aimv2.config.evaluation_config import EvaluationConfig, ProbeConfig, ReaderConfig
 from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig

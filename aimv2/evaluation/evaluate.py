@@ -12,6 +12,8 @@ from torch import Tensor
 from aimv2.config.run_config import RunConfig
 from aimv2.data.prepare import Data
 from aimv2.data.transfer import TransferSet, transfer_sets
+from aimv2.definitions.metrics import METRICS, Metric, not_applicable, reports_of, set_names, unit_of
+from aimv2.definitions.objectives import Objective
 from aimv2.evaluation import probes, reader, reports
 from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.held_out import HeldOutPairs, Words, prepare_pairs
@@ -25,9 +27,6 @@ from aimv2.evaluation.prepare import (
     prepare_labelled,
 )
 from aimv2.model.network import Network
-from aimv2.spec.metrics import Metric, not_applicable, reports_of, set_names, unit_of
-from aimv2.spec.objectives import Objective
-from aimv2.spec.plugin_metrics import METRICS
 from aimv2.training.world import ALONE, World
 
 
@@ -38,7 +37,7 @@ class Report(NamedTuple):
     curve: Callable[[Any, HeldOutPairs, RunConfig], dict[str, float]] | None = None
 
 
-REPORTS = {  # by the names in aimv2/spec/metrics.py
+REPORTS = {  # by the names in aimv2/definitions/metrics.py
     "captions": Report(reports.captions, reports.captions_curve),
     "pixels": Report(reports.pixels, reports.pixels_curve),
     "retrieval": Report(reports.retrieval, reports.retrieval_curve),

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from aimv2.base.errors import RunFailedError
 from aimv2.base.interrupt import Interrupts
+from aimv2.definitions.items import Items
 from aimv2.runs.attempt import PARTS, Attempt
 from aimv2.runs.tensor_file import fingerprint, origin_of, read_described, write_described
-from aimv2.spec.items import Items
 from aimv2.training.world import ALONE, World
 
 

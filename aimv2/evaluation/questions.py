@@ -41,9 +41,9 @@ from aimv2.data.sources.scene import (
     dense_caption,
 )
 from aimv2.data.sources.scenes import composition, is_held_out
+from aimv2.definitions.items import Items
+from aimv2.definitions.metrics import CHOICE_KINDS
 from aimv2.evaluation.held_out import Captions, Words, prepare_captions
-from aimv2.spec.items import Items
-from aimv2.spec.metrics import CHOICE_KINDS
 
 COUNT_SHARE = 1 / 3  # of the scenes with the rarest number of objects get a choice of counts
 

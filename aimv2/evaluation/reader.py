@@ -24,6 +24,7 @@ from aimv2.config.evaluation_config import ReaderConfig
 from aimv2.config.run_config import RunConfig
 from aimv2.config.training_config import OptimizerConfig
 from aimv2.data.sources.scene import ANSWERED
+from aimv2.definitions.items import Items
 from aimv2.evaluation.features import Encoded, moments, on_device
 from aimv2.evaluation.held_out import Captions, other_images
 from aimv2.evaluation.losses import misses, nats_of_all, token_nats
@@ -35,7 +36,6 @@ from aimv2.memory.evaluation import texts_at_once
 from aimv2.model.initial import init_weights_
 from aimv2.model.network import CaptionReader, Network
 from aimv2.objectives.losses import text_loss
-from aimv2.spec.items import Items
 from aimv2.training.device import autocast
 from aimv2.training.optimizer import build_optimizer, learning_rate
 

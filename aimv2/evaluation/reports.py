@@ -12,6 +12,8 @@ from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
 from aimv2.data.sources.scene import CONTENT_CLASSES, SCENE_CLASSES, WordClass
+from aimv2.definitions.items import Items
+from aimv2.definitions.metrics import RECALL_AT, pixel_losses
 from aimv2.evaluation.features import Encoded, encode
 from aimv2.evaluation.held_out import CLASSES, Captions, HeldOutPairs, chunks, network_inputs, other_images
 from aimv2.evaluation.losses import nats_of_all, pixel_errors, token_nats
@@ -21,8 +23,6 @@ from aimv2.evaluation.questions import choice_items, outcomes
 from aimv2.memory.evaluation import images_at_once
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.network import EncoderDecoder
-from aimv2.spec.items import Items
-from aimv2.spec.metrics import RECALL_AT, pixel_losses
 from aimv2.training.device import autocast
 from aimv2.training.world import ALONE, World
 

@@ -6,10 +6,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
-from aimv2.base.typed import as_typed
+from aimv2.config.arguments import as_typed, usage
 from aimv2.config.data_config import CHECKED
-from aimv2.config.options import usage
-from aimv2.request.run_values import RUN_VALUES
+from aimv2.run.options import RUN_VALUES
 
 
 def _listed(value: Any) -> Any:

@@ -31,9 +31,8 @@ from aimv2.base import address
 from aimv2.base.errors import UsageError, count
 from aimv2.base.files import writable_folder, write_json
 from aimv2.base.hardware import hardware, has_cuda
-from aimv2.config.arguments import HELP
+from aimv2.config.arguments import HELP, read_options
 from aimv2.config.data_config import DataConfig
-from aimv2.config.options import read_options
 from aimv2.datasets.description import LabelledDescription, read_labelled
 from aimv2.datasets.labelled import (
     NAMED,

@@ -6,11 +6,10 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from aimv2.base.typed import as_typed
+from aimv2.config.arguments import as_typed, usage
 from aimv2.config.data_config import CHECKED
 from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.config.native import MAX_AREA, MIN_AREA
-from aimv2.config.options import usage
 
 SUMMARY = """Measure a frozen encoder on a labelled set in files. Features are computed once and saved in cache_dir.
 docs/evaluate.md describes the methods."""

@@ -6,9 +6,8 @@ from typing import Literal, get_args
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from aimv2.base.typed import as_typed
+from aimv2.config.arguments import as_typed, usage
 from aimv2.config.data_config import CHECKED
-from aimv2.config.options import usage
 
 LayoutName = Literal["transformers", "ml-aim"]
 LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)

@@ -9,18 +9,17 @@ from torch import Tensor
 
 from aimv2.base.errors import RunFailedError
 from aimv2.base.interrupt import Interrupts
-from aimv2.base.processes import Watchdog
 from aimv2.config.native import Steps
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.parts import train_flops_by_area
+from aimv2.cost import train_flops_by_area
 from aimv2.data.batches.batch import Batch, Tally, of_step
 from aimv2.data.batches.training import TrainBatches, loader
+from aimv2.definitions.objectives import Objective
 from aimv2.memory.setup import loading_of, setup_of
 from aimv2.memory.training import Setup
 from aimv2.model.network import Network
 from aimv2.objectives.build import implementation_of
 from aimv2.runs.attempt import Attempt, Unrecorded
-from aimv2.spec.objectives import Objective
 from aimv2.training.checkpoint import Checkpoint, Progress, Saver
 from aimv2.training.device import Rate
 from aimv2.training.engine import Engine
@@ -52,7 +51,6 @@ def train(
     interrupts: Interrupts | None = None,
     world: World = ALONE,
     saver: Saver | None = None,
-    watchdog: Watchdog | None = None,
 ) -> Trained:
     """Train the model for the whole budget, in place unless its weights are sharded."""
     steps, setup = Steps(config), setup_of(config)
@@ -76,7 +74,7 @@ def train(
     if start is not None:
         start.restore(model, optimizer)
     model.train()
-    saver, watchdog = saver or Saver(), watchdog or Watchdog()
+    saver = saver or Saver()
 
     def is_due() -> bool:
         return world.any(interrupts.is_requested or saver.is_due)
@@ -128,10 +126,9 @@ def train(
             pending.clear()
             _stop_if_not_finite(rows, attempt)
             if done in curve_steps:
-                with watchdog.paused():
-                    whole = engine.whole_network()
-                    rows[-1] |= held_out(whole)
-                    pictures(whole, done)
+                whole = engine.whole_network()
+                rows[-1] |= held_out(whole)
+                pictures(whole, done)
                 model.train()
             attempt.write_rows(rows)
             on_rows(rows)
@@ -139,14 +136,12 @@ def train(
         # Checked again, because an interrupt may come while a held-out point is measured. After the last step always:
         # if evaluation is interrupted or fails, no step has to be repeated.
         if not pending and (done == num_steps or is_due()):
-            with watchdog.paused():
-                saver.start(model, optimizer, done, shown)
-                is_interrupted = world.any(interrupts.is_requested)
-                if is_interrupted or done == num_steps:
-                    saver.finish()
+            saver.start(model, optimizer, done, shown)
+            is_interrupted = world.any(interrupts.is_requested)
+            if is_interrupted or done == num_steps:
+                saver.finish()
             if is_interrupted:
                 raise KeyboardInterrupt
-        watchdog.step()
     return Trained(spent(num_steps), shown, engine.whole_network())
 
 

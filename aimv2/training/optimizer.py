@@ -39,7 +39,8 @@ def _adamw(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim
     return torch.optim.AdamW(groups, lr=config.peak_lr, betas=betas, eps=config.eps, fused=True)
 
 
-# By the names of ``aimv2.spec.optimizers``. A rate is set in every step, and checkpoints hold all tensors of the state.
+# By the names of ``OPTIMIZERS`` in ``aimv2.definitions.objectives``.
+# A rate is set in every step, and checkpoints hold all tensors of the state.
 # With ``parallel=fsdp`` each of them has the parameter's shape, or is the number of steps, ``step``.
 OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], OptimizerConfig], torch.optim.Optimizer]] = {"adamw": _adamw}
 

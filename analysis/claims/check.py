@@ -24,9 +24,8 @@ from aimv2.analysis.judgement.planner import in_words
 from aimv2.analysis.usage import check_usage
 from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.base.processes import imports_from
-from aimv2.base.typed import as_typed
-from aimv2.config.arguments import HELP, key_values
-from aimv2.request.override_file import with_file
+from aimv2.config.arguments import HELP, as_typed, key_values
+from aimv2.request.compose import with_file
 from aimv2.runs.provenance import PACKAGE
 from aimv2.runs.record import entries
 

@@ -22,7 +22,7 @@ from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.scaling import law_of
 from aimv2.analysis.sections.summary import answer
 from aimv2.analysis.sections.tables import seeds_per_arm, span
-from aimv2.spec.metrics import lower_is_better
+from aimv2.definitions.metrics import lower_is_better
 
 JUDGED = (*DECIDED, Word.UNDECIDED)
 PER_CLAIM = 2  # differences of a claim

@@ -19,11 +19,11 @@ from aimv2.analysis.judgement.planner import MAX_SEEDS as MAX_NAMED
 from aimv2.analysis.judgement.planner import Planner, planner_of
 from aimv2.analysis.judgement.sensitivity import sensitivity_by
 from aimv2.base.errors import UsageError, unknown
-from aimv2.base.typed import as_typed
+from aimv2.config.arguments import as_typed
 from aimv2.config.program import Program
+from aimv2.definitions.programs import absent_metrics
 from aimv2.request.compose import RUN_KEYS, compose, run_config
 from aimv2.request.resolve import resolve
-from aimv2.spec.programs import absent_metrics
 
 MAX_SEEDS = 16
 LIMIT = "2h"

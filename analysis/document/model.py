@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from aimv2.base.markdown import escape as escape  # which all sections use
+from aimv2.base.errors import escape as escape  # which all sections use
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture

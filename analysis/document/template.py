@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aimv2.analysis.document.model import Block, Bullets, Paragraph, code_span
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 
 ENVIRONMENT = Environment(
     loader=PackageLoader("aimv2.analysis"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -34,7 +34,7 @@ from aimv2.analysis.judgement.verdicts import (
 )
 from aimv2.analysis.judgement.withheld import ControlOutcome, Lacking, Reasons, lacking
 from aimv2.config.program import Program
-from aimv2.spec.metrics import unit_of
+from aimv2.definitions.metrics import unit_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ from aimv2.analysis.inference.agreement import Share, agreements, association
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.withheld import mixed_code
 from aimv2.analysis.sections.tables import metric_title
+from aimv2.definitions.metrics import lower_is_better
 from aimv2.run.price import price_of
-from aimv2.spec.metrics import lower_is_better
 
 ACCURACIES = ("probe_", "knn_")
 MIN_ARMS = 3

@@ -16,7 +16,7 @@ from aimv2.analysis.inference.survival import RestrictedMean, lead, loss_at, res
 from aimv2.analysis.judgement.differences import COSTS, are_paired
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.tables import Column, arm_table, withheld
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 
 FRACTIONS = (0.5, 1.0)  # of the baseline's budget, where its loss is the target
 UNITS: Mapping[Cost, tuple[str, str]] = {  # and how numbers are printed

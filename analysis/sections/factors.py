@@ -12,7 +12,7 @@ from aimv2.analysis.inference.intervals import with_interval
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.numbers import estimate
 from aimv2.analysis.sections.tables import as_heading, estimate_cell, metric_title
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 
 
 def section(findings: Findings) -> Section | None:

@@ -18,7 +18,7 @@ from aimv2.analysis.sections.tables import (
     metric_title,
     withheld,
 )
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 
 EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "worse"}
 SAME = "see the same images in the same order, with the same crops, and start from the same weights"

@@ -13,8 +13,7 @@ from aimv2.analysis.inference.intervals import NO_ESTIMATE
 from aimv2.analysis.judgement.differences import COSTS
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.tables import Column, arm_table, seen
-from aimv2.base.errors import REASONS
-from aimv2.base.markdown import escape
+from aimv2.base.errors import REASONS, escape
 from aimv2.config.data_config import is_described, source_name
 from aimv2.config.program import KIND, Program
 from aimv2.config.run_config import RunConfig

@@ -26,7 +26,7 @@ from aimv2.analysis.inference.scaling import (
 from aimv2.analysis.judgement.withheld import mixed_code
 from aimv2.analysis.sections.agreement import agreement_sections
 from aimv2.analysis.sections.tables import metric_title
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 
 KIND = "ladder of sizes x ladder of samples"
 MISFIT = "The form does not fit the runs."

@@ -9,7 +9,7 @@ from aimv2.ablations.study import WINNER
 from aimv2.analysis.document.model import Block, Paragraph, Section, Table, code_span
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.numbers import estimate
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 
 STATES: tuple[State, ...] = ("finished", "pruned", "failed", "running")
 CONTROLS = (

@@ -27,8 +27,8 @@ from aimv2.analysis.sections.agreement import association_section
 from aimv2.analysis.sections.numbers import numbers_of
 from aimv2.analysis.sections.scaling import Fitted, law_figure, law_numbers
 from aimv2.analysis.sections.tables import in_seeds, seeds_per_arm
-from aimv2.base.markdown import escape
-from aimv2.config.paths import value_at
+from aimv2.base.errors import escape
+from aimv2.config.program import value_at
 from aimv2.config.signature import NOT_IDENTITY
 
 SHEET, SIDE = "figures/examples.svg", 48  # the images of examples, each of so many points

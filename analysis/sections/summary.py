@@ -18,7 +18,7 @@ from aimv2.analysis.sections import claims, metrics
 from aimv2.analysis.sections.scaling import Fitted
 from aimv2.analysis.sections.search import cost_of
 from aimv2.analysis.sections.tables import as_heading, metric_title, seen
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 from aimv2.run.price import duration
 
 MAX_WORDS = 25  # of an answer

@@ -6,7 +6,7 @@ from aimv2.analysis.document.model import Table, stacked
 from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import Estimate
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 
 METRIC_TITLES = {
     "content_loss": "held-out loss of content words",

@@ -29,7 +29,7 @@ from aimv2.analysis.report import build
 from aimv2.analysis.sections.metrics import look_note
 from aimv2.analysis.sections.study import document
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from tests.helpers.evidence import write_run

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from aimv2.base.errors import RunFailedError, UsageError
-from aimv2.cost.modules import encoder_cost
-from aimv2.cost.parts import forward_flops
+from aimv2.cost import encoder_cost, forward_flops
 from aimv2.model.encoder import Encoder
 from benchmarks.encoder import DEPTH, EncoderOptions, build, counted_flops, encoder_config, require_same, time_all
 

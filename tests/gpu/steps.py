@@ -4,14 +4,14 @@ import gc
 
 import torch
 
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import SCALES
 from aimv2.data.batches.batch import Batch
+from aimv2.definitions.objectives import objective
 from aimv2.memory.setup import setup_of
 from aimv2.memory.training import predict
 from aimv2.objectives.build import build_empty, implementation_of
 from aimv2.request.resolve import with_attention
-from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
 

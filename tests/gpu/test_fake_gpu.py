@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.training_config import LogConfig
 from aimv2.data.batches.training import TrainBatches
+from aimv2.definitions.objectives import BUILT_IN, objective
 from aimv2.objectives.build import build
-from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.loop import train
 from aimv2.training.world import ALONE
 from tests.gpu.fake_gpu import NAME
@@ -27,7 +27,7 @@ NUM_STEPS = 6
 MAX_GRAPHS = 4
 WORKSPACE = 34_000_000  # bytes that torch gives to cuBLAS on an H100
 VARIANTS = [
-    *({"objective.name": name} for name in PRE_TRAINING),
+    *({"objective.name": name} for name in BUILT_IN),
     {"objective.pixel_patches": "image_mean"},
     {"model.decoder.sharing": "separate"},
     {"model.decoder.order": "text_first"},

@@ -2,10 +2,10 @@
 
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.training import TrainBatches
+from aimv2.definitions.objectives import objective
 from aimv2.objectives.aimv2 import AIMv2
 from aimv2.objectives.build import build, implementation_of
 from aimv2.request.resolve import with_attention
-from aimv2.spec.objectives import objective
 from aimv2.training.loop import train
 
 SMALL = (

@@ -165,7 +165,7 @@ def test_a_run_that_starts_from_weights_is_refused(replayed, copied):
     rewrite(copied, lambda rows, about: about["request"]["configs"]["uniform"]["start"].update(weights="weights/x"))
     status, shown = replayed(name_of(copied))
     assert status == 2
-    assert "needs weights to start from or a teacher" in shown or "is not a file of records" in shown
+    assert "needs weights to start from" in shown or "is not a file of records" in shown
 
 
 def test_a_key_of_records_needs_records(done, capsys):

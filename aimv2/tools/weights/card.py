@@ -10,9 +10,8 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from aimv2.base.errors import count
+from aimv2.base.errors import count, escape
 from aimv2.base.files import read_json
-from aimv2.base.markdown import escape
 from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.provenance import credits_of

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from aimv2.base.errors import count, unknown
 from aimv2.base.files import check_new
-from aimv2.config.arguments import HELP
-from aimv2.config.options import read_options
+from aimv2.config.arguments import HELP, read_options
 from aimv2.tools.weights.card import FILE as README
 from aimv2.tools.weights.card import run_card
 from aimv2.tools.weights.folders import (

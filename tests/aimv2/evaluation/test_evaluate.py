@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from aimv2.base.errors import RunFailedError
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.data.prepare import prepare
 from aimv2.data.transfer import transfer_sets
+from aimv2.definitions import metrics
+from aimv2.definitions.metrics import metric_names, unit_of
+from aimv2.definitions.objectives import objective
 from aimv2.evaluation import evaluate as evaluation
 from aimv2.evaluation.evaluate import TrainedModel, evaluate, held_out_curve
 from aimv2.evaluation.features import Encoded, encode
@@ -18,9 +21,6 @@ from aimv2.evaluation.held_out import Words, prepare_pairs
 from aimv2.evaluation.parts import unsaved
 from aimv2.evaluation.prepare import prepare_evaluation
 from aimv2.objectives.build import build
-from aimv2.spec import metrics
-from aimv2.spec.metrics import metric_names, unit_of
-from aimv2.spec.objectives import objective
 from aimv2.training.world import ALONE
 from tests.helpers.ranks import on_ranks
 

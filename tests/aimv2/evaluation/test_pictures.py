@@ -11,10 +11,10 @@ from PIL import Image
 
 from aimv2.config.training_config import LogConfig
 from aimv2.data.transforms import unnormalise
+from aimv2.definitions.objectives import objective
 from aimv2.evaluation.pictures import completed, drawn_predictions, examples, greedy, unseen, with_contrast
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.objectives.build import build
-from aimv2.spec.objectives import objective
 from tests.helpers.training import changed
 
 VARIANTS = {

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo, vit_1b, vit_3b, vit_l_2b
 from aimv2.memory.setup import FEW, USABLE, Available, Loading, check_evaluation, choose, loading_of, resolved, setup_of
 from aimv2.memory.training import Setup, image_bytes, predict

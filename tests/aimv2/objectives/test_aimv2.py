@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from aimv2.definitions.objectives import objective
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.objectives.build import build, implementation_of
 from aimv2.objectives.losses import patchify, standardise
-from aimv2.spec.objectives import objective
 from tests.helpers.native import AREAS, at_native, batch_of_area, losses_one_by_one
 from tests.helpers.objectives import with_objective
 from tests.helpers.training import changed, losses_of

@@ -1,7 +1,7 @@
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.options import read_options
+from aimv2.config.arguments import read_options
 from aimv2.tools.cost_options import PlanOptions, cost_usage
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from aimv2.base.errors import UsageError
+from aimv2.config.arguments import read_options
 from aimv2.config.evaluation_config import ProbeConfig
-from aimv2.config.options import read_options
 from aimv2.tools.evaluate_options import EvaluateOptions
 
 NEEDED = ["weights=w", "data=d.yaml"]

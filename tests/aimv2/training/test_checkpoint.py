@@ -28,13 +28,13 @@ from aimv2.base.interrupt import Interrupts
 from aimv2.config.run_config import RunConfig
 from aimv2.config.training_config import LogConfig
 from aimv2.data.batches.training import TrainBatches
+from aimv2.definitions.objectives import objective
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.objectives.build import build
 from aimv2.run.execute import execute
 from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE, read_rows
-from aimv2.spec.objectives import objective
 from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Saver, SaveTimer
 from aimv2.training.loop import train

@@ -10,25 +10,21 @@ from torch._dynamo.utils import counters
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.tensor import DTensor
 
-from aimv2.config.paths import replaced
 from aimv2.data.batches.batch import Share
 from aimv2.data.batches.training import TrainBatches
+from aimv2.definitions.objectives import BUILT_IN, objective
 from aimv2.memory.setup import setup_of
 from aimv2.objectives.build import build, implementation_of
-from aimv2.request.resolve import with_attention
-from aimv2.spec.objectives import PRE_TRAINING, objective
-from aimv2.start.origin import with_start
 from aimv2.training import engine as engine_module
 from aimv2.training.engine import Engine
 from aimv2.training.world import ALONE
-from tests.helpers.finished_runs import finished_run
 from tests.helpers.marks import everyday
 from tests.helpers.native import at_native, batch_of_area
 from tests.helpers.ranks import on_ranks
 from tests.helpers.training import changed, losses_of
 
 VARIANTS = [
-    *({"objective.name": name} for name in PRE_TRAINING),
+    *({"objective.name": name} for name in BUILT_IN),
     {"objective.pixel_patches": "image"},
     {"objective.pixel_patches": "image_mean", "prefix.full_attention": 0.5},
     {"objective.text_tokens": "caption"},
@@ -153,15 +149,6 @@ def test_ranks_have_the_losses_and_gradients_of_the_batch(tiny, batch, ranks, ca
     assert_ranks_match(cases, enlarged(batch, tiny, ranks // 2), ranks, tmp_path)
 
 
-@pytest.mark.exhaustive
-def test_ranks_have_the_losses_and_gradients_of_the_batch_in_distillation(tiny, large_batch, tmp_path):
-    large = replaced(tiny, {"model.encoder.width": 48, "model.encoder.num_heads": 3})
-    teacher = finished_run(tmp_path / "runs", large, build(large))
-    values = {"objective": {"name": "distill"}, "model.encoder.attention": "auto", "start.teacher": str(teacher.path)}
-    config = with_start(with_attention(replaced(tiny, values)))
-    assert_ranks_match([replace(config, ranks=2, **setup) for setup in SETUPS], large_batch, 2, tmp_path)
-
-
 def test_ranks_average_gradients_once_for_all_micro_batches(tiny, large_batch, tmp_path):
     config = replace(tiny, ranks=2, parallel="ddp", micro_batch=1)
     assert on_ranks(2, tmp_path, averages_by_bucket, config, large_batch) == {"bucket 0": 1}
@@ -186,7 +173,7 @@ def devices_of_shards(world, config):
     return found
 
 
-@pytest.mark.parametrize("objective_name", PRE_TRAINING)
+@pytest.mark.parametrize("objective_name", BUILT_IN)
 def test_gradients_have_the_strides_of_their_parameters(tiny, large_batch, objective_name):
     """From a single image too, with which nothing is summed over images. Sides of 1 may have any stride otherwise."""
     engine = engine_of(changed(tiny, {"objective.name": objective_name, "micro_batch": 1}))

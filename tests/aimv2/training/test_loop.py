@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from aimv2.base.errors import RunFailedError
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.config.training_config import LoaderConfig, LogConfig
-from aimv2.cost.parts import train_flops
+from aimv2.cost import train_flops
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.pairs import Joined
 from aimv2.data.prepare import prepare
+from aimv2.definitions.objectives import objective
 from aimv2.memory.training import Setup
 from aimv2.objectives.build import build
 from aimv2.request.resolve import resolve
-from aimv2.spec.objectives import objective
 from aimv2.training.loop import load_steps
 from tests.helpers.training import Rows, run
 

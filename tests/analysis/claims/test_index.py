@@ -14,7 +14,7 @@ from aimv2.analysis.document.style import style
 from aimv2.analysis.inference.intervals import Estimate
 from aimv2.analysis.inference.relations import Outcome, Word, outcome
 from aimv2.analysis.judgement.claims import WORDS
-from aimv2.spec.metrics import lower_is_better
+from aimv2.definitions.metrics import lower_is_better
 from tests.helpers.documents import changed, lines_of, tables
 
 WHOLE = [claim.id for claim in CLAIMS.values() if not claim.part_of]

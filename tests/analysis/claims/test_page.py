@@ -23,8 +23,8 @@ from aimv2.analysis.judgement.planner import price_of_study
 from aimv2.analysis.judgement.verdicts import Verdict, verdicts
 from aimv2.analysis.judgement.withheld import Reasons
 from aimv2.config.recipes.scales import SCALES
+from aimv2.definitions.programs import max_train_flops
 from aimv2.request.resolve import with_attention
-from aimv2.spec.programs import max_train_flops
 from tests.helpers.documents import changed, lines_of
 from tests.helpers.evidence import evidence_of, trusted
 from tests.helpers.ladders import ladder_of, seeing, write_ladder

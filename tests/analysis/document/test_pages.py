@@ -28,7 +28,7 @@ from aimv2.analysis.document.model import (
     stacked,
 )
 from aimv2.analysis.document.pages import inline_svg, plain, to_html, to_json, to_markdown, to_plain
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 
 SVG = '<?xml version="1.0"?>\n<svg width="4pt" height="2pt" viewBox="0 0 4 2"><g style="fill: #1b1e23"/></svg>'
 VOID = {"meta", "img", "br"}

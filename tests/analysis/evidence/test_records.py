@@ -33,7 +33,7 @@ from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.differences import Differences
 from aimv2.analysis.judgement.withheld import mixed_code
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from tests.helpers.evidence import write_run

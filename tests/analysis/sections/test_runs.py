@@ -16,7 +16,7 @@ from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from aimv2.analysis.sections.runs import cost_section, mixture_table, runs_section
 from aimv2.analysis.sections.study import document
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from tests.helpers.documents import by_row, changed, judged_again, tables, text_of
 from tests.helpers.evidence import write_run
 from tests.helpers.specimen import STUDY

@@ -8,7 +8,7 @@ import torch
 import transformers
 from huggingface_hub import ModelCard
 
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.training_config import ObjectiveConfig
 from aimv2.data.provenance import credits_of
 from aimv2.tools.weights.card import render

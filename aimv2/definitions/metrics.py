@@ -1,19 +1,21 @@
 """The definition of every metric: name, unit, direction and what it needs. Nothing here imports torch."""
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, SupportsFloat, TypeVar, get_args
 
-from aimv2.base.errors import UsageError, unknown
+import numpy as np
+
+from aimv2.base.errors import RunFailedError, UsageError, short, unknown
 from aimv2.base.plugins import Registry, until_end
 from aimv2.config.data_config import is_described, source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.sources.scene import ANSWERED, SCENE_CLASSES
-from aimv2.spec.items import Items
-from aimv2.spec.objectives import Objective, Report
-from aimv2.spec.plugin_metrics import METRICS
+from aimv2.definitions.items import Items
+from aimv2.definitions.objectives import Objective, Report
 
 RECALL_AT = (1, 5)
 CHOICE_KINDS = ("objects", "inks", "relations", "counts")
@@ -36,6 +38,15 @@ class Metric:
     evaluation: str
     warning: str = ""
     items: Items | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, value: float | Items, unit: str, evaluation: str) -> "Metric":
+        """Return a metric with a value that was measured as a number, or as items."""
+        return (
+            cls(value.value, unit, evaluation, items=value)
+            if isinstance(value, Items)
+            else cls(value, unit, evaluation)
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the items."""
@@ -117,11 +128,7 @@ _recorded: dict[str, Definition] = {}
 
 
 def know(metric: Definition) -> None:
-    """Let a metric of records be known to this command too, where the plug-in that measured it may be gone.
-
-    Raises:
-        UsageError: another metric of this name has the other direction.
-    """
+    """Let a metric of records be known to this command too, where the plug-in that measured it may be gone."""
     name = metric.name
     known = _recorded.get(name)
     lower = [one.lower_is_better for one in (known, METRICS.get(name)) if one is not None]
@@ -145,11 +152,7 @@ def set_name(path: str) -> str:
 
 
 def set_names(config: RunConfig) -> list[str]:
-    """Return the names of the labelled sets of ``evaluation.sets``, on which there are probes too.
-
-    Raises:
-        UsageError: two sets have one name, or one has that of another task.
-    """
+    """Return the names of the labelled sets of ``evaluation.sets``, on which there are probes too."""
     names = [set_name(path) for path in config.evaluation.sets]
     for number, name in enumerate(names):
         if name in (*TASKS, *names[:number]):
@@ -240,20 +243,12 @@ def _missing(definition: Definition, metric: str, config: RunConfig) -> Needs | 
     if definition.name.endswith("_<class>"):
         is_of_glyphs = metric.endswith(tuple(f"_{name}" for name in GLYPH_CLASSES))
         needs = None if is_of_glyphs and config.data.kind == "glyphs" else "scenes"
-    has = {
-        "scenes": lambda: config.data.has_scenes,
-        "emoji": lambda: "openmoji" in config.data.sources,
-        "questions": lambda: config.data.has_scenes or any(map(_brings_questions, config.data.sources)),
-    }
-    return None if needs is None or has[needs]() else needs
+    has = "openmoji" in config.data.sources if needs == "emoji" else config.data.has_scenes
+    if needs == "questions" and not has:
+        from aimv2.datasets import plugin  # here, because records are read without its packages
 
-
-def _brings_questions(source: str) -> bool:
-    if not is_described(source):
-        return False
-    from aimv2.datasets import plugin  # here, because records are read without its packages
-
-    return plugin.has_questions(source)
+        has = any(is_described(source) and plugin.has_questions(source) for source in config.data.sources)
+    return None if needs is None or has else needs
 
 
 def is_ours(metric: str) -> bool:
@@ -291,3 +286,75 @@ def _members(definition: Definition, config: RunConfig) -> list[str]:
         if parameter in definition.name:
             return [definition.name.replace(parameter, str(value)) for value in values(config)]
     return [definition.name]
+
+
+Measure = Callable[[Any], SupportsFloat | Items]  # of a trained model with the data that its run is evaluated on
+Function = TypeVar("Function", bound=Measure)
+
+
+@dataclass(frozen=True)
+class PluginMetric:
+    """A metric of a plug-in.
+
+    Attributes:
+        unit: in reports, such as ``accuracy``.
+        measure: returns the value of a trained model: a number, whose uncertainty is that of seeds; or ``Items``, of
+            which the value is a ratio of sums, so that its uncertainty is that of items too.
+    """
+
+    name: str
+    unit: str
+    lower_is_better: bool
+    measure: Measure
+
+    def value_of(self, model: Any) -> float | Items:
+        """Measure a model."""
+        try:
+            found = self.measure(model)
+        except Exception as error:  # of another author's code
+            raise RunFailedError("bug", f"metric {self.name}: {type(error).__name__}: {error}") from error
+        return checked_value(self.name, found)
+
+
+def checked_value(metric: str, found: Any) -> float | Items:
+    """Return a metric's value, as code of others has measured it."""
+    measured = found if isinstance(found, Items) else _number(metric, found)
+    if isinstance(measured, Items) and not len(measured.item_N):
+        raise RunFailedError("not finite", f"metric {metric} has no items")
+    value = measured.value if isinstance(measured, Items) else measured
+    if not math.isfinite(value):
+        raise RunFailedError("not finite", f"metric {metric} is {value} after training")
+    return measured
+
+
+def _number(metric: str, found: Any) -> float:
+    try:
+        if isinstance(found, str | bytes | bool) or np.ndim(found):  # tensors too
+            raise TypeError
+        return float(found)
+    except (TypeError, ValueError) as error:
+        what = f"metric {metric} returned {short(found)}, which is neither a number nor Items"
+        raise RunFailedError("bug", what) from error
+
+
+def _check_name(name: str, metric: PluginMetric) -> None:
+
+    if is_ours(name):
+        raise UsageError(f"the metric {name!r} exists already, built in")
+    if not name.isidentifier():
+        raise UsageError(f"a metric is called {name!r}; use letters, digits and underscores")
+
+
+METRICS: Registry[PluginMetric] = Registry("metric", check=_check_name)
+
+
+def metric(unit: str, *, lower_is_better: bool) -> Callable[[Function], Function]:
+    """Add the function below as a metric; its name is that of the function."""
+
+    def add(measure: Function) -> Function:
+        if not callable(measure):
+            raise UsageError(f"@metric stands above a function, not {short(measure)}")
+        METRICS.add(measure.__name__, PluginMetric(measure.__name__, unit, lower_is_better, measure))
+        return measure
+
+    return add

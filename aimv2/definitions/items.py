@@ -8,6 +8,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
+
 COLUMNS = ("metric", "item", "total", "weight")
 
 

@@ -1,28 +1,83 @@
-"""The cost of each part of a network, in closed form.
-
-Letters: I patches, T caption tokens, D encoder width, E decoder or text width, F FFN hidden, P values in a patch, S
-width of a shared space, L positions.
-"""
+"""A part of a network with its cost, and the FLOPs and parameters of all parts together."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from aimv2.config.model_config import EncoderConfig, ModelConfig, TransformerConfig
-from aimv2.cost.parts import Blocks, Part
 
 if TYPE_CHECKING:
     from aimv2.config.run_config import RunConfig  # which imports the objectives, and they this
 
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
-    from aimv2.config.run_config import RunConfig  # which imports the objectives, and they this
+BACKWARD_PER_FORWARD = 2  # a gradient for the weights and one for the inputs
+
+
+class Blocks(NamedTuple):
+    """A stack of blocks."""
+
+    number: int  # of blocks
+    parameters: int  # weights of one block
+    input: float  # float32 values per image that a block reads
+    saved: float  # values per image of one block, as ``Part.saved``
+    working: float  # values per image that the backward pass of one block holds at once, besides the saved ones
+    released: float  # values per image of a block that its backward pass releases before it holds the most
+    after: float  # values per image that the part saves after the blocks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """FLOPs, parameters and activation memory of one part of the network."""
+
+    name: str
+    module: str  # dotted name of the part in the run's network
+    parameters: int  # weights of the module without those of other parts within it
+    # FLOPs per image of products with weights and of similarities, forward. Those of the pixel head count every patch,
+    # although training computes only those after the prefixes: runs whose samples were matched by them keep them.
+    products: float
+    attention: float = 0  # FLOPs per image of scores and mixing, forward, for every query with every key
+    useful_attention: float = 0  # the part of ``attention`` that the mask lets through, averaged over prefix lengths
+    per_token: float = 0  # FLOPs for each supervised token, forward; only these are projected to the vocabulary
+    of_input: float = 0  # the part of ``products`` with the input or a frozen encoder's features: no gradient needed
+    saved: float = 0  # float32 values per image for the backward pass by torch's CPU kernels; fused ones save less
+    saved_in_product: float = 0  # the part of ``saved`` outside of the blocks that has the precision of matrix products
+    saved_per_token: float = 0  # as ``saved``, for each supervised token
+    is_frozen: bool = False  # True if the part is not trained, and so has no backward pass, gradients or moments
+    working: float = 0  # values per image that the backward pass outside the blocks holds besides the saved ones
+    working_per_token: float = 0  # the same for each supervised token
+    is_of_batch: bool = False  # True if they are held for the whole batch, however it is cut into micro-batches
+    blocks: Blocks | None = None  # the part's stack of blocks, which ``saved`` and ``parameters`` include
+
+
+def forward_flops(parts: Iterable[Part], num_images: int, num_tokens: int) -> int:
+    """Return the FLOPs of a forward pass with this many supervised tokens in all."""
+    return round(sum(num_images * (part.products + part.attention) + num_tokens * part.per_token for part in parts))
+
+
+def train_flops(parts: Sequence[Part], num_images: int, num_tokens: int) -> int:
+    """Return the FLOPs of a forward and a backward pass with this many supervised tokens in all."""
+    trained = [part for part in parts if not part.is_frozen]
+    of_input = round(num_images * sum(part.of_input for part in trained))
+    backward = BACKWARD_PER_FORWARD * forward_flops(trained, num_images, num_tokens) - of_input
+    return forward_flops(parts, num_images, num_tokens) + backward
+
+
+def train_flops_by_area(parts: Mapping[int, Sequence[Part]], num_images: Mapping[int, int], num_tokens: int) -> int:
+    """Return the FLOPs of training on images of several areas, with this many supervised tokens in all."""
+    total, rest = 0, num_tokens  # a token costs as much with every area
+    for area, count in num_images.items():
+        total, rest = total + train_flops(parts[area], count, rest), 0
+    return total
+
+
+def num_parameters(parts: Iterable[Part]) -> int:
+    """Return the number of weights in all parts."""
+    return sum(part.parameters for part in parts)
 
 
 MAX_LOGITS = 2**25  # that exist at once: 128 MB in float32, more than a thousand tokens of a vocabulary of 32,000
@@ -277,21 +332,3 @@ def dual_encoder_cost(config: RunConfig, *, has_bias: bool) -> list[Part]:
         is_of_batch=True,
     )
     return [encoder_cost(config), image_head_cost(config), text_tower_cost(config), similarity]
-
-
-def distillation_cost(config: RunConfig) -> list[Part]:
-    """Return the parts of an encoder with a linear layer to the width of its teacher, and the teacher."""
-    teacher = config.start.teacher_encoder
-    assert teacher is not None, "with_start() fills in the teacher's sizes"
-    patches, D, E = config.model.num_patches, config.model.encoder.width, teacher.width
-    head = Part(
-        name="head",
-        module="head",
-        parameters=(D + 1) * E,
-        products=2 * patches * D * E,
-        of_input=is_encoder_frozen(config) * 2 * patches * D * E,
-        saved=2 * patches * (E + 1),
-    )
-    imitated = encoder_part(config.model, teacher, useful_share=1.0)
-    imitated = replace(imitated, name="teacher", module="teacher", saved=0, is_frozen=True, is_in_network=False)
-    return [encoder_cost(config), head, imitated]

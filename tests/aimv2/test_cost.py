@@ -1,4 +1,4 @@
-"""Masks counted query by query, and sizes of the paper. ``test_networks`` compares whole networks with two counters."""
+"""Sums over parts, against sums by hand."""
 
 from dataclasses import replace
 
@@ -10,18 +10,43 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from aimv2.config.native import Steps
-from aimv2.config.paths import replaced
 from aimv2.config.prefix import PrefixDistribution
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import SCALES, demo
-from aimv2.cost.modules import visible_share
-from aimv2.cost.parts import forward_flops, train_flops, train_flops_by_area
+from aimv2.cost import Part, forward_flops, num_parameters, train_flops, train_flops_by_area, visible_share
 from aimv2.data.batches.batch import Batch
+from aimv2.definitions.objectives import BUILT_IN, objective
 from aimv2.model.masks import prefix_mask
 from aimv2.objectives.build import build, build_empty, parameters_by_part
 from aimv2.request.resolve import with_attention
-from aimv2.spec.objectives import PRE_TRAINING, objective
 from tests.helpers.marks import everyday, exhaustive
 from tests.helpers.training import losses_of
+
+ENCODER = Part(name="encoder", module="encoder", parameters=7, products=100, attention=20, of_input=10)
+HEAD = Part(name="head", module="head", parameters=5, products=30, per_token=2)
+
+
+def test_forward_pass_costs_images_and_tokens():
+    assert forward_flops([ENCODER, HEAD], num_images=3, num_tokens=11) == 3 * (100 + 20 + 30) + 11 * 2
+
+
+def test_backward_pass_costs_twice_the_forward_pass_without_gradients_of_the_input():
+    assert train_flops([ENCODER, HEAD], num_images=3, num_tokens=11) == 3 * (450 + 22) - 3 * 10
+
+
+def test_frozen_part_has_no_backward_pass():
+    frozen = Part(name="encoder", module="encoder", parameters=7, products=100, of_input=10, is_frozen=True)
+    assert train_flops([frozen, HEAD], num_images=3, num_tokens=11) == 3 * 100 + 3 * (3 * 30 + 11 * 2)
+
+
+def test_tokens_are_counted_once_over_all_areas():
+    by_area = {4: [ENCODER, HEAD], 9: [HEAD]}
+    expected = train_flops(by_area[4], 3, 0) + train_flops(by_area[9], 2, 11)
+    assert train_flops_by_area(by_area, {4: 3, 9: 2}, num_tokens=11) == expected
+
+
+def test_parameters_are_those_of_all_parts():
+    assert num_parameters([ENCODER, HEAD]) == 12
 
 
 @pytest.mark.parametrize(
@@ -124,7 +149,7 @@ def assert_flops_match_torchs(config):
     assert closed_form(config, num_tokens) == (forward, both)
 
 
-@pytest.mark.parametrize("name", PRE_TRAINING)
+@pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("scale", everyday(["tiny"], SCALES))
 def test_flops_match_torchs_counter(scale, name):
     assert_flops_match_torchs(shallow(SCALES[scale](), name))
@@ -170,9 +195,9 @@ def count_by_fvcore(config):
 @pytest.mark.parametrize(
     ("scale", "name"),
     [
-        *(("demo", name) for name in PRE_TRAINING),
+        *(("demo", name) for name in BUILT_IN),
         *(exhaustive(scale, "aimv2") for scale in SCALES if scale != "demo"),
-        *(exhaustive("vit_l", name) for name in PRE_TRAINING if name != "aimv2"),
+        *(exhaustive("vit_l", name) for name in BUILT_IN if name != "aimv2"),
     ],
 )
 def test_flops_match_fvcores_counter(scale, name):
@@ -181,7 +206,7 @@ def test_flops_match_fvcores_counter(scale, name):
     assert closed_form(config, num_tokens)[0] == pytest.approx(counted, rel=0.005)
 
 
-@pytest.mark.parametrize("name", PRE_TRAINING)
+@pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("frozen", [(), ("encoder",)], ids=str)
 @pytest.mark.parametrize("changes", [{}, {"norm": "layer", "ffn": "gelu"}], ids=str)
 def test_activation_memory_matches_autograds_saved_tensors(name, frozen, changes):
@@ -224,7 +249,7 @@ def priced_parameters(config):
     return {part.module: part.parameters for part in objective(config.objective.name).cost(config)}
 
 
-@pytest.mark.parametrize("name", PRE_TRAINING)
+@pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("scale", everyday(["tiny"], SCALES))
 def test_parameters_of_every_part_match_torchs(scale, name):
     config = with_attention(replace(SCALES[scale](), objective=replace(SCALES[scale]().objective, name=name)))

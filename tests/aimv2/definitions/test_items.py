@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.spec.items import COLUMNS, Items, table
+from aimv2.definitions.items import COLUMNS, Items, table
 
 ROWS = st.lists(st.tuples(st.integers(-(2**62), 2**62), st.integers(-50, 50), st.integers(0, 9)), max_size=30)
 

@@ -3,20 +3,19 @@
 Nothing here imports torch.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
 from aimv2.base.errors import UsageError, short
-from aimv2.config.paths import replaced
-from aimv2.config.program import PROGRAMS, Program, Run
+from aimv2.base.plugins import check_loaded
+from aimv2.config.prefix import LAWS, Frozen
+from aimv2.config.program import PROGRAMS, Program, Run, replaced
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.parts import train_flops
-from aimv2.spec.metrics import FINAL as OURS
-from aimv2.spec.metrics import OTHERS, Definition, metric_names, not_applicable
-from aimv2.spec.objectives import objective
-from aimv2.spec.plugin_metrics import METRICS
+from aimv2.cost import train_flops
+from aimv2.definitions.metrics import FINAL as OURS
+from aimv2.definitions.metrics import METRICS, OTHERS, Definition, metric_names, not_applicable
+from aimv2.definitions.objectives import OBJECTIVES, objective
 
 Kind = TypeVar("Kind", bound=type[Program])
 
@@ -27,11 +26,7 @@ def program(*metrics: Definition) -> Callable[[Kind], Kind]:
 
 
 def add_program(name: str, program: Kind, *metrics: Definition) -> Kind:
-    """Add another model, whose runs have these metrics, and return it.
-
-    Raises:
-        UsageError: it is not a frozen dataclass that inherits from Program, it has no metric, or a name is taken.
-    """
+    """Add another model, whose runs have these metrics, and return it."""
     if not (isinstance(program, type) and issubclass(program, Program) and "measure" in vars(program)):
         raise UsageError(f"program {name!r}: {short(program)} is not a subclass of Program with a measure()")
     if "__dataclass_params__" not in vars(program) or not program.__dataclass_params__.frozen:  # type: ignore[attr-defined]
@@ -54,24 +49,11 @@ def check_values(base: Program) -> None:
     try:
         hash(base)
     except TypeError as error:
-        lists = [field.name for field in dataclasses.fields(base) if not _is_hashable(getattr(base, field.name))]
-        raise UsageError(f"program {base.kind!r}: {', '.join(lists)} must be a tuple, not a list or dict") from error
-
-
-def _is_hashable(value: object) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
+        raise UsageError(f"program {base.kind!r}: {error}; values must be tuples, not lists or dicts") from error
 
 
 def check(run: Program) -> None:
-    """Refuse values that cannot be executed.
-
-    Raises:
-        UsageError: naming the value and what is allowed.
-    """
+    """Refuse values that cannot be executed."""
     if isinstance(run, RunConfig):
         objective(run.objective.name).check(run)
     else:
@@ -87,11 +69,7 @@ def with_metrics(run: Run, names: Iterable[str]) -> Run:
 
 
 def with_shuffled_targets(run: Program) -> Program | None:
-    """Return the positive control: captions are shuffled, or pixels if the objective reads no captions.
-
-    Returns:
-        None if another model has none.
-    """
+    """Return the positive control: captions are shuffled, or pixels if the objective reads no captions."""
     if not isinstance(run, RunConfig):
         return run.with_shuffled_targets()
     shuffled = "captions" if objective(run.objective.name).reads_captions else "pixels"
@@ -117,11 +95,7 @@ def max_train_flops(run: RunConfig, samples: int) -> int:
 
 
 def flops_per_sample(run: Program) -> float:
-    """Return the expected training FLOPs of a sample; only supervised tokens are projected to the vocabulary.
-
-    Raises:
-        UsageError: the training captions cannot be read.
-    """
+    """Return the expected training FLOPs of a sample; only supervised tokens are projected to the vocabulary."""
     if not isinstance(run, RunConfig):
         return run.flops_per_sample()
     parts, num_samples, num_tokens = objective(run.objective.name).cost(run), 10_000, 0
@@ -130,3 +104,25 @@ def flops_per_sample(run: Program) -> float:
 
         num_tokens = round(num_samples * mean_supervised_tokens(run))
     return train_flops(parts, num_samples, num_tokens) / num_samples
+
+
+def with_plugins(run: Run) -> Run:
+    """Return a run with the plug-in of each value that is one's (``RunConfig.plugins``), and with all parameters of its
+    prefix-length distribution. A run of another model has its plug-in already."""
+    if not isinstance(run, RunConfig):
+        return run
+    prefix = replace(run.prefix, parameters=Frozen(run.prefix.all_parameters()))
+    owners = {
+        "prefix.law": LAWS.plugin_of(prefix.law),
+        "objective.name": OBJECTIVES.plugin_of(run.objective.name),
+        **{f"evaluation.metrics.{name}": METRICS.plugin_of(name) for name in run.evaluation.metrics},
+    }
+    plugins = Frozen({path: owner.id for path, owner in owners.items() if owner is not None})
+    return run if (plugins, prefix) == (run.plugins, run.prefix) else replace(run, prefix=prefix, plugins=plugins)
+
+
+def check_plugins(config: RunConfig, name: str) -> None:
+    """Refuse to execute a run with other plug-ins than it is named after."""
+    check_loaded(config.plugins.values(), f"run {name}")
+    if with_plugins(config) != config:
+        raise UsageError(f"run {name} has values of plug-ins that its config does not name")

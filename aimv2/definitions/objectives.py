@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from aimv2.base.errors import UsageError, short
+from aimv2.base.errors import UsageError, short, unknown
 from aimv2.base.plugins import Registry
 from aimv2.config.prefix import PrefixDistribution
-from aimv2.cost.modules import distillation_cost, dual_encoder_cost, encoder_decoder_cost
-from aimv2.cost.parts import Part
+from aimv2.cost import Part, dual_encoder_cost, encoder_decoder_cost
 
 if TYPE_CHECKING:
     from aimv2.config.run_config import RunConfig  # which imports this module to check objective.name
+
 
 Report = Literal["captions", "pixels", "retrieval"]
 
@@ -36,7 +36,6 @@ class Objective:
             patches.
         requirements: checks of a config, each of which raises UsageError.
         reads_captions: True if it trains on captions; ``data.captions`` has no effect on the others.
-        has_teacher: True if it imitates the encoder of ``start.teacher``; no other objective has one.
         is_native: True if it can be trained at native resolution: its masks hide what comes later in a sequence, and so
             the padding.
     """
@@ -48,20 +47,15 @@ class Objective:
     cost: Callable[..., list[Part]]
     requirements: tuple[Callable[[RunConfig], None], ...] = ()
     reads_captions: bool = True
-    has_teacher: bool = False
     is_native: bool = False
 
     def check(self, config: RunConfig) -> None:
-        """Refuse values that this objective does not allow, and values that it ignores: each run has one name.
-
-        Raises:
-            UsageError: naming the value and what is allowed.
-        """
+        """Refuse values that this objective does not allow, and values that it ignores: each run has one name."""
         default = type(config.objective)()
         for field in fields(default):
             is_read = field.name in ("name", *self.reads)
             if not is_read and getattr(config.objective, field.name) != getattr(default, field.name):
-                readers = [name for name, other in REGISTRY.items() if field.name in other.reads]
+                readers = [name for name, other in OBJECTIVES.items() if field.name in other.reads]
                 raise UsageError(
                     f"objective.name={config.objective.name} has no {field.name};"
                     f" objective.{field.name} belongs to objective.name={' or '.join(readers)}"
@@ -73,19 +67,10 @@ class Objective:
                 " pixel loss, where nothing reads prefix lengths; remove the prefix overrides"
             )
         config.prefix.check(config.model.num_patches)
-        self.check_teacher(config)
         if not self.reads_captions:
             _only(config, "data.captions", "own", ", which reads no captions")
         for requirement in (*self.requirements, self._native):
             requirement(config)
-
-    def check_teacher(self, config: RunConfig) -> None:
-        """Refuse a config without the teacher that the objective needs, or with one that it lacks."""
-        name, teacher = config.objective.name, config.start.teacher
-        if self.has_teacher and teacher is None:
-            raise UsageError(f"objective.name={name} imitates an encoder; type start.teacher=PATH")
-        if teacher is not None and not self.has_teacher:
-            raise UsageError(f"objective.name={name} has no teacher; start.teacher belongs to objective.name=distill")
 
     def _native(self, config: RunConfig) -> None:
         if not config.native.areas:
@@ -99,7 +84,7 @@ class Objective:
         _only(config, "data.pixels", "own", why)
         name, attention = config.objective.name, config.model.encoder.attention
         if not self.is_native or attention == "bidirectional":
-            names = " or ".join(name for name, other in REGISTRY.items() if other.is_native)
+            names = " or ".join(name for name, other in OBJECTIVES.items() if other.is_native)
             raise UsageError(
                 f"native.areas with objective.name={name!r} and attention={attention!r} in the encoder: patches would"
                 f" see the padding of smaller images; use objective.name={names} with attention=prefix or causal"
@@ -181,17 +166,7 @@ BUILT_IN: dict[str, Objective] = {
         reads=("temperature",),
         cost=partial(dual_encoder_cost, has_bias=True),
     ),
-    "distill": Objective(
-        implementation="distill",
-        attention="bidirectional",
-        reports=(),
-        reads=(),
-        cost=distillation_cost,
-        reads_captions=False,
-        has_teacher=True,
-    ),
 }
-PRE_TRAINING = tuple(name for name, goal in BUILT_IN.items() if not goal.has_teacher)  # objectives without a teacher
 
 
 def _check(name: str, item: Objective) -> None:
@@ -199,18 +174,34 @@ def _check(name: str, item: Objective) -> None:
         raise UsageError(f"{short(item)} is not an Objective")
 
 
-REGISTRY: Registry[Objective] = Registry("objective.name", BUILT_IN, _check)
+OBJECTIVES: Registry[Objective] = Registry("objective.name", BUILT_IN, _check)
 
 
 def add_objective(name: str, item: Objective) -> Objective:
-    """Add an objective of a plug-in, and return it.
-
-    Raises:
-        UsageError: the name is taken, or it is no objective.
-    """
-    return REGISTRY.add(name, item)
+    """Add an objective of a plug-in, and return it."""
+    return OBJECTIVES.add(name, item)
 
 
 def objective(name: str) -> Objective:
     """Return the objective of this name; an unknown name is a UsageError."""
-    return REGISTRY.get_known(name)
+    return OBJECTIVES.get_known(name)
+
+
+class OptimizerSpec(NamedTuple):
+    """An optimizer, which ``aimv2.training.optimizer`` builds.
+
+    Attributes:
+        num_moments: tensors of a parameter's size that it holds for each parameter, in memory and in checkpoints.
+    """
+
+    num_moments: int
+
+
+OPTIMIZERS: dict[str, OptimizerSpec] = {"adamw": OptimizerSpec(num_moments=2)}
+
+
+def optimizer_spec(name: str) -> OptimizerSpec:
+    """Return the optimizer of this name; an unknown name is a UsageError."""
+    if name not in OPTIMIZERS:
+        raise unknown("optimizer.name", name, OPTIMIZERS)
+    return OPTIMIZERS[name]

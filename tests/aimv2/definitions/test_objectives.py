@@ -6,19 +6,23 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from aimv2.base.errors import UsageError
 from aimv2.base.plugins import using
+from aimv2.config.program import replaced
 from aimv2.config.training_config import ObjectiveConfig
+from aimv2.definitions.metrics import REPORTS
+from aimv2.definitions.objectives import OBJECTIVES, OPTIMIZERS, objective
+from aimv2.definitions.programs import with_plugins
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.objectives.base import Implementation
-from aimv2.objectives.build import implementation_of
+from aimv2.objectives.build import build, implementation_of
+from aimv2.request.compose import compose, run_config
 from aimv2.request.resolve import with_attention
 from aimv2.run.execute import execute
 from aimv2.runs.record import RunFolder
-from aimv2.spec.metrics import REPORTS
-from aimv2.spec.objectives import REGISTRY, objective
-from aimv2.spec.used import with_plugins
+from aimv2.training.optimizer import build_optimizer
 from tests.helpers.native import at_native
 
 PAGE = Path(__file__).parents[3] / "docs" / "extend.md"
@@ -48,12 +52,12 @@ def test_objective_of_the_page_trains_evaluates_and_has_a_cost(seventh, tiny, tm
     assert (run.metrics()["smoothed_loss"].dropna() > 0).all()
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_specification_is_complete(name):
     goal = objective(name)
     assert issubclass(implementation_of(goal), Implementation)
     assert goal.attention in ("prefix", "bidirectional")
-    assert goal.reports or goal.has_teacher
+    assert goal.reports
     assert set(goal.reports) <= set(REPORTS)
     assert set(goal.reads) < {field.name for field in fields(ObjectiveConfig)}
 
@@ -94,3 +98,22 @@ def test_native_resolution_is_refused_where_it_does_not_fit(tiny, values, messag
 @pytest.mark.parametrize("attention", ["prefix", "causal"])
 def test_native_resolution_is_possible_where_masks_hide_the_padding(tiny, name, attention):
     objective(name).check(at_native(tiny, **{"objective.name": name, "model.encoder.attention": attention}))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_holds_as_many_moments_as_its_specification_says(name, tiny):
+    config = replaced(tiny, {"optimizer.name": name})
+    model = build(config)
+    optimizer = build_optimizer(model, config.optimizer)
+    sum(parameter.sum() for parameter in model.parameters()).backward()
+    optimizer.step()
+    sizes = sum(parameter.numel() for parameter in model.parameters())
+    state = [value for one in optimizer.state.values() for key, value in one.items() if key != "step"]
+    assert sum(value.numel() for value in state) == OPTIMIZERS[name].num_moments * sizes
+    assert {value.dtype for value in state} <= {torch.float32}
+
+
+def test_another_optimizer_names_another_run_and_an_unknown_one_is_refused(tiny):
+    assert replaced(tiny, {"optimizer.name": "other"}).name != tiny.name
+    with pytest.raises(UsageError, match=r"unknown optimizer.name 'adam'. Did you mean 'adamw'\?"):
+        run_config(compose(["optimizer.name=adam"], defaults={}))
