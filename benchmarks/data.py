@@ -32,8 +32,7 @@ from aimv2.data.prepare import Data, prepare
 from aimv2.data.transforms import IMAGENET
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
-from benchmarks.results import Cell, Table, Timed
-from benchmarks.timing import CLOCKS, interleaved, relative
+from benchmarks.timing import CLOCKS, Cell, Table, Timed, interleaved, relative
 
 OURS, WEBDATASET = "ours", "webdataset"
 IMAGE_PX = 224
@@ -56,12 +55,7 @@ class DataOptions(Timed):
 
 
 def measure(options: DataOptions) -> Iterator[Table]:
-    """Yield the rates of loaders.
-
-    Raises:
-        UsageError: the folder cannot be written.
-        RunFailedError: a loader returns another number of images.
-    """
+    """Yield the rates of loaders."""
     writable_folder(options.folder, "folder")
     with tempfile.TemporaryDirectory(prefix="aimv2-benchmark-", dir=Path(options.folder).absolute()) as name:
         yield Table("loading", list(rates(Path(name), options)))
@@ -91,11 +85,7 @@ def rates(folder: Path, options: DataOptions) -> Iterator[dict[str, Cell]]:
 
 
 def load_all(name: str, load: Callable[[], Iterator[Tensor]], expected: int) -> None:
-    """Load every image once.
-
-    Raises:
-        RunFailedError: there is another number of images.
-    """
+    """Load every image once."""
     num_images = sum(len(image) for image in load())
     if num_images != expected:
         raise RunFailedError("bug", f"{name} loads {num_images} of {expected} images")

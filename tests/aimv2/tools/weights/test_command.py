@@ -47,8 +47,7 @@ def test_omitted_parts_are_printed(pair, initialised_run, tiny, tmp_path, capsys
         (["import", "from=a"], "to=FOLDER"),
         (["export"], "from=PATH and to=FOLDER"),
         (["export", "from=a", "to=b", "image_px=56"], "unknown key 'image_px'"),
-        (["import", "from=a", "to=b", "layout=ml-aims"], "Did you mean 'ml-aim'?"),
-        (["export", "from=a", "to=b", "layout=auto"], "layout: Input should be 'transformers' or 'ml-aim'"),
+        (["export", "from=a", "to=b", "layout=ml-aims"], "Did you mean 'ml-aim'?"),
         (["import", "from=/nowhere", "to=b"], "no such file or folder"),
     ],
 )

@@ -1,8 +1,7 @@
-"""Count the file operations of workers, boards, status and prune in a runs folder with many runs and workers.
+"""Counts of the file operations of workers, boards, status and prune in a runs folder with many runs and workers.
 
-Builds the folder, with runs in every state and heartbeats of simulated workers, in a temporary one (TMPDIR). An
-operation is a call that a file server may have to answer: open, stat, list, make (a folder or a link), rename, remove,
-touch (time, size or permissions) and sync. Calls of libraries that do not use Python's files are not seen.
+An operation is a call that a file server may have to answer: open, stat, list, make (a folder or a link), rename,
+remove, touch (time, size or permissions) and sync. Calls of libraries that do not use Python's files are not seen.
 """
 
 import contextlib
@@ -23,18 +22,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import pydantic.dataclasses
-from pydantic import Field
 from rich.console import Console
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from aimv2.ablations.request import write_request
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.data_config import CHECKED
 from aimv2.runs import index
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
-from aimv2.runs.lease import HEARTBEAT_SECONDS
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
 from aimv2.sweeps.active_launches import WORKERS, new_launch
@@ -44,7 +39,6 @@ from aimv2.sweeps.parse import parse
 from aimv2.sweeps.plan import Plan, Task, Work
 from aimv2.sweeps.status.board import Board
 from aimv2.sweeps.worker import Worker
-from benchmarks.results import Cell, Table
 
 AUDITED = {  # kinds of operations by Python's audit events, whose first argument is a path or a descriptor
     "open": "open", "os.listdir": "list", "os.scandir": "list", "os.mkdir": "make", "os.link": "make",
@@ -61,7 +55,7 @@ SMALL = (  # a model that trains at once
 )  # fmt: skip
 STEP_SECONDS = 0.5  # of the worker that is measured, which writes rows every 10 steps
 NUM_BOARD_UPDATES = 60
-BOUNDS = {  # of operations, which the tests check
+BOUNDS = {  # of operations, which docs/cluster.md states
     "training, a second": 1,
     "a worker finds a run": 500,
     "a worker finds none": 500,
@@ -74,28 +68,6 @@ SHARES = {"failed": 0.02, "interrupted": 0.02, "new": 0.1}  # of all runs; those
 
 _active: list[tuple[str, Counter[str]]] = []  # folders whose operations are counted now
 _uncounted: set[int] = set()  # threads
-
-
-@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
-class LedgerOptions:
-    """Sizes."""
-
-    runs: int = Field(default=10_000, ge=10, description="runs in the folder")
-    workers: int = Field(default=1000, gt=0, description="simulated workers")
-    steady_seconds: float = Field(default=125.0, gt=0, description="seconds of training; a checkpoint comes every 60")
-
-
-def measure(options: LedgerOptions) -> Iterator[Table]:
-    """Yield a table with a row for each occasion."""
-    cache = Path(tempfile.gettempdir()) / f"aimv2-benchmark-{os.getuid()}"  # of rendered pairs, for the next time
-    with simulated(options.runs, options.workers, cache) as ledger:
-        counts_of = occasions(ledger, options.steady_seconds)
-    kinds = sorted({kind for counts in counts_of.values() for kind in counts})
-    rows = []
-    for occasion, counts in counts_of.items():
-        row: dict[str, Cell] = {"occasion": occasion, "operations": sum(counts.values()), "bound": BOUNDS[occasion]}
-        rows.append(row | {kind: counts.get(kind, 0) for kind in kinds})
-    yield Table(f"file operations, {options.runs:,} runs and {options.workers:,} workers", rows)
 
 
 def _count(kind: str, path: Any, dir_fd: int = -1) -> None:
@@ -128,7 +100,7 @@ def _counting(name: str) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def counted(folder: Path, counts: Counter[str] | None = None) -> Iterator[Counter[str]]:
-    """Count operations on this folder by kind, of all threads but those of ``heartbeats``, within the context."""
+    """Count operations on this folder by kind within the context."""
     active = (os.path.realpath(folder), Counter[str]() if counts is None else counts)
     with contextlib.ExitStack() as patches:
         for name in UNAUDITED:
@@ -145,11 +117,9 @@ sys.addaudithook(_audit)  # it cannot be removed
 
 @dataclass(frozen=True)
 class Ledger:
-    """A runs folder, with the runs of each state in the order of the sweep, and a launch."""
-
     plan: Plan
     launch_dir: Path
-    names: dict[str, list[str]]
+    names: dict[str, list[str]]  # by state, in the order of the sweep
 
 
 @contextlib.contextmanager
@@ -213,7 +183,7 @@ def _write(plan: Plan, name: str, state: str, num_rows: int) -> None:
 
 
 @contextlib.contextmanager
-def heartbeats(ledger: Ledger, seconds: float = HEARTBEAT_SECONDS) -> Iterator[None]:
+def heartbeats(ledger: Ledger, seconds: float) -> Iterator[None]:
     """Let processes that appear to be on another host hold the launch and the running runs; a thread beats for them."""
     folders = [ledger.launch_dir]
     for name in ledger.names["running"]:
@@ -245,9 +215,7 @@ def heartbeats(ledger: Ledger, seconds: float = HEARTBEAT_SECONDS) -> Iterator[N
         _uncounted.clear()
 
 
-def occasions(
-    ledger: Ledger, steady_seconds: float, *, beat_seconds: float = HEARTBEAT_SECONDS
-) -> dict[str, Mapping[str, float]]:
+def occasions(ledger: Ledger, steady_seconds: float, beat_seconds: float) -> dict[str, Mapping[str, float]]:
     """Return the operations by their occasion (``BOUNDS``)."""
     runs_dir = ledger.plan.runs_dir
     with heartbeats(ledger, beat_seconds):
@@ -296,7 +264,6 @@ def measure_worker(
 
 
 def measure_board(ledger: Ledger) -> list[Counter[str]]:
-    """Return the operations of each of a few updates of a launch's display."""
     now, updates = 0.0, []
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     board = Board(ledger.plan, console, queue_of, clock=lambda: now)
@@ -310,7 +277,6 @@ def measure_board(ledger: Ledger) -> list[Counter[str]]:
 
 
 def measure_command(runs_dir: Path, *words: str) -> Counter[str]:
-    """Return the operations of a command of ``manage.py``."""
     with counted(runs_dir) as counts, contextlib.redirect_stdout(io.StringIO()):
         assert manage([*words, f"runs_dir={runs_dir}"]) == 0
     return counts

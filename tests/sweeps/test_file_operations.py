@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ledger import BOUNDS, counted, occasions, simulated
+from tests.helpers.ledger import BOUNDS, counted, occasions, simulated
 
 
 def test_each_operation_in_the_folder_is_counted_once(tmp_path):
@@ -51,7 +51,7 @@ def test_runs_and_workers_take_no_more_operations_than_the_bounds(
 ):
     with simulated(num_runs, num_workers, Path(cache_dir)) as ledger:
         assert len(ledger.names["running"]) == num_workers
-        counts = occasions(ledger, steady_seconds=seconds, beat_seconds=beat_seconds)
+        counts = occasions(ledger, seconds, beat_seconds)
     operations = {occasion: sum(by_kind.values()) for occasion, by_kind in counts.items()}
     assert operations.keys() == BOUNDS.keys()
     assert {occasion: number for occasion, number in operations.items() if not 0 < number < BOUNDS[occasion]} == {}
