@@ -33,7 +33,6 @@ USAGE = """usage: python -m benchmarks BENCHMARK [key=value ...]
 
 
 def benchmarks_command(arguments: Sequence[str]) -> int:
-    """Run a benchmark; print the command, machine, versions and date, and then its tables."""
     name, *rest = arguments or ["--help"]
     if name not in BENCHMARKS:
         if not HELP & {name, *rest}:

@@ -55,7 +55,6 @@ class DataOptions(Timed):
 
 
 def measure(options: DataOptions) -> Iterator[Table]:
-    """Yield the rates of loaders."""
     writable_folder(options.folder, "folder")
     with tempfile.TemporaryDirectory(prefix="aimv2-benchmark-", dir=Path(options.folder).absolute()) as name:
         yield Table("loading", list(rates(Path(name), options)))
@@ -85,7 +84,6 @@ def rates(folder: Path, options: DataOptions) -> Iterator[dict[str, Cell]]:
 
 
 def load_all(name: str, load: Callable[[], Iterator[Tensor]], expected: int) -> None:
-    """Load every image once."""
     num_images = sum(len(image) for image in load())
     if num_images != expected:
         raise RunFailedError("bug", f"{name} loads {num_images} of {expected} images")
@@ -108,7 +106,6 @@ def run_config(folder: Path, batch_size: int, samples: int) -> RunConfig:
 
 
 def load_ours(config: RunConfig, data: Data, workers: int) -> Iterator[Tensor]:
-    """Load the images of a run's batches as training does."""
     batches = TrainBatches(config, data.train, data.tokenizer)
     for parts in loader(batches, micro_batch=config.budget.batch_size, num_workers=workers):
         for part in parts:

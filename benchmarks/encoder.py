@@ -55,7 +55,6 @@ class EncoderOptions(TimedOnDevice):
 
 
 def measure(options: EncoderOptions) -> Iterator[Table]:
-    """Yield a table for each number of patches and precision."""
     for patches in options.patches:
         if patches < 1 or math.isqrt(patches) ** 2 != patches:
             raise UsageError(f"patches={patches} is not the square of a number of patches per side, such as 256 or 576")
@@ -65,7 +64,6 @@ def measure(options: EncoderOptions) -> Iterator[Table]:
 
 
 def time_both(options: EncoderOptions, patches: int, precision: Precision) -> Iterator[dict[str, Cell]]:
-    """Yield a row for each encoder and for the product."""
     device, dtype, batch_size = options.resolved_device, PRECISIONS[precision], options.batch_size
     config = encoder_config(options.depth, 14 * math.isqrt(patches))
     ours = Encoder(config.model).eval()

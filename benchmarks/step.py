@@ -85,7 +85,6 @@ class StepOptions(TimedOnDevice):
 
 
 def measure(options: StepOptions) -> Iterator[Table]:
-    """Yield a table of all models and precisions."""
     device = options.resolved_device
     if options.objective not in PRE_TRAINING:
         raise unknown("objective", options.objective, PRE_TRAINING)

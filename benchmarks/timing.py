@@ -157,7 +157,6 @@ def cell_text(cell: Cell) -> str:
 
 
 def command_of(benchmark: str, options: object) -> str:
-    """Return the command with the options that are not the defaults."""
     values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}  # type: ignore[arg-type]
     given = [typed(key, value) for key, value in values.items() if value != getattr(type(options), key)]
     return shlex.join(["python", "-m", "benchmarks", benchmark, *given])

@@ -57,7 +57,6 @@ class TrainedModel:
 
     @classmethod
     def of(cls, network: Network, data: Data, config: RunConfig) -> Self:
-        """Return a network with the data that its run is evaluated on."""
         prepared = prepare_evaluation(data, config)
         return cls(network.eval(), config, Encoded(network.encoder, prepared.held_out.images, config), prepared)
 
@@ -144,7 +143,6 @@ def evaluate(
 
 
 def _measure_plugin(name: str, model: TrainedModel, _: Sequence[str]) -> list[dict[str, Measured]]:
-    """Measure a metric of a plug-in, which is one part."""
     plugin = METRICS.plugin_of(name)
     how = f"{len(model.items):,} held-out pairs, by {'' if plugin is None else plugin.id}"
     model.network.eval()

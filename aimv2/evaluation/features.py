@@ -90,7 +90,6 @@ class Encoded:
         return encode(self.encoder, self.images, self.config, is_causal=True, world=self.world)
 
     def of(self, images: np.ndarray, *, is_causal: bool, is_whole: bool = False) -> Tensor:
-        """Return the features of any images, as ``encode``."""
         if images is self.images:
             return self.causal if is_causal else self.full
         return encode(self.encoder, images, self.config, is_causal=is_causal, is_whole=is_whole, world=self.world)

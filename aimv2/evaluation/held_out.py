@@ -77,7 +77,6 @@ class HeldOutPairs:
         return len(self.images)
 
     def first(self, num_pairs: int) -> "HeldOutPairs":
-        """Return the first pairs, at most all."""
         row_M, images, item_M = (part[:num_pairs] for part in (self.row_N, self.images, self.item_N))
         some_M = np.arange(len(images))
         return HeldOutPairs(row_M, images, item_M, self.short.rows(some_M), self.dense.rows(some_M))

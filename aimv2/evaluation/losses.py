@@ -18,7 +18,6 @@ from aimv2.training.world import ALONE, World
 
 
 def nats(logits_MV: Tensor, target_M: Tensor) -> Tensor:
-    """Return the cross-entropy of tokens: float32 [M]."""
     return F.cross_entropy(logits_MV, target_M, reduction="none")
 
 

@@ -74,7 +74,6 @@ Results = dict[Method, dict[str, Any]]  # value, 95 % interval, how it was measu
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:
-    """Measure the weights on the set, print the results and write them to a file."""
     if not arguments or HELP & set(arguments):
         print(evaluate_usage(), end="")
         return 0 if arguments else 2
@@ -364,7 +363,6 @@ def accuracy(
 
 
 def print_results(results: Results, title: str, console: Console) -> None:
-    """Print a row for each result, and how it was measured."""
     table = Table("method", "accuracy", "95 % interval", "chosen on validation", title=title, box=SIMPLE)
     for method, result in results.items():
         value, low, high = (f"{100 * number:.2f}" for number in (result["value"], *result["interval_95"]))

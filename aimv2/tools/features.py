@@ -203,7 +203,6 @@ def saved(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind]) ->
 
 
 def _compute(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind], folder: Path) -> None:
-    """Encode all rows, and give the folder its name when it is complete."""
     num_rows = len(split.records)
     dataset = PictureBatches(split.records, range(num_rows), extraction.shape, extraction.batch_size)
     unusable, done = list[Unusable](), 0

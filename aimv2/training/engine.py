@@ -88,8 +88,9 @@ class Engine:
         gradients = [parameter.grad for parameter in self._replicated if parameter.grad is not None]
         if gradients:
             mean = self._world.mean(torch.cat([gradient.flatten() for gradient in gradients]))
-            for gradient, own in zip(gradients, mean.split([one.numel() for one in gradients]), strict=True):
-                gradient.copy_(own.view_as(gradient))
+            sizes = [gradient.numel() for gradient in gradients]
+            for gradient, of_all in zip(gradients, mean.split(sizes), strict=True):
+                gradient.copy_(of_all.view_as(gradient))
 
     def clip_gradients(self) -> Tensor:
         """Scale the gradients down to ``optimizer.clip_norm`` if their norm is larger, and return that norm."""
@@ -99,7 +100,7 @@ class Engine:
         kinds = [[p for p in self._parameters if isinstance(p, DTensor) is is_shard] for is_shard in (True, False)]
         norms = [nn.utils.get_total_norm(p.grad for p in kind if p.grad is not None) for kind in kinds]
         whole = (norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms)
-        norm: Tensor = torch.stack([one.to(self._device) for one in whole]).norm()
+        norm: Tensor = torch.stack([of_kind.to(self._device) for of_kind in whole]).norm()
         for kind in kinds:  # torch mixes no shards with other tensors
             nn.utils.clip_grads_with_norm_(kind, most, norm)
         return norm
@@ -135,8 +136,8 @@ class Engine:
         if len(parts) == 1:
             return [self._gathered]
         with torch.no_grad(), autocast(self._config):
-            found = [self.objective.embed(part.to(self._device)) for part in parts]
-        known = self._gathered(Embeddings(*map(torch.cat, zip(*found, strict=True))))
+            embeddings = [self.objective.embed(part.to(self._device)) for part in parts]
+        known = self._gathered(Embeddings(*map(torch.cat, zip(*embeddings, strict=True))))
         return [lambda own: known]
 
     def _gathered(self, own: Embeddings) -> Embeddings:

@@ -25,7 +25,6 @@ from aimv2.tools.weights.layouts import Weights
 
 
 def weights_command(arguments: Sequence[str]) -> int:
-    """Import or export weights and print a summary."""
     action, *rest = arguments or ["--help"]
     if HELP & {action, *rest}:
         print(weights_usage(arguments), end="")
@@ -65,7 +64,6 @@ def export(source: Path, target: Path, layout: str, card: Callable[..., str] | N
 
 
 def _summary(weights: Weights, source: Path) -> list[str]:
-    """Return what was read, a line each."""
     config, encoder, origin = weights.config, weights.config.encoder, weights.config.source
     num_parameters = sum(value.numel() for value in weights.tensors.values())
     lines = [
