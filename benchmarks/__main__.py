@@ -1,6 +1,7 @@
 """``python -m benchmarks``: run a benchmark and print its tables as Markdown."""
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from aimv2.base.hardware import hardware
 from aimv2.config.arguments import HELP, guarded, script_of
 from aimv2.config.options import read_options, usage
 from aimv2.memory.machine import num_cores
-from benchmarks.timing import Timed, TimedOnDevice, command_of, versions
+from benchmarks.timing import Timed, TimedOnDevice, versions
 
 # Each is a module with a docstring for the help, and measure(options: …Options), which yields Tables. It is imported
 # when it is called, because each loads the packages that it compares with.
@@ -51,7 +52,8 @@ def benchmarks_command(arguments: Sequence[str]) -> int:
     torch.set_num_threads(options.threads or num_cores())
     tables = list(module.measure(options))
     machine = f"{hardware(device)}, {count(torch.get_num_threads(), 'thread')}"
-    print(f"`{command_of(name, options)}`:", ", ".join([machine, *versions()]) + f"; {datetime.now(UTC):%Y-%m-%d}")
+    command = shlex.join(["python", "-m", "benchmarks", *arguments])
+    print(f"`{command}`:", ", ".join([machine, *versions()]) + f"; {datetime.now(UTC):%Y-%m-%d}")
     for table in tables:
         print("\n" + table.to_markdown())
     return 0

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import resource
-import shlex
 import sys
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -20,7 +19,6 @@ from torch.utils.benchmark import timer
 
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
-from aimv2.config.options import typed
 from aimv2.config.run_config import RunConfig
 from aimv2.training.device import product_shape
 
@@ -154,12 +152,6 @@ def cell_text(cell: Cell) -> str:
             interval = "" if np.isnan(cell.low) else f" [{cell_text(cell.low)}, {cell_text(cell.high)}]"
             return cell_text(cell.median) + interval
     return f"{cell:,.0f}" if isinstance(cell, int) or abs(cell) >= 1000 else f"{cell:.4g}"
-
-
-def command_of(benchmark: str, options: object) -> str:
-    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}  # type: ignore[arg-type]
-    given = [typed(key, value) for key, value in values.items() if value != getattr(type(options), key)]
-    return shlex.join(["python", "-m", "benchmarks", benchmark, *given])
 
 
 def versions() -> list[str]:

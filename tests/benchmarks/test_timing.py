@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.base.errors import UsageError
-from benchmarks.encoder import EncoderOptions
-from benchmarks.timing import Median, Table, TimedOnDevice, cell_text, command_of, cpu_seconds, interleaved, relative
+from benchmarks.timing import Median, Table, TimedOnDevice, cell_text, cpu_seconds, interleaved, relative
 
 
 class Clock:
@@ -135,11 +134,6 @@ def test_a_table_is_markdown():
         "| ours | 1,234 |  |",
         "| it | 7 | 1 [0.96, 1.04] |",
     ]
-
-
-def test_the_command_has_what_is_not_the_default():
-    options = EncoderOptions(patches=(16, 64), clock="cpu", depth=24)
-    assert command_of("encoder", options) == "python -m benchmarks encoder clock=cpu 'patches=[16,64]'"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from aimv2.base.errors import count, unknown
+from aimv2.base.errors import unknown
 from aimv2.base.files import check_new
 from aimv2.config.arguments import HELP
 from aimv2.config.options import read_options
@@ -65,13 +65,10 @@ def export(source: Path, target: Path, layout: str, card: Callable[..., str] | N
 
 def _summary(weights: Weights, source: Path) -> list[str]:
     config, encoder, origin = weights.config, weights.config.encoder, weights.config.source
-    num_parameters = sum(value.numel() for value in weights.tensors.values())
+    millions = sum(value.numel() for value in weights.tensors.values()) / 1e6
     lines = [
         f"read {source} ({origin.layout}: {origin.file}, {' and '.join(origin.dtypes)})",
-        f"encoder: width {encoder.width}, depth {encoder.depth}, {count(encoder.num_heads, 'head')},"
-        f" FFN {encoder.ffn_hidden}, {num_parameters / 1e6:,.1f} M parameters",
-        f"images: {config.image_px} px, patches of {config.patch_px} px, {encoder.positions} positions",
+        f"{'an encoder' if config.text_tower is None else 'a pair of encoders'}, {millions:,.1f} M parameters: width"
+        f" {encoder.width}, depth {encoder.depth}, images of {config.image_px} px, {encoder.positions} positions",
     ]
-    if tower := config.text_tower:
-        lines.append(f"text tower: width {tower.width}, depth {tower.depth}, texts of {tower.max_text_tokens} tokens")
     return [*lines, f"omitted: {weights.omitted}"] if weights.omitted else lines

@@ -11,7 +11,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from rich.console import Console
 from sklearn.datasets import load_digits
 
 from aimv2.base.errors import UsageError
@@ -22,7 +21,7 @@ from aimv2.data.transforms import Colours, network_input
 from aimv2.datasets.description import LabelledDescription, Location
 from aimv2.evaluation.features import Features, Splits
 from aimv2.objectives.build import build
-from aimv2.tools.evaluate import accuracy, chosen_methods, class_names, linear_probe, print_results
+from aimv2.tools.evaluate import accuracy, chosen_methods, class_names, linear_probe
 from aimv2.tools.features import embed_texts, load_model
 from aimv2.tools.weights.folders import Preprocessing
 from tests.helpers.finished_runs import finished_run
@@ -140,13 +139,6 @@ def test_a_second_evaluation_reads_saved_features(evaluate, digits, public):
     assert status == 0
     assert "features: all saved" in shown
     assert record["results"] == first[2][0]["results"]
-
-
-def test_an_encoder_alone_has_no_zero_shot(evaluate, digits, public):
-    status, shown, _ = evaluate(public[0], digits, "methods=[zero_shot]")
-    assert status == 2
-    assert "methods: zero_shot is not possible, because" in shown
-    assert "is no run that trained a text encoder" in shown
 
 
 def test_a_set_without_an_index_names_the_command(evaluate, digits, public, tmp_path):
@@ -288,17 +280,6 @@ def test_share_has_wilsons_interval(num_right, num):
     for bound in (low, high):  # Wilson's bounds solve this equation
         assert (value - bound) ** 2 == pytest.approx(z**2 * bound * (1 - bound) / num, abs=1e-9)
     assert low <= value <= high
-
-
-def test_a_row_shows_result_interval_and_settings():
-    console = Console(record=True, width=160)
-    probe = {"value": 0.87654, "interval_95": [0.85, 0.9], "how": "how it was done", "warning": "a doubt"}
-    knn = {"value": 0.5, "interval_95": [0.4, 0.6], "how": "another way", "settings": {}, "warning": ""}
-    print_results({"probe": probe | {"settings": {"learning_rate": 1e-3}}, "knn": knn}, "title", console)
-    shown = console.export_text()
-    for text in ("87.65 %", "85.00 to 90.00", "learning_rate 0.001", "how it was done", "another way"):
-        assert text in shown
-    assert "warning: probe: a doubt" in shown
 
 
 def test_texts_are_embedded_as_in_training(pair, extraction):
