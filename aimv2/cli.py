@@ -71,7 +71,7 @@ COMMANDS = {
     ),
     "cost": Command(
         "aimv2.tools.cost:cost_command",
-        "aimv2.tools.cost_options:cost_usage",
+        "aimv2.tools.options:cost_usage",
         "print parameters, FLOPs, memory and setup of a run, without training it",
     ),
     "data": Command(
@@ -82,13 +82,13 @@ COMMANDS = {
     ),
     "weights": Command(
         "aimv2.tools.weights.command:weights_command",
-        "aimv2.tools.weights_options:weights_usage",
+        "aimv2.tools.options:weights_usage",
         "convert public AIMv2 weights (transformers, ml-aim)",
         needs="torch",
     ),
     "evaluate": Command(
         "aimv2.tools.evaluate:evaluate_command",
-        "aimv2.tools.evaluate_options:evaluate_usage",
+        "aimv2.tools.options:evaluate_usage",
         "measure a run or public weights on a labelled set",
         needs="torch",
     ),

@@ -35,8 +35,18 @@ from aimv2.request.resolve import with_attention
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
 from benchmarks.data import describe, write_shards
-from benchmarks.results import Cell, Table, TimedOnDevice
-from benchmarks.timing import CLOCKS, PRECISIONS, PRODUCT, Precision, interleaved, product, relative
+from benchmarks.timing import (
+    CLOCKS,
+    PRECISIONS,
+    PRODUCT,
+    Cell,
+    Precision,
+    Table,
+    TimedOnDevice,
+    interleaved,
+    product,
+    relative,
+)
 
 DEFAULTS = {"cpu": ["demo", "tiny", "vit_l_shape"], "cuda": ["tiny", "vit_l"]}
 STEP, EAGER = "step", "eager step"
@@ -75,11 +85,6 @@ class StepOptions(TimedOnDevice):
 
 
 def measure(options: StepOptions) -> Iterator[Table]:
-    """Yield a table of all models and precisions.
-
-    Raises:
-        UsageError: a scale or the objective is unknown, or blocks cannot be compiled here.
-    """
     device = options.resolved_device
     if options.objective not in BUILT_IN:
         raise unknown("objective", options.objective, BUILT_IN)
@@ -98,11 +103,7 @@ def measure(options: StepOptions) -> Iterator[Table]:
 
 
 def config_of(scale: str) -> RunConfig:
-    """Return the run of a scale, or that of ``vit_l_shape``.
-
-    Raises:
-        UsageError: the scale is unknown.
-    """
+    """Return the run of a scale, or that of ``vit_l_shape``."""
     if scale == "vit_l_shape":
         config = vit_l()
         encoder, decoder = replace(config.model.encoder, depth=4), replace(config.model.decoder, depth=2)

@@ -110,7 +110,7 @@ FINAL = (
     Definition("knn_<task>", "accuracy", False),
 )
 REPORTS = ("captions", "pixels", "retrieval", "reader")  # groups of metrics that are measured together
-OTHERS: Registry[Definition] = Registry("metric")  # of other models than AIMv2 (aimv2/spec/programs.py)
+OTHERS: Registry[Definition] = Registry("metric")  # of other models than AIMv2 (aimv2/definitions/programs.py)
 Values = Callable[[RunConfig], Iterable[object]]
 PARAMETERS: dict[str, tuple[str, Values]] = {  # a pattern, and a run's values
     "<fraction>": (r"[\d.e-]+", lambda config: (f"{fraction:g}" for fraction in config.evaluation.prefix_fractions)),

@@ -28,7 +28,6 @@ from aimv2.training.world import ALONE, World
 
 
 def captions(model: EncoderDecoder, encoded: Encoded, prepared: Prepared) -> dict[str, Measured]:
-    """Measure losses of captions, what they gain from the image, and choices."""
     config, world = encoded.config, encoded.world
     held_out, unseen, choices = prepared.held_out, prepared.unseen, prepared.choices
     some = held_out.first(config.evaluation.num_other_images)
@@ -75,7 +74,6 @@ def captions(model: EncoderDecoder, encoded: Encoded, prepared: Prepared) -> dic
 
 
 def captions_curve(model: EncoderDecoder, held_out: HeldOutPairs, config: RunConfig) -> dict[str, float]:
-    """Measure the loss of both captions."""
     features_NID = encode(model.encoder, held_out.images, config)
     short, dense = (
         _items(token_nats(model, features_NID, texts, config), texts, held_out.item_N)
@@ -104,7 +102,6 @@ def _caption_losses(held_out: HeldOutPairs, short_NT: Tensor, dense_NT: Tensor) 
 
 
 def _items(nats_NT: Tensor, texts: Captions, item_N: np.ndarray, classes: Sequence[WordClass] = CLASSES) -> Items:
-    """Return the loss per token of these classes."""
     chosen_NT = texts.of_class(*classes)
     return Items.of(item_N, (nats_NT * chosen_NT).sum(dim=1).numpy(), chosen_NT.sum(dim=1).numpy())
 
@@ -129,7 +126,6 @@ def pixels(model: EncoderDecoder, encoded: Encoded, prepared: Prepared) -> dict[
 
 
 def pixels_curve(model: EncoderDecoder, held_out: HeldOutPairs, config: RunConfig) -> dict[str, float]:
-    """Measure the loss after half of the image."""
     return {"held_out_pixel_loss": float(pixel_errors(model, held_out, 0.5, config).mean())}
 
 
@@ -149,7 +145,6 @@ def retrieval(model: DualEncoder, encoded: Encoded, prepared: Prepared) -> dict[
 
 
 def retrieval_curve(model: DualEncoder, held_out: HeldOutPairs, config: RunConfig) -> dict[str, float]:
-    """Measure the recall at 1 of captions by their images."""
     image_NS, text_NS = embeddings(model, held_out, config)
     label_N = caption_labels(held_out.dense.token_NT)
     return {"held_out_recall": float(hits(image_NS, text_NS, label_N, k=1).mean())}

@@ -84,32 +84,26 @@ def train(
 
     machine = Rate(config, setup, flops=spent(first_step))
     read_at, cpu_read_at = attempt.seconds, attempt.cpu_seconds
-    remaining = load_steps(batches, setup, has_padding=engine.objective.reads_padding, first_step=first_step)
+    remaining = load_steps(batches, setup, engine.objective.reads_padding, first_step)
     for step in range(first_step, num_steps):
         micro_batches = next(remaining)
         tally = world.sum(sum((part.tally for part in micro_batches), Tally.empty(len(sources))))
         micro_batches = of_step(micro_batches, tally)
         shown += tally
         if tally.num_bad:  # the same on all ranks
-            found = [bad for part in micro_batches for bad in part.bad]
-            attempt.write_bad([bad._asdict() for bad in world.gather(found)])
+            samples = [bad for part in micro_batches for bad in part.bad]
+            attempt.write_bad([bad._asdict() for bad in world.gather(samples)])
             shown.check(config.data.max_bad_rate, sources)
         step_rate = rate(step / num_steps)
         for group in optimizer.param_groups:
             group["lr"] = step_rate
-        balance = engine.gradient_balance(micro_batches) if step + 1 in curve_steps or step == 0 else {}
-        measured = engine.backward(micro_batches) | balance | {"gradient_norm": engine.clip_gradients()}
+        measured = engine.backward(micro_batches) | {"gradient_norm": engine.clip_gradients()}
         del micro_batches  # so that the host does not hold two steps while it waits for the next one
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
         done = step + 1
-        row = {
-            "step": done,
-            "samples": done * batch_size,
-            "train_flops": spent(done),
-            "learning_rate": step_rate,
-        }
+        row = {"step": done, "samples": done * batch_size, "train_flops": spent(done), "learning_rate": step_rate}
         # The values stay on the device until the next read-back, so that no step waits for it.
         pending.append((row, measured))
         if done in curve_steps or done % config.log.every_steps == 0 or done == num_steps or is_due():
@@ -161,9 +155,7 @@ def _stop_if_not_finite(rows: list[Row], attempt: Attempt | Unrecorded) -> None:
                 raise RunFailedError("not finite", f"{name} is {row[name]} at step {row['step']}")
 
 
-def load_steps(
-    batches: TrainBatches, setup: Setup, *, has_padding: bool = False, first_step: int = 0
-) -> Iterator[list[Batch]]:
+def load_steps(batches: TrainBatches, setup: Setup, has_padding: bool, first_step: int) -> Iterator[list[Batch]]:
     """Load the micro-batches of each step from ``first_step`` on, each with its own counts, for a GPU page-locked."""
     loading = loading_of(batches.config, setup)
     return loader(

@@ -28,9 +28,9 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     groups: list[dict[str, Any]] = []
     for decays, is_shard in product((True, False), (True, False)):  # torch mixes no shards with other tensors
-        own = [p for name, p in named if is_decayed(name) is decays and isinstance(p, DTensor) is is_shard]
-        if own:
-            groups.append({"params": own, "weight_decay": decays * config.weight_decay / config.peak_lr})
+        of_group = [p for name, p in named if is_decayed(name) is decays and isinstance(p, DTensor) is is_shard]
+        if of_group:
+            groups.append({"params": of_group, "weight_decay": decays * config.weight_decay / config.peak_lr})
     return OPTIMIZERS[config.name](groups, config)
 
 

@@ -73,7 +73,7 @@ def test_python_m_aimv2_prints_its_usage_and_refuses_bad_input(tmp_path):
 HELPS = {
     ("train",): ("budget.samples=4096", "runs_dir=runs", "objective.name=aimv2"),
     ("cost",): ("scale=demo", "vit_3b"),
-    ("weights",): ("layout=auto",),
+    ("weights",): ("layout=transformers",),
     ("evaluate",): ("weights=PATH", "data=FILE.yaml"),
 }
 

@@ -13,7 +13,7 @@ from aimv2.base.plugins import using
 from aimv2.config.program import replaced
 from aimv2.evaluation.features import encode
 from aimv2.evaluation.held_out import Words, prepare_pairs
-from aimv2.evaluation.prepare import of_split, prepare_held_out
+from aimv2.evaluation.prepare import of_split, prepare_evaluation
 from aimv2.objectives.build import build
 from aimv2.request.resolve import resolve
 from aimv2.run.execute import execute
@@ -103,7 +103,7 @@ def test_each_held_out_image_is_prepared_and_encoded_once_whatever_the_training(
         assert failure is None
         assert folder.result()["metrics"]["work"]["value"] == tiny.evaluation.num_items
         assert folder.result()["train_flops"] == 0
-    first, second = (prepare_held_out(pairs, run) for run in runs)
+    first, second = (prepare_evaluation(pairs, run) for run in runs)
     assert first is second
 
 

@@ -1,32 +1,56 @@
-"""The options of ``python -m aimv2 evaluate``. Nothing here imports torch."""
+"""The options of ``cost``, ``evaluate`` and ``weights``, and their help. Nothing here imports torch."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, ByteSize, Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.config.arguments import as_typed, usage
 from aimv2.config.data_config import CHECKED
 from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.config.native import MAX_AREA, MIN_AREA
-
-SUMMARY = """Measure a frozen encoder on a labelled set in files. Features are computed once and saved in cache_dir.
-docs/evaluate.md describes the methods."""
+from aimv2.run.options import RUN_VALUES
 
 Method = Literal["probe", "linear", "knn", "zero_shot"]
 METHODS: tuple[Method, ...] = get_args(Method)
 FeatureKind = Literal["patches", "mean", "embedding"]
-
+LayoutName = Literal["transformers", "ml-aim"]
+LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+def _listed(value: Any) -> Any:
+    """Read numbers with commas too, because ``ranks=2`` of a run is typed like this."""
+    return value.split(",") if isinstance(value, str) else value
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class PlanOptions:
+    """What a run is planned for."""
+
+    ranks: Annotated[tuple[Annotated[int, Field(gt=0)], ...], BeforeValidator(_listed)] = Field(
+        default=(1,), min_length=1, description="numbers of ranks, a column each", examples=["1,8,64"]
+    )
+    gpu: ByteSize | None = Field(
+        default=None,
+        ge=10**9,
+        description="memory of each rank's GPU (GB, GiB); by default that of this machine's device",
+        examples=["80GB"],
+    )
+    rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="TFLOP/s that each rank is assumed to compute, from which the hours follow",
+        examples=[400],
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ProbeOptions(ProbeConfig):
     """The attentive probe: by default exactly the paper's grid (Table A2)."""
 
-    learning_rates: tuple[PositiveFloat, ...] = Field(
+    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         default=(5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3),
         min_length=1,
         description="of the attentive probe; default: the paper's grid (Table A2)",
@@ -39,30 +63,6 @@ class ProbeOptions(ProbeConfig):
     def __post_init__(self) -> None:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs={self.warmup_epochs} must be less than epochs={self.epochs}")
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class LinearOptions:
-    """Logistic regression."""
-
-    l2: tuple[PositiveFloat, ...] = Field(
-        default=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
-        min_length=1,
-        description="strengths L of the linear probe's penalty L/2 |W|^2, added to the mean cross-entropy of N images;"
-        " C of scikit-learn is 1 / (L N)",
-        examples=["[1e-4,1e-2]"],
-    )
-    max_iterations: Positive = Field(default=100, description="Newton steps of a fit")
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class NeighbourOptions:
-    neighbours: tuple[Positive, ...] = Field(
-        default=(1, 3, 5, 10, 20, 50, 100, 200),
-        min_length=1,
-        description="numbers of nearest neighbours; one is chosen on validation",
-        examples=["[1,10,100]"],
-    )
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -94,13 +94,11 @@ class EvaluateOptions:
         examples=[0.875],
     )
     probe: ProbeOptions = ProbeOptions()
-    linear: LinearOptions = LinearOptions()
-    knn: NeighbourOptions = NeighbourOptions()
     cache_dir: str = Field(
         default="cache",
         description="where features are saved, in the subfolder features, and remote shards are copied to",
     )
-    cache_gb: PositiveFloat = Field(default=100.0, description="limit for the copies of remote shards")
+    cache_gb: float = Field(default=100.0, gt=0, description="limit for the copies of remote shards")
     max_bad_rate: float = Field(
         default=0.01, ge=0, le=1, description="share of unusable images above which the evaluation stops"
     )
@@ -117,7 +115,46 @@ class EvaluateOptions:
             raise ValueError("area= shows each image whole and in its own size; remove crop=")
 
 
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ImportOptions:
+    """Read published weights, and write them in our layout."""
+
+    source: str = Field(alias="from", description="published weights, a file or a folder", examples=["PATH"])
+    to: str = Field(description="a new folder", examples=["FOLDER"])
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ExportOptions:
+    """Write weights that other packages load; of a run also a model card, README.md."""
+
+    source: str = Field(
+        alias="from", description="a folder of: weights import, or of a finished run", examples=["PATH"]
+    )
+    to: str = Field(description="a new folder", examples=["FOLDER"])
+    layout: LayoutName = Field(default="transformers", description="transformers or ml-aim")
+
+
+ACTIONS: dict[str, type[ImportOptions | ExportOptions]] = {"import": ImportOptions, "export": ExportOptions}
+
+
+def cost_usage(arguments: Sequence[str] = ()) -> str:
+    summary = (
+        "Print parameters, FLOPs and activation memory of each part of a run, and how it is set up to fit the memory of"
+        " its ranks, without training it."
+    )
+    return usage(f"{as_typed('cost')} [key=value ...]", summary, PlanOptions, RUN_VALUES)
+
+
 def evaluate_usage(arguments: Sequence[str] = ()) -> str:
-    """Return the help of the command."""
-    line = f"{as_typed('evaluate')} weights=PATH data=FILE.yaml [key=value ...]"
-    return usage(line, SUMMARY, EvaluateOptions)
+    summary = (
+        "Measure a frozen encoder on a labelled set in files. Features are computed once and saved in cache_dir."
+        " docs/evaluate.md describes the methods."
+    )
+    return usage(f"{as_typed('evaluate')} weights=PATH data=FILE.yaml [key=value ...]", summary, EvaluateOptions)
+
+
+def weights_usage(arguments: Sequence[str] = ()) -> str:
+    """Return the help of the action that is named first, or of all."""
+    named = {name: ACTIONS[name] for name in arguments[:1] if name in ACTIONS} or ACTIONS
+    line = f"{as_typed('weights')} {{}} from=PATH to=FOLDER [key=value ...]"
+    return "\n".join(usage(line.format(name), kind.__doc__ or "", kind) for name, kind in named.items())
