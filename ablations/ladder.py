@@ -247,14 +247,14 @@ def unmeasured(study: Study, config: Program, nearest: Ladder | None, absent: Co
     return f"the sensitivity study of this base run has no results for {', '.join(lacking)}" if lacking else ""
 
 
-def typed(value: object) -> str:
+def typed_value(value: object) -> str:
     """Return a value as it is typed on a command line."""
     if isinstance(value, list | tuple):
-        return f"[{','.join(map(typed, value))}]"
+        return f"[{','.join(map(typed_value, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _some(values: Mapping[str, Any], paths: Sequence[str]) -> str:
     """Return the first values, and the number of the others."""
-    shown = ", ".join(f"{path}={typed(values.get(path))}" for path in paths[:MAX_NAMED])
+    shown = ", ".join(f"{path}={typed_value(values.get(path))}" for path in paths[:MAX_NAMED])
     return shown if len(paths) <= MAX_NAMED else f"{shown} and {len(paths) - MAX_NAMED} more"

@@ -14,7 +14,7 @@ from aimv2.base.plugins import GROUP, VARIABLE
 from aimv2.base.typed import as_typed
 from aimv2.config.arguments import HELP, guarded, print_error, script_of
 
-SUBMIT = "aimv2.sweeps.submit:submit_command"  # of train with executor=; training works without sweeps
+SUBMIT = "aimv2.sweeps.launch:submit_command"  # of train with executor=; training works without sweeps
 COMPLETE = "_AIMV2_COMPLETE"  # environment variable of a shell that asks for completions
 SHELLS = ("bash", "zsh", "fish")
 

@@ -38,11 +38,11 @@ from aimv2.runs.lease import HEARTBEAT_SECONDS
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
 from aimv2.sweeps.active_launches import WORKERS, new_launch
+from aimv2.sweeps.board import Board
 from aimv2.sweeps.executors.registry import queue_of
 from aimv2.sweeps.manage import manage
 from aimv2.sweeps.parse import parse
 from aimv2.sweeps.plan import Plan, Task, Work
-from aimv2.sweeps.status.board import Board
 from aimv2.sweeps.worker import Worker
 from benchmarks.results import Cell, Table
 

@@ -12,17 +12,21 @@ import pydantic.dataclasses
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import Cell, adapted, check_arms, check_effect, check_metrics, expand
-from aimv2.ablations.ladder import base_of, measured_curves, nearest_ladder, unmeasured
+from aimv2.ablations.ladder import SLUG as SENSITIVITY
+from aimv2.ablations.ladder import base_of, measured_curves, nearest_ladder, needs, typed_value, unmeasured
 from aimv2.ablations.measured import read_measured
 from aimv2.ablations.request import Request
+from aimv2.ablations.studies.sensitivity import SAMPLES
+from aimv2.ablations.studies.sensitivity import STUDY as LADDER_STUDY
 from aimv2.ablations.study import Study, StudyOverrides, confirmation, overrides_from, study_overrides
 from aimv2.base import plugins
 from aimv2.base.errors import UsageError, require, unknown
 from aimv2.base.typed import as_typed
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import defaults_of, options_of
-from aimv2.config.paths import replaced, value_at
+from aimv2.config.paths import differences, replaced, value_at
 from aimv2.config.program import KIND, Program
+from aimv2.config.signature import is_name
 from aimv2.request.compose import base_run, compose, run_config
 from aimv2.run.command import split_limits
 from aimv2.run.price import Clock, Limit
@@ -34,7 +38,6 @@ from aimv2.sweeps.executors.registry import EXECUTORS, chosen_executor, executor
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.search.config import NONE, search_config, search_values
 from aimv2.sweeps.search.space import Search
-from aimv2.sweeps.sensitivity import arguments_of
 
 CONFUSED_KEYS = {
     "budget": "limit=2h limits the price of a plan, budget.samples=4096 sets its training",
@@ -48,7 +51,11 @@ DATA_WORDS = (
 )
 # Parts of a study that are Python and have no key.
 PYTHON_KEYS = ("sweep.slug", "sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.")
-SENSITIVITY = "sensitivity"
+# Of a launch with sensitivity=auto: first parts of arguments that say what is studied, one that is for both studies,
+# and starts of paths that cannot be typed.
+OF_STUDY = ("sweep", "search", "sensitivity")
+OF_BOTH = "sweep.allow_mixed_code"
+FILLED_IN = ("data.fingerprint", "start.fingerprint", "start.teacher_", "plugins.")
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -58,7 +65,6 @@ class LaunchOptions:
     Attributes:
         dry_run: only print the plan and its price.
         price: False times no steps for ``dry_run=`` or ``limit=``; times that were measured before are used.
-        detach: return once the launch continues in the background, where a closed terminal cannot end it.
         sensitivity: ``auto`` first measures what the metrics of the study's claims see on this base run, if that is not
             known: both are one launch, with one price.
         runs_dir: folder of the runs.
@@ -67,7 +73,6 @@ class LaunchOptions:
 
     dry_run: bool = False
     price: bool = True
-    detach: bool = False
     sensitivity: Literal["auto"] | None = None
     runs_dir: str = "runs"
     reports_dir: str = "reports"
@@ -263,12 +268,45 @@ def _sensitivity(
     if not (lacking := unmeasured(request.study, request.baseline, ladder, absent_metrics(request.baseline))):
         return None, "sensitivity=auto adds nothing: the sensitivity of this base run was measured"
     try:
-        beside = parse(arguments_of(request, typed, base)).request
+        beside = parse(_sensitivity_arguments(request, typed, base)).request
     except UsageError as error:
         raise UsageError(f"sensitivity=auto is not possible here: {error}") from error
     same = base_of(beside.baseline) == base_of(request.baseline)
     assert same, f"sweep={request.study.slug}: its baseline has values that cannot be typed"
     return beside, f"{lacking}, so sweep={SENSITIVITY} is done beside the study"
+
+
+def _sensitivity_arguments(request: Request, words: Mapping[str, str], base: Program) -> list[str]:
+    """Return the arguments that measure what a study needs on the run of its baseline, with the seeds of the study.
+
+    The report is named after that run, so that it replaces no other. ``words`` are the arguments of the study's launch,
+    by key; ``base`` is the run that its arms change.
+    """
+    seeds = list(dict.fromkeys(cell.seed for cell in request.cells))
+    if len(seeds) < 2:
+        raise UsageError(f"it takes two seeds or more, since one has no interval, and sweep.seeds={seeds}")
+    baseline = request.baseline
+    rungs = {LADDER_STUDY.baseline, *SAMPLES}.union(*needs(request.study, baseline, absent_metrics(baseline)).values())
+    arms = [arm for arm in LADDER_STUDY.arms if arm in rungs]
+    changed = {
+        path: f"{path}={typed_value(value)}"
+        for path, value in differences(baseline.with_seed(base.seed), base).items()
+        if not path.startswith(FILLED_IN)
+    }
+    kept = [
+        word
+        for key, word in words.items()
+        if (key == OF_BOTH or key.partition(".")[0] not in OF_STUDY) and key not in changed
+    ]
+    return [
+        f"sweep={LADDER_STUDY.slug}",
+        f"sweep.arms={typed_value(arms)}",
+        f"sweep.seeds={typed_value(seeds)}",
+        f"sweep.suffix={baseline.with_seed(0).name.rpartition('-')[2]}",
+        *([] if "scale" in words or is_name(value_at(base, "start.fingerprint")) else [f"scale={request.study.scale}"]),
+        *kept,
+        *changed.values(),
+    ]
 
 
 def _searched(

@@ -19,7 +19,6 @@ KEYS: dict[str, tuple[str, ...]] = {
     "evaluate": ("metric", "dry_run", "price", *PLACE),
     "replay": ("records", "tolerance", "data.cache_dir"),
     "publish": ("to", "license", "study", "layout", "code", "weights", "reports_dir"),
-    "export": ("project", "reports_dir"),
     "prune": ("dry_run", "yes"),
 }
 
@@ -61,7 +60,6 @@ sweeps:
   plugins=[FILE.py,FOLDER]     code of your own, such as a study, a prefix-length distribution, a metric or an executor
                                (docs/extend.md); retry, extend and reports find it in the code snapshot
   code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
-  detach=true                  return once the launch continues in the background, where a closed terminal cannot end it
   sensitivity=auto             first measure what the metrics of the study's claims see on this base run, if that is not
                                known: both are one launch, with one price
   dry_run=true                 only print the plan and its price
@@ -98,8 +96,6 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
   replay RUN                   execute a finished run again and compare it with its record, step by step; with
                                records=records/NAME a run of others' records, which are then marked as replayed. Values
                                must be equal to the last bit, or within tolerance=0.001 of each
-  export SWEEP|RUN             upload final metrics and the verdicts of the report to W&B, where log.wandb=true sends
-                               steps. project= is another one there
   publish run RUN to=FOLDER    write weights that transformers loads, with a model card that has the verdicts of its
                                study (study=, if there are several); layout=ml-aim for timm. license=SPDX
   publish study SWEEP to=FOLDER

@@ -6,12 +6,10 @@ A worker that is a process of its own is ``python -m aimv2.sweeps.worker`` with 
 import contextlib
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
 import time
-import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -206,20 +204,6 @@ def worker_about(about: Mapping[str, Any]) -> Worker:
     launch_dir, start = Path(values.pop("launch_dir")), values.pop("start", None)
     work = read_work(launch_dir)
     return Worker(work if start is None else work.of_worker(start), launch_dir, **values)
-
-
-def work_in(folder: str, about: Mapping[str, Any]) -> WorkerReport:
-    """Work in this process of another program, in the launcher's folder; its output goes to its ``log``."""
-    os.chdir(folder)
-    output = os.open(about["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for number in (1, 2):
-        os.dup2(output, number)
-    os.close(output)
-    try:
-        return worker_about(about).work()
-    except Exception:
-        traceback.print_exc()
-        raise
 
 
 def stop(processes: Sequence[Process], seconds: float = math.inf) -> bool:

@@ -27,9 +27,9 @@ from aimv2.sweeps.active_launches import (
     runs_dir_of,
     skipped,
 )
+from aimv2.sweeps.board import Board
 from aimv2.sweeps.freeze import freeze, worker_environment
 from aimv2.sweeps.plan import Plan, Work, write_work
-from aimv2.sweeps.status.board import Board
 from aimv2.sweeps.worker import WorkerReport, read_report
 
 GPU_CORES = 7  # for loader processes of a GPU; with the training process 8, of which most nodes have as many per GPU

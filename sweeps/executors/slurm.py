@@ -41,13 +41,13 @@ from aimv2.sweeps.active_launches import (
     skipped,
     write_jobs,
 )
+from aimv2.sweeps.board import Board
 from aimv2.sweeps.executors import slurm_commands
 from aimv2.sweeps.executors.base import Executor, cores_per_run, cores_to_share
 from aimv2.sweeps.finish import finish
 from aimv2.sweeps.freeze import FOLDER as CODE
 from aimv2.sweeps.freeze import freeze, worker_environment
 from aimv2.sweeps.plan import OpenTasks, Plan, Task, Work, read_work, write_work
-from aimv2.sweeps.status.board import Board
 from aimv2.sweeps.worker import Worker, WorkerReport
 
 POLL_SECONDS = 5.0

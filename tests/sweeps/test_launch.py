@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,13 +15,12 @@ import pytest
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.request import read_request, requested_names
 from aimv2.config.recipes.scales import demo
-from aimv2.runs.lease import process_start
 from aimv2.sweeps import launch
 from aimv2.sweeps.active_launches import active_launches
 from aimv2.sweeps.executors.registry import queue_of
 from aimv2.sweeps.parse import parse
 from aimv2.sweeps.plan import Plan
-from aimv2.sweeps.status.status import plan_status
+from aimv2.sweeps.progress import plan_status
 from tests.helpers.slurm import on_path
 from tests.helpers.sweeps import small_sweep, training, wait_for
 
@@ -178,34 +176,6 @@ def test_a_launch_after_a_closed_terminal_completes_the_runs(closed, started, tm
     assert again.returncode == 0, output
     assert len(results(tmp_path)) == 2
     assert json.loads((run.path / "attempts/0002/manifest.json").read_text())["resumed"]["step"] > 0
-
-
-@pytest.mark.exhaustive
-def test_a_detached_launch_continues_in_a_session_of_its_own(started, tmp_path):
-    process = started(*ONE_ARM, "executor=debug", "detach=true")
-    output = process.communicate()[0]
-    assert process.returncode == 0, output
-    assert "2 runs, 2 to do" in output, "the plan is shown in the foreground"
-    pid, log = re.search(r"process (\d+) continues in the background; its log is (\S+)", output).groups()
-    try:
-        assert os.getsid(int(pid)) == int(pid)
-        while process_start(int(pid)) not in (None, "ended"):
-            time.sleep(0.1)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(int(pid), signal.SIGKILL)
-    shown = (tmp_path / log).read_text()
-    assert "2 runs done" in shown, shown
-    assert (tmp_path / "reports/prefix_ratio/report.md").exists()
-    for command in ("status", "cancel"):
-        assert f"sweeps/manage.py {command} prefix_ratio " in output
-
-
-def test_a_detached_launch_is_refused_in_the_foreground(here, tmp_path):
-    status, _, error = here("detach=true", "limit=1s")
-    assert status == 2
-    assert "times limit=1s; nothing was started" in error
-    assert not (tmp_path / "runs/workers").exists()
 
 
 @pytest.mark.exhaustive

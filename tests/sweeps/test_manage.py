@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,6 @@ from aimv2.sweeps import manage
 from aimv2.sweeps.active_launches import active_launches, at_work, cancelled
 from aimv2.sweeps.launch import launch, relaunch
 from tests.helpers.finished_sweeps import finished, requested, small_arguments
-from tests.helpers.programs import skip_without
 
 
 @pytest.fixture
@@ -479,19 +477,6 @@ def test_help_lists_the_commands(command):
     status, shown = command("--help")
     assert status == 0
     assert all(f" {name} " in shown for name in manage.COMMANDS)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.filterwarnings("default")  # of its packages
-def test_export_uploads_the_runs_of_a_sweep(copied, command, tmp_path, monkeypatch):
-    skip_without(find_spec("wandb"), "no package wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    status, shown = command("export", "prefix_ratio", f"runs_dir={copied}", f"reports_dir={tmp_path}")
-    assert status == 0, shown
-    sync = f"wandb sync {copied}/exports/wandb/offline-run-*"
-    assert shown == f"2 records in Weights & Biases; send what is offline: {sync}"
-    name = last_request(copied).cells[0].name
-    assert command("export", name[:9], "project=mine", f"runs_dir={copied}")[1].startswith("1 records in W")
 
 
 def test_status_without_a_name_shows_single_runs_too(copied, tiny, command):

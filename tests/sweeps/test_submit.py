@@ -73,7 +73,7 @@ def test_wrong_keys_are_refused_in_one_sentence(train, slurm, tmp_path, words, m
 
 def test_an_unknown_executor_is_refused_with_those_that_exist(capsys):
     assert main(["train", "executor=nowhere"]) == 2
-    assert "unknown executor 'nowhere'. Allowed: debug, local, ray, slurm." in capsys.readouterr().err
+    assert "unknown executor 'nowhere'. Allowed: debug, local, slurm." in capsys.readouterr().err
 
 
 @pytest.mark.exhaustive

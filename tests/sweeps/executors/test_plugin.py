@@ -111,7 +111,7 @@ def test_the_executor_of_the_page_is_found_and_its_fields_are_keys(pods, cache_d
 
 def test_help_lists_it(pods, capsys):
     assert launch.main(["--help"]) == 0
-    assert "executor=debug|local|slurm|ray|kubernetes" in capsys.readouterr().out
+    assert "executor=debug|local|slurm|kubernetes" in capsys.readouterr().out
 
 
 @pytest.mark.exhaustive

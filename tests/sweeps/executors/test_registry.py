@@ -159,4 +159,4 @@ def test_later_commands_find_it_in_the_snapshot_of_the_launch(tmp_path):
 def test_a_plug_in_that_is_no_executor_is_one_sentence(plugged, change, reason):
     with pytest.raises(UsageError, match=re.escape(reason)):
         plugged(FAILING.replace(*change, 1))
-    assert list(EXECUTORS) == ["debug", "local", "slurm", "ray"]
+    assert list(EXECUTORS) == ["debug", "local", "slurm"]

@@ -20,7 +20,7 @@ from aimv2.runs.failure import Failure
 from aimv2.sweeps.active_launches import Queued, active_launches, cancel
 from aimv2.sweeps.executors.slurm import SlurmExecutor, end_job
 from aimv2.sweeps.executors.slurm_commands import queue, submit
-from aimv2.sweeps.status.status import in_queue
+from aimv2.sweeps.progress import in_queue
 from aimv2.sweeps.worker import WorkerReport
 from tests.helpers.slurm import EXECUTOR
 from tests.helpers.sweeps import board_of

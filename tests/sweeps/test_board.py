@@ -13,9 +13,7 @@ from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.active_launches import at_work
-from aimv2.sweeps.plan import Plan
-from aimv2.sweeps.search.trials import SearchFolder
-from aimv2.sweeps.status.board import (
+from aimv2.sweeps.board import (
     LINE_SECONDS,
     MAX_SHOWN_RUNNING,
     headline,
@@ -25,7 +23,9 @@ from aimv2.sweeps.status.board import (
     rendered,
     time_left,
 )
-from aimv2.sweeps.status.status import RunStatus, SweepStatus
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.progress import RunStatus, SweepStatus
+from aimv2.sweeps.search.trials import SearchFolder
 from tests.helpers.sweeps import board_of
 from tests.helpers.trials import begin, do, search
 

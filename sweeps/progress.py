@@ -1,4 +1,4 @@
-"""Progress of a plan's runs, for displays: from the index and, of runs that are not done, from their folders.
+"""Progress of sweeps, for displays: from the index, the folders of runs that are not done, and a scheduler's queue.
 
 Nothing is written. Times of the file system are compared with this host's clock, which may differ by a minute.
 """
@@ -6,25 +6,28 @@ Nothing is written. Times of the file system are compared with this host's clock
 import contextlib
 import math
 import random
+import socket
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from aimv2.ablations.expand import Cell
-from aimv2.base.errors import Cause
+from aimv2.base.errors import Cause, UsageError
+from aimv2.base.files import read_json
+from aimv2.config.run_config import program_of
 from aimv2.run.price import duration
 from aimv2.run.times import EvaluationTimes, training_left
 from aimv2.runs.index import Entry
-from aimv2.runs.lease import GRACE_SECONDS, HEARTBEAT_SECONDS, attempt_folder, holder, is_held, last_heartbeat
+from aimv2.runs.lease import HEARTBEAT_SECONDS, attempt_folder, holder, is_held, last_heartbeat
 from aimv2.runs.record import RunFolder, entries
 from aimv2.runs.rows import ROWS, last_row, losses_of, rows_at
-from aimv2.sweeps.active_launches import ActiveLaunch
-from aimv2.sweeps.plan import Plan, Task
+from aimv2.sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches
+from aimv2.sweeps.machine import in_use
+from aimv2.sweeps.plan import Plan, Task, Trials, code_note
 
 MAX_OTHER_SEEDS = 5
 SLOW = 0.5  # share of the other seeds' speed below which a run is a straggler
@@ -35,32 +38,13 @@ STALLED_INTERVALS = 5  # likewise, in usual times between two writes of rows
 PHASES = STARTING, EVALUATING = "starting", "evaluating"  # notes on what a run does if it does not train
 
 RunState = Literal["done", "running", "failed", "waiting"]
-
-
-@dataclass
-class Looks:
-    """How much a reading may still look at; by default, at everything.
-
-    Attributes:
-        runs: folders of runs that are not done; each takes about ten operations.
-        heartbeats: those of other running runs, at an operation each.
-        results: whether those of done runs are still there, likewise.
-    """
-
-    runs: float = math.inf
-    heartbeats: float = math.inf
-    results: float = math.inf
-
-    def take(self, kind: str, names: Sequence[str]) -> Sequence[str]:
-        """Return the first of these names, as many as may be looked at."""
-        taken = names[: int(min(getattr(self, kind), len(names)))]
-        setattr(self, kind, getattr(self, kind) - len(taken))
-        return taken
-
-
-# Of a launch's display, which is read every few seconds, and of ``manage.py status``.
-board_looks = partial(Looks, runs=30, heartbeats=0, results=25)
-status_looks = partial(Looks, runs=75, heartbeats=1000, results=450)
+NO_LAUNCHES: Mapping[str, Sequence[ActiveLaunch]] = {}
+NO_TRIALS = Trials()
+SINGLE = "train"  # the name of single runs; their launches on a scheduler have it too
+MAX_SINGLE = 20
+MAX_FOLDERS = 200  # of runs that one reading opens
+# Returns a launch's jobs in the queue of its scheduler; None if that does not answer.
+QueueOf = Callable[[ActiveLaunch], Sequence[Queued] | None]
 
 
 @dataclass(kw_only=True)
@@ -95,90 +79,86 @@ class RunStatus:
         return (self.seconds_left or 0.0) if is_evaluating and is_known else self.evaluation_seconds
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepStatus:
+    """Progress of a sweep."""
+
+    name: str
+    question: str = ""  # of its study, as is the baseline
+    baseline: str = ""
+    num_launches: int  # active ones
+    queue: list[str]  # state of the jobs of each launch on a scheduler, in words
+    trials: str = ""  # number of a search's trials by state, in words
+    runs: list[RunStatus]  # in the order of the sweep's cells
+    waits: str = ""  # why runs wait
+    code: str = ""  # which code done runs are of, if it differs
+    report: str = ""  # path of its report, if there is one and no launch is active
+
+    @property
+    def is_active(self) -> bool:
+        """True if something is about to change."""
+        return self.num_launches > 0 or any(run.state == "running" for run in self.runs)
+
+
 class RunReader:
-    """Reads the progress of a plan's runs again and again.
+    """Reads the progress of a plan's runs again and again: first of runs whose state has changed, then of the others in
+    turn, at most ``max_folders`` at a time (None: all), of about ten operations each; and as many results."""
 
-    What a reading may look at is limited by ``Looks``. It opens the folders of runs whose state has changed first, and
-    then those of running ones in turn.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, max_folders: int | None = MAX_FOLDERS) -> None:
+        self.max_folders = max_folders
         self._runs: dict[str, RunStatus] = {}
         self._found: Mapping[str, Entry] = {}
         self._times = EvaluationTimes()
-        self._lost: dict[str, Entry] = {}  # entries of done runs without a result
-        self._broken: dict[str, str] = {}  # what is wrong with the results of others
-        self._first_result = random.randrange(2**32)  # so that repeated commands look at others
         self._is_over: dict[tuple[str, Entry, int], bool] = {}
 
-    def entries(self, plan: Plan, looks: Looks) -> dict[str, Entry]:
-        """Return ``record.entries`` without runs whose results were deleted. Results are looked at in turn."""
-        found = entries(plan.runs_dir)
-        done = [name for name in plan.cell_of if name in found and found[name].state == "done"]
-        first = self._first_result % max(len(done), 1)
-        seen = looks.take("results", done[first:] + done[:first])
-        self._first_result = first + len(seen)
-        problems = {name: text for name in seen if (text := RunFolder(plan.runs_dir, name).problem())}
-        lost = {name: found[name] for name in problems if not RunFolder(plan.runs_dir, name).is_done}
-        kept = {name: text for name, text in self._broken.items() if name not in seen}
-        self._broken = kept | {name: text for name, text in problems.items() if name not in lost}
-        self._lost = {name: entry for name, entry in self._lost.items() if name not in seen} | lost
-        return {name: entry for name, entry in found.items() if self._lost.get(name) != entry}
-
     def read(
-        self,
-        plan: Plan,
-        found: Mapping[str, Entry],
-        looks: Looks | None = None,
-        launches: Mapping[str, Sequence[ActiveLaunch]] | None = None,
+        self, plan: Plan, found: Mapping[str, Entry], launches: Mapping[str, Sequence[ActiveLaunch]] = NO_LAUNCHES
     ) -> list[RunStatus]:
         """Return the progress of each run, given its entry; the next reading changes it in place."""
-        looks, launches, lost = looks or Looks(), launches or {}, self._lost.keys() - found.keys()
         for name, cell in plan.cell_of.items():
             if name not in self._runs or found.get(name) != self._found.get(name):
                 self._runs[name] = _from_index(cell, found.get(name))
-                self._runs[name].note = "its result was deleted" if name in lost else ""
-            if name in self._broken and name in found:
-                run = self._runs[name]
-                run.state, run.cause, run.note = "failed", "data", self._broken[name]
-            elif name in found and found[name].state == "done":
+            if name in found and found[name].state == "done":
                 self._times.learn(cell.arm, plan.runs_dir / name)
         self._found = found
         left = [name for name in plan.cell_of if name in found and found[name].state != "done"]
-        due = looks.take("runs", self._due(plan, left, looks))
+        due = self._due(left)
         arms = {cell.arm: cell.config for cell in plan.cell_of.values()}
         times = {arm: self._times.of(arm, config) for arm, config in arms.items()}
         for run in self._runs.values():
             run.evaluation_seconds = times.get(run.arm)
+        self._check_results(plan, found)
         for name in due:
-            cell = plan.cell_of[name]
-            _update(self._runs[name], cell, RunFolder(plan.runs_dir, name), found[name])
+            _update(self._runs[name], plan.cell_of[name], RunFolder(plan.runs_dir, name), found[name])
         for name in left:
             run, entry = self._runs[name], found[name]
             if run.state in ("failed", "waiting"):
                 has_failed = entry.state == "failed" or run.cause not in (None, "time")
-                is_repeated = any(self._repeats(one, plan, name, entry) for one in launches.get(name, ()))
+                is_repeated = any(self._repeats(launch, plan, name, entry) for launch in launches.get(name, ()))
                 run.state = "failed" if has_failed and not is_repeated else "waiting"
         _estimate([self._runs[name] for name in left])
         _note_stragglers(plan, found, [run for name in due if (run := self._runs[name]).state == "running"])
         return [self._runs[name] for name in plan.cell_of]
 
-    def _due(self, plan: Plan, left: Sequence[str], looks: Looks) -> list[str]:
+    def _check_results(self, plan: Plan, found: Mapping[str, Entry]) -> None:
+        """Look for results that were deleted or cannot be read, in a random sample of the done runs."""
+        done = [name for name in plan.cell_of if name in found and found[name].state == "done"]
+        for name in random.sample(done, min(len(done), self.max_folders or len(done))):
+            folder, run = RunFolder(plan.runs_dir, name), _from_index(plan.cell_of[name], found[name])
+            if problem := folder.problem():
+                run.state, run.cause, run.note = "failed", "data", problem
+                if not folder.is_done:
+                    run.state, run.cause, run.note, run.samples = "waiting", None, "its result was deleted", 0
+            self._runs[name] = run
+
+    def _due(self, left: Sequence[str]) -> list[str]:
         """Return the runs to read, the most urgent first: those not read yet, with each state and cause in turn."""
         due = [name for name in left if self._found[name].state == "running" or not self._runs[name].read_at]
-        silences = dict[str, float]()
-        if len(due) > looks.runs:
-            unread = [name for name in due if self._found[name].state == "running" and not self._runs[name].read_at]
-            for name in looks.take("heartbeats", unread):
-                silences[name] = _silence(attempt_folder(plan.runs_dir / name, self._found[name].attempt))
-                if silences[name] > GRACE_SECONDS:
-                    self._runs[name].state, self._runs[name].cause = "failed", "node"
         count, rank = Counter[Any](), {}
         for name in sorted(due):  # names are hashes, so that this is a random sample
-            entry = self._found[name]
-            group = (entry.state, entry.cause, silences.get(name, 0.0) > SILENT_SECONDS)
+            group = (self._found[name].state, self._found[name].cause)
             rank[name], count[group] = count[group], count[group] + 1
-        return sorted(due, key=lambda name: (self._runs[name].read_at, rank[name]))
+        return sorted(due, key=lambda name: (self._runs[name].read_at, rank[name]))[: self.max_folders]
 
     def _repeats(self, launch: ActiveLaunch, plan: Plan, name: str, entry: Entry) -> bool:
         task = Task(name, plan.cell_of[name].config, launch.after.get(name, 0))
@@ -274,3 +254,88 @@ def _note_stragglers(plan: Plan, found: Mapping[str, Entry], running: Sequence[R
             if run.images_per_second and speeds and run.images_per_second < SLOW * statistics.median(speeds):
                 slow = f"{run.images_per_second:.0f} images/s, other seeds {statistics.median(speeds):.0f}"
                 run.note = "; ".join(filter(None, [run.note, f"a straggler: {slow}"]))
+
+
+def plan_status(
+    plan: Plan, reader: RunReader | None = None, *, queue_of: QueueOf, trials: Trials = NO_TRIALS
+) -> SweepStatus:
+    """Return the progress of a plan's runs, and of the unpruned trials of its search. A run that several cells share is
+    listed with one of them. Question and report are those of the last of its requests.
+    """
+    reader, requested, found = reader or RunReader(), plan.cell_of, entries(plan.runs_dir)
+    plan = replace(plan, cells=[*plan.cells, *trials.cells])
+    open_runs = {name for name in requested if name not in found or found[name].state != "done"}
+    every = active_launches(plan.runs_dir)
+    # A launch of another study does what this one lacks too, as with sensitivity=auto.
+    launches = [one for one in every if one.study == plan.title or (open_runs and open_runs <= one.runs)]
+    queues = {one.folder: queue_of(one) for one in launches if one.jobs is not None}
+    active = [one for one in launches if queues.get(one.folder) != []]
+
+    def does(launch: ActiveLaunch, name: str) -> bool:
+        is_trial = launch.study == plan.title and name not in requested  # no launch names these before they start
+        return queues.get(launch.folder) != [] and (is_trial or name in launch.runs)
+
+    request = plan.requests[-1] if plan.requests else None
+    report = request.reports_dir / request.folder / "report.md" if request and not active else None
+    return SweepStatus(
+        name=plan.title,
+        question=request.study.question if request else "",
+        baseline=request.study.baseline if request else "",
+        num_launches=len(active),
+        queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
+        trials=trials.described,
+        runs=reader.read(plan, found, {name: [one for one in every if does(one, name)] for name in plan.cell_of}),
+        waits=_waits(active) if active else _no_launch(plan.runs_dir / LOGS, plan.title),
+        code=code_note(found, plan.cell_of, is_allowed=request is not None and request.study.allow_mixed_code),
+        report=str(report) if report and report.exists() else "",
+    )
+
+
+def single_status(
+    runs_dir: Path, others: Collection[str], reader: RunReader, *, queue_of: QueueOf
+) -> SweepStatus | None:
+    """Return the progress of runs of ``python -m aimv2 train``; None if there are none.
+
+    MAX_SINGLE are shown; active ones come first, and done ones last.
+    """
+    found = {name: entry for name, entry in entries(runs_dir).items() if name not in others}
+    order = sorted(found, key=lambda name: (("running", "failed", "idle", "done").index(found[name].state), name))
+    cells = []
+    for name in order[:MAX_SINGLE]:
+        with contextlib.suppress(UsageError):  # it has just begun, or is of a version that this one cannot read
+            config = program_of(read_json(runs_dir / name / "config.json"))
+            cell = Cell(arm=config.title, seed=config.seed, config=config)
+            cells += [cell] if cell.name == name else []  # this version may name it differently
+    if not cells:
+        return None
+    status = plan_status(Plan(SINGLE, cells, runs_dir), reader, queue_of=queue_of)
+    more = f"{len(found) - len(cells)} more single runs are not shown" if len(found) > len(cells) else ""
+    waits = status.waits if status.num_launches else "type the same command again to resume it"
+    return replace(status, question="single runs, of no study", waits=waits, code=more)
+
+
+def in_queue(jobs: Jobs, queued: Sequence[Queued] | None) -> str:
+    """Count a launch's jobs in the queue by state and reason, in words."""
+    workers = jobs.described
+    if queued is None:
+        return f"{workers}: UNKNOWN, {jobs.executor} does not answer on this host"
+    if not queued:
+        return f"{workers}: no job of it is in the queue of {jobs.executor} any more; launch the sweep again"
+    counts = Counter(
+        f"{job.state} ({job.reason})" if job.reason not in ("None", "") else job.state
+        for job in queued
+        if job.array in jobs.arrays
+    )
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    return f"{workers}: {states or 'ended, the finalizer job writes the report'}"
+
+
+def _waits(active: Sequence[ActiveLaunch]) -> str:
+    held = in_use() if any(one.jobs is None and one.host == socket.gethostname() for one in active) else ""
+    return "no worker, core, GPU or memory is free yet" + f"; in use on this host: {held}" * bool(held)
+
+
+def _no_launch(logs: Path, name: str) -> str:
+    last = max(logs.glob(f"{name}-*"), key=lambda path: path.stat().st_mtime, default=None)
+    where = "" if last is None else f"; the logs of its last workers are in {last}"
+    return f"no active launch of this sweep, so launch it again{where}"
