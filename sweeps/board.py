@@ -47,18 +47,12 @@ ADVICE: dict[Cause, str] = {
 
 @dataclass
 class Board:
-    """Live display of a sweep's progress; a line now and then where the console is no terminal.
-
-    Attributes:
-        queue_of: as in ``plan_status``.
-        trials: gives the trials of a search.
-        clock: gives seconds.
-    """
+    """Live display of a sweep's progress; a line now and then where the console is no terminal."""
 
     plan: Plan
     console: Console
-    queue_of: QueueOf
-    trials: Callable[[], Trials] = Trials
+    queue_of: QueueOf  # as in ``plan_status``
+    trials: Callable[[], Trials] = Trials  # of a search
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
@@ -230,7 +224,6 @@ def named_run(runs_dir: Path, typed: str) -> RunFolder:
 
 
 def print_logs(run: RunFolder, console: Console) -> None:
-    """Print the logs of a run."""
     state, attempts = run.state(), sorted(run.path.glob("attempts/[0-9]*"))
     console.print(f"{run.path}: {'not done' if state == 'new' else state}", soft_wrap=True)
     for attempt in attempts:

@@ -52,13 +52,8 @@ console = Console(highlight=False)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Launch a sweep.
-
-    Returns:
-        The exit status: 0 if every run is done or submitted, 1 if a run failed, 2 if the request was refused, 130 if it
-        was interrupted. Of a search it is 1 too if it has fewer trials than requested, because too many failed, or no
-        winner; a failed trial that another one has replaced does not count.
-    """
+    """Launch a sweep; return 0 if every run is done or submitted, 1 if a run failed or a search lacks trials or a
+    winner, 2 if the request is refused, 130 if interrupted."""
 
     def launch_by_code(words: Sequence[str]) -> int:
         if not words or HELP & set(words):
@@ -83,12 +78,10 @@ def launch(
     only: Collection[str] | None = None,
     measured: Mapping[str, Training] | None = None,
 ) -> int:
-    """Print the plan, check its price, execute the runs and write the reports; return the exit status.
+    """Print the plan, check its price, execute the missing runs, or ``only`` those, and write the reports.
 
-    Args:
-        only: names of the runs to execute; None is all that are missing. The exit status is about these, and of a
-            search about all of its trials.
-        measured: as in ``PlannedSweep``.
+    Returns the exit status: about these runs, and of a search about all of its trials. ``measured`` is as in
+    ``PlannedSweep``.
     """
     arguments = with_file(arguments)
     parsed = parse(arguments)
@@ -119,11 +112,6 @@ def launch(
 
 
 def check_cost(parsed: LaunchRequest, work: Work) -> None:
-    """Refuse work that costs more than a limit.
-
-    Raises:
-        UsageError: as ``check_limits``.
-    """
     if work.tasks and parsed.limits:
         num_workers = min(parsed.executor.num_workers(work.configs), len(work.configs))
         check_limits(parsed.limits, price(work.priced, parsed.clock), num_workers)
@@ -166,11 +154,7 @@ def execute(parsed: LaunchRequest, work: Work) -> int:
 def submit_command(overrides: Sequence[str]) -> int:
     """Have workers do the runs that ``python -m aimv2 train`` would do here and that are not done.
 
-    Returns:
-        0 if they are done or submitted, 1 if one failed.
-
-    Raises:
-        UsageError: the executor refuses, or a value is not allowed; nothing is left waiting.
+    Returns 0 if they are done or submitted, 1 if one failed. After a UsageError nothing is left waiting.
     """
     words, limits = split_limits(with_file(overrides))
     name = chosen_executor(words)

@@ -51,8 +51,7 @@ class Machine:
 HERE = Machine()
 
 
-@dataclass(frozen=True)
-class Room:
+class Room(NamedTuple):
     """The number of workers that fit, and a phrase that names the resource that limits it."""
 
     workers: int
@@ -101,18 +100,16 @@ class Need(NamedTuple):
         return self.needed <= self.usable
 
 
-def _need(run: Program, available: int) -> Need:
-    """Return the memory that a run takes of so many bytes."""
-    if not isinstance(run, RunConfig):
-        return Need(run.memory_bytes, available)
-    choice = choose(run, available)
-    return Need(choice.needed, choice.usable)
-
-
 def largest_run(runs: Iterable[Program], available: int) -> Need:
     """Return the memory of the run that takes the most, given the bytes that each rank has."""
-    needs = (_need(run, available) for run in {run.with_seed(0): None for run in runs})
-    return max(needs, key=lambda need: need.needed)
+
+    def need(run: Program) -> Need:
+        if not isinstance(run, RunConfig):
+            return Need(run.memory_bytes, available)
+        choice = choose(run, available)
+        return Need(choice.needed, choice.usable)
+
+    return max(map(need, {run.with_seed(0): None for run in runs}), key=lambda need: need.needed)
 
 
 def _described(memory: int, largest: Need) -> str:
@@ -131,8 +128,7 @@ def run_slots(
     """Try to hold the slots of a worker for the length of the context: for each rank a core per thread, and memory, or
     with CUDA a GPU, of which the first becomes this process's device.
 
-    Yields the numbers of the GPUs, empty without CUDA; None when too little is free. ``memory_needed`` returns the
-    bytes of all ranks; ``runs_per_gpu`` is None where a scheduler assigns resources, and no slot is needed.
+    Yields the numbers of the GPUs; None when too little is free. No slot is needed without ``runs_per_gpu``.
     """
     if runs_per_gpu is None:
         yield ()
@@ -168,10 +164,8 @@ def core_slots(wanted: int, machine: Machine = HERE, work: str = "") -> Iterator
 
 @contextmanager
 def gpu_slot(runs_per_gpu: int = 1, machine: Machine = HERE, work: str = "") -> Iterator[int | None]:
-    """Try to hold a GPU, or one of its ``runs_per_gpu`` shares. Yields its number, or None when all are taken.
-
-    A whole GPU and shares of it exclude each other; of different shares, at most the larger number is held.
-    """
+    """Try to hold a GPU, or one of its ``runs_per_gpu`` shares. Yields its number, or None when all are taken. A whole
+    GPU and shares of it exclude each other."""
     for share in range(runs_per_gpu):  # share by share, so that processes spread over the GPUs
         for gpu in range(machine.num_gpus()):
             with ExitStack() as held:
@@ -185,7 +179,7 @@ def gpu_slot(runs_per_gpu: int = 1, machine: Machine = HERE, work: str = "") -> 
 @contextmanager
 def memory_slot(needed: int, machine: Machine = HERE) -> Iterator[bool]:
     """Try to reserve this many bytes for this process, in a locked file that holds their number. Yields False when they
-    are not free: what other processes reserved and have not allocated yet is not."""
+    are not free, or reserved by other processes."""
     folder = _folder()
     with ExitStack() as held:
         with (folder / "memory").open("w") as mutex:
@@ -246,7 +240,6 @@ def _lock(held: ExitStack, name: str, kind: int, work: str) -> bool:
 
 
 def _folder() -> Path:
-    """Return the folder of this user's slots."""
     folder = Path(tempfile.gettempdir()) / f"aimv2-slots-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     return folder

@@ -80,21 +80,13 @@ class LaunchOptions:
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """A checked command line.
+    """A checked command line."""
 
-    Attributes:
-        request: of a search, the runs of the baseline that confirm its winner.
-        search: None without ``search=``.
-        sensitivity: the study that measures what the verdicts of the request need; None if it adds none.
-        plan: the runs of both.
-        note: what ``sensitivity=auto`` comes to, in a sentence; empty without it.
-    """
-
-    request: Request
+    request: Request  # of a search, the runs of the baseline that confirm its winner
     search: Search | None
-    sensitivity: Request | None
-    plan: Plan
-    note: str
+    sensitivity: Request | None  # the study that measures what the verdicts of the request need, if it adds one
+    plan: Plan  # the runs of both
+    note: str  # what ``sensitivity=auto`` comes to, in a sentence; empty without it
     executor: Executor
     limits: list[Limit]
     clock: Clock
@@ -103,11 +95,8 @@ class LaunchRequest:
 
 
 def parse(arguments: Sequence[str]) -> LaunchRequest:
-    """Compose and check the arguments.
-
-    Raises:
-        UsageError: an argument names something that does not exist, an arm cannot run, or an override would be lost.
-    """
+    """Compose and check the arguments; a UsageError if one names something that does not exist, an arm cannot run, or
+    an override would be lost."""
     words, limits = split_limits(arguments)
     typed = _by_key(words)
     about_data = tuple(word for word in words if word.startswith(DATA_WORDS))
@@ -313,7 +302,6 @@ def _searched(
     request: Request, base: Program, overrides: StudyOverrides, values: Mapping[str, Any], reports_dir: Path
 ) -> tuple[Request, Search]:
     """Turn the request of a study into a search over its factors, and the runs of the baseline that confirm it."""
-
     study = request.study
     if overrides.arms != tuple(study.arms):
         raise UsageError(f"search=optuna searches all factors of sweep={study.slug}; leave out sweep.arms=")

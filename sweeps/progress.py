@@ -49,10 +49,8 @@ QueueOf = Callable[[ActiveLaunch], Sequence[Queued] | None]
 
 @dataclass(kw_only=True)
 class RunStatus:
-    """Progress of a run, as its folder showed it at ``read_at``; before that, as its entry in the index does.
-
-    The samples and the speed of a run whose folder was not read are the means of runs in its state.
-    """
+    """Progress of a run, as its folder showed it at ``read_at``; before that, as its entry in the index does, with the
+    mean samples and speed of runs in its state."""
 
     run: str
     arm: str
@@ -259,9 +257,8 @@ def _note_stragglers(plan: Plan, found: Mapping[str, Entry], running: Sequence[R
 def plan_status(
     plan: Plan, reader: RunReader | None = None, *, queue_of: QueueOf, trials: Trials = NO_TRIALS
 ) -> SweepStatus:
-    """Return the progress of a plan's runs, and of the unpruned trials of its search. A run that several cells share is
-    listed with one of them. Question and report are those of the last of its requests.
-    """
+    """Return the progress of a plan's runs, and of the unpruned trials of its search, with the question and the report
+    of the last of its requests."""
     reader, requested, found = reader or RunReader(), plan.cell_of, entries(plan.runs_dir)
     plan = replace(plan, cells=[*plan.cells, *trials.cells])
     open_runs = {name for name in requested if name not in found or found[name].state != "done"}
@@ -294,10 +291,7 @@ def plan_status(
 def single_status(
     runs_dir: Path, others: Collection[str], reader: RunReader, *, queue_of: QueueOf
 ) -> SweepStatus | None:
-    """Return the progress of runs of ``python -m aimv2 train``; None if there are none.
-
-    MAX_SINGLE are shown; active ones come first, and done ones last.
-    """
+    """Return the progress of runs of ``python -m aimv2 train``, active ones first; None if there are none."""
     found = {name: entry for name, entry in entries(runs_dir).items() if name not in others}
     order = sorted(found, key=lambda name: (("running", "failed", "idle", "done").index(found[name].state), name))
     cells = []

@@ -65,14 +65,9 @@ def unneeded(
     note: Callable[[str], None] = print,
     pause: Callable[[float], None] = time.sleep,
 ) -> list[Path]:
-    """Return what can be deleted from a runs folder. Results always stay.
-
-    - checkpoints and parts of evaluations of finished runs, and unfinished checkpoints of killed processes
-    - records of launches whose processes ended LAUNCH_DAYS ago
-    - code snapshots that no checkpoint and no result was made with, and no launch used for CODE_DAYS
-    - workers' logs older than LOG_DAYS
-
-    While a launch is active, the checkpoints of its runs and all code snapshots and logs stay.
+    """Return what can be deleted from a runs folder: checkpoints and parts of evaluations of finished runs, unfinished
+    checkpoints of killed processes, records of launches that ended, code snapshots that no checkpoint and no result was
+    made with, and workers' logs. While a launch is active, the checkpoints of its runs and all snapshots and logs stay.
     """
     watch, unsure = watch or Watch(), set[Path]()
 
@@ -117,8 +112,7 @@ def _found(runs_dir: Path, ended: Collection[Path], is_alive: Callable[[Path], b
 
 
 def _left(runs_dir: Path, name: str, entry: Entry) -> Iterator[Path]:
-    """Yield what is left in a run's attempts and only unfinished runs need. Of most finished runs the index knows that
-    nothing is."""
+    """Yield what is left in a run's attempts and only unfinished runs need; the index knows of most that nothing is."""
     if not entry.is_clean:
         for number in range(1, entry.attempt + 1):
             yield from unfinished(attempt_folder(runs_dir / name, number))

@@ -61,27 +61,16 @@ def read_report(launch_dir: Path, name: str) -> WorkerReport | None:
 
 @dataclass
 class Worker:
-    """Does one task after the other, until each is over or has a worker that is seen to be alive.
+    """Does one task after the other, until each is over or has a worker that is seen to be alive."""
 
-    Attributes:
-        work_to_do: its run with the most ranks decides which slots the worker takes.
-        launch_dir: folder of the worker's launch, in which the launch may be cancelled.
-        on_rows: called with each group of new metric rows, for a display in the same process.
-        minutes: the worker's time; None is no limit.
-        runs_per_gpu: workers that may share a GPU; None where a scheduler assigns cores and GPUs, so that the worker
-            takes no slots.
-        name: unique in its launch.
-        log: path of this process's output, recorded for the user; empty if there is none.
-    """
-
-    work_to_do: Work
-    launch_dir: Path
-    on_rows: OnRows = lambda rows: None
-    minutes: float | None = None
-    runs_per_gpu: int | None = 1
+    work_to_do: Work  # its run with the most ranks decides which slots the worker takes
+    launch_dir: Path  # in which the launch may be cancelled
+    on_rows: OnRows = lambda rows: None  # called with each group of new metric rows, for a display in this process
+    minutes: float | None = None  # the worker's time; None is no limit
+    runs_per_gpu: int | None = 1  # workers that share a GPU; None where a scheduler assigns cores and GPUs: no slots
     interrupts: Interrupts = field(default_factory=Interrupts)
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
-    log: str = ""
+    log: str = ""  # path of this process's output, recorded for the user; empty if there is none
     report: WorkerReport = field(default_factory=WorkerReport, init=False)
     num_without_space: int = field(default=0, init=False)
 

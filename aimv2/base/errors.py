@@ -91,7 +91,7 @@ EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(
         (
             *("torch", "safetensors", "tokenizers", "ftfy", "fvcore", "sklearn", "PIL", "tensorboard"),
-            *("webdataset", "braceexpand", "fsspec", "aiohttp", "imagehash", "optuna", "cmaes"),
+            *("webdataset", "braceexpand", "fsspec", "aiohttp", "imagehash", "optuna"),
         ),
         "train",
     ),

@@ -39,7 +39,7 @@ def chosen_executor(words: Sequence[str]) -> str:
 
 
 def executor_values(name: str) -> dict[str, dict[str, Any]]:
-    """Return the choices of ``executor=``: that of this name with its keys and their defaults, the others empty."""
+    """Return the choices of ``executor=``: that of this name with its keys and defaults, the others empty."""
     values = {one: dict[str, Any]() for one in EXECUTORS}
     if name in values:
         default: Any = executor_class(name)()  # a dataclass
@@ -62,8 +62,7 @@ def executor_class(name: str) -> type[Executor]:
 
 
 def _class_of(launch: ActiveLaunch) -> type[Executor] | None:
-    """Return the executor that submitted a launch's jobs, which may be of a plug-in in its snapshot; None if it has no
-    jobs."""
+    """Return the executor that submitted a launch's jobs, perhaps of a plug-in in its snapshot; None without jobs."""
     if launch.jobs is None:
         return None
     load_from_snapshots(launch.plugins, snapshots(runs_dir_of(launch.folder)))

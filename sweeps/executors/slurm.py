@@ -43,7 +43,7 @@ from aimv2.sweeps.active_launches import (
 )
 from aimv2.sweeps.board import Board
 from aimv2.sweeps.executors import slurm_commands
-from aimv2.sweeps.executors.base import Executor, cores_per_run, cores_to_share
+from aimv2.sweeps.executors.base import Executor, cores_per_run
 from aimv2.sweeps.finish import finish
 from aimv2.sweeps.freeze import FOLDER as CODE
 from aimv2.sweeps.freeze import freeze, worker_environment
@@ -51,6 +51,7 @@ from aimv2.sweeps.plan import OpenTasks, Plan, Task, Work, read_work, write_work
 from aimv2.sweeps.worker import Worker, WorkerReport
 
 POLL_SECONDS = 5.0
+GPU_CORES = 7  # for loader processes of a GPU; with the training process 8, of which most nodes have as many per GPU
 MAX_REQUEUES = 10**6  # submitit counts time limits reached; a run that makes progress may continue for ever
 PLAIN_KEYS = ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres", "gpus_per_node", "mem")
 OWN_KEYS = frozenset(key.replace("_", "-") for key in PLAIN_KEYS) | {
@@ -135,10 +136,7 @@ class SlurmExecutor(Executor):
         return ""
 
     def launch(self, plan: Plan, work: Work, reports_dir: Path | None, board: Board) -> bool:
-        """Submit workers for this work and the finalizer job, and return at once.
-
-        A run that another launch has in the queue too is done by the worker that comes first.
-        """
+        """Submit workers for this work and the finalizer job, and return at once."""
         self._test_arrays(work.configs, plan.runs_dir)
         plan.prepare_data()
         launch_dir = new_launch(plan.runs_dir, plan.title, work.runs).resolve()
@@ -201,7 +199,8 @@ class SlurmExecutor(Executor):
             template = submitit.SlurmExecutor(folder / "%j", max_num_timeout=MAX_REQUEUES)
         except RuntimeError as error:
             raise UsageError("there is no srun on this machine; is it a login node of a SLURM cluster?") from error
-        cores = self.cpus_per_task or cores_per_run([run]) + cores_to_share(run)
+        shared = GPU_CORES if run.device == "cuda" and run.loaders is None else 0
+        cores = self.cpus_per_task or cores_per_run([run]) + shared
         # srun of SLURM 22.05 to 23.02 does not take its job's number of cores by itself.
         exports = worker_environment(run, cores) | {"SRUN_CPUS_PER_TASK": str(cores)}
         setup = [*self.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exports.items())]
@@ -325,10 +324,7 @@ class FinalizerJob(Checkpointable):
 
 
 def submit_workers(finalizer: FinalizerJob, tasks: Sequence[Task]) -> Jobs:
-    """Submit an array of workers per number of ranks, and the finalizer job, which waits for them.
-
-    If SLURM refuses one of them, those before it are withdrawn.
-    """
+    """Submit an array of workers per number of ranks, and the finalizer job, which waits for them; all or none."""
     launch_dir, executor, runs_dir = finalizer.launch_dir, finalizer.executor, finalizer.plan.runs_dir
     work = read_work(launch_dir)
     num_attempts = work.task_list(runs_dir).open_tasks().num_attempts

@@ -23,7 +23,7 @@ REFUSALS = re.compile(r"^\w+: (?:error: )?(?:Batch job submission failed: |alloc
 
 
 def check_accepted(template: submitit.SlurmExecutor) -> None:
-    """Raise a UsageError with SLURM's reason unless it would accept such a job (``sbatch --test-only``)."""
+    """Raise a UsageError with SLURM's reason unless it would accept such a job."""
     try:
         command("sbatch", "--test-only", script=template._make_submission_file_text("true", "test-only"))
     except UsageError as error:
@@ -31,10 +31,8 @@ def check_accepted(template: submitit.SlurmExecutor) -> None:
 
 
 def submit(template: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]]) -> str:
-    """Submit one job, or several as one array, and return its id.
-
-    A refusal is a UsageError. Jobs that SLURM accepted without an answer find no launch when they start, and end.
-    """
+    """Submit one job, or several as one array, and return its id. Jobs that SLURM accepted without an answer find no
+    launch when they start, and end."""
     # In a job, sbatch would pass on the job's own variables. Those that are kept are the user's and the cluster's.
     kept = {key: value for key, value in os.environ.items() if key.startswith(("SBATCH_", "SLURM_CONF"))}
     outside = clean_env() if "SLURM_JOB_ID" in os.environ else contextlib.nullcontext()
@@ -63,10 +61,7 @@ def cluster_setting(name: str) -> str:
 
 
 def command(*words: str, script: str = "") -> str:
-    """Run one of SLURM's commands, with a script as its input, and return what it prints.
-
-    A command that is missing, fails or does not answer is a UsageError.
-    """
+    """Run one of SLURM's commands, with a script as its input, and return what it prints."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}  # user's defaults
     try:
         return subprocess.run(

@@ -464,7 +464,6 @@ def test_prune_names_what_it_cannot_delete(folder, unneeded, command, monkeypatc
         (["extend", "prefix_ratio_test", "seeds=2", "seeds=3"], "seeds= is given twice; once is allowed"),
         (["status", "debug=perhaps"], "debug: Input should be a valid boolean"),
         (["cancel", "nothing"], "sweep 'nothing' was not launched into 'runs' yet"),
-        (["export", "prefix_ratio_test"], "no run of prefix_ratio_test is done yet in 'runs'"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(untried, command, arguments, message):
