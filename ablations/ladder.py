@@ -92,12 +92,6 @@ class Ladder:
         return [kind for kind, rungs in RUNGS.items() if not self.measured.issuperset(rungs)]
 
 
-def measured_curves(reports_dir: Path, config: Program) -> Mapping[str, Mapping[int, float]]:
-    """Return the noise of held-out curves that was measured on this run; empty if it was not."""
-    nearest = nearest_ladder(reports_dir, config)
-    return nearest.curves if nearest is not None and holds_for(nearest, config) else {}
-
-
 def nearest_ladder(reports_dir: Path, config: Program) -> Ladder | None:
     """Return the findings at the run's scale whose base differs least from it; None if there are none.
 

@@ -13,7 +13,7 @@ import pydantic.dataclasses
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import Cell, adapted, check_arms, check_effect, check_metrics, expand
 from aimv2.ablations.ladder import SLUG as SENSITIVITY
-from aimv2.ablations.ladder import base_of, measured_curves, nearest_ladder, needs, typed_value, unmeasured
+from aimv2.ablations.ladder import base_of, nearest_ladder, needs, typed_value, unmeasured
 from aimv2.ablations.measured import read_measured
 from aimv2.ablations.request import Request
 from aimv2.ablations.studies.sensitivity import SAMPLES
@@ -124,7 +124,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         executor.num_workers([cell.config for cell in request.cells])  # refuses runs that do not fit this machine
     search, sensitivity, note = None, None, ""
     if values["search"]:
-        request, search = _searched(request, base, overrides, values, reports_dir)
+        request, search = _searched(request, base, overrides, values)
     if options.sensitivity:
         sensitivity, note = _sensitivity(request, typed, base, reports_dir)
     request = replace(request, arguments=(*_plugin_words(request, words), *request.arguments))
@@ -299,7 +299,7 @@ def _sensitivity_arguments(request: Request, words: Mapping[str, str], base: Pro
 
 
 def _searched(
-    request: Request, base: Program, overrides: StudyOverrides, values: Mapping[str, Any], reports_dir: Path
+    request: Request, base: Program, overrides: StudyOverrides, values: Mapping[str, Any]
 ) -> tuple[Request, Search]:
     """Turn the request of a study into a search over its factors, and the runs of the baseline that confirm it."""
     study = request.study
@@ -309,10 +309,7 @@ def _searched(
     confirmed = confirmation(study, {study.baseline: study.arms[study.baseline]})
     cells = [cell for cell in request.cells if cell.arm == study.baseline]
     request = replace(request, study=confirmed, cells=cells)
-    curves = measured_curves(reports_dir, request.baseline)
     measured = with_metrics(base, (config.metric or study.primary_metric,))
-    search = Search.of(
-        measured, name=request.folder, study=study, config=config, seeds=tuple(overrides.seeds), curves=curves
-    )
+    search = Search.of(measured, name=request.folder, study=study, config=config, seeds=tuple(overrides.seeds))
     search.check()
     return request, search

@@ -6,7 +6,6 @@ Nothing is written. Times of the file system are compared with this host's clock
 import contextlib
 import math
 import random
-import socket
 import statistics
 import time
 from collections import Counter
@@ -26,7 +25,6 @@ from aimv2.runs.lease import HEARTBEAT_SECONDS, attempt_folder, holder, is_held,
 from aimv2.runs.record import RunFolder, entries
 from aimv2.runs.rows import ROWS, last_row, losses_of, rows_at
 from aimv2.sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches
-from aimv2.sweeps.machine import in_use
 from aimv2.sweeps.plan import Plan, Task, Trials, code_note
 
 MAX_OTHER_SEEDS = 5
@@ -282,7 +280,7 @@ def plan_status(
         queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
         trials=trials.described,
         runs=reader.read(plan, found, {name: [one for one in every if does(one, name)] for name in plan.cell_of}),
-        waits=_waits(active) if active else _no_launch(plan.runs_dir / LOGS, plan.title),
+        waits="no worker, core, GPU or memory is free yet" if active else _no_launch(plan.runs_dir / LOGS, plan.title),
         code=code_note(found, plan.cell_of, is_allowed=request is not None and request.study.allow_mixed_code),
         report=str(report) if report and report.exists() else "",
     )
@@ -322,11 +320,6 @@ def in_queue(jobs: Jobs, queued: Sequence[Queued] | None) -> str:
     )
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     return f"{workers}: {states or 'ended, the finalizer job writes the report'}"
-
-
-def _waits(active: Sequence[ActiveLaunch]) -> str:
-    held = in_use() if any(one.jobs is None and one.host == socket.gethostname() for one in active) else ""
-    return "no worker, core, GPU or memory is free yet" + f"; in use on this host: {held}" * bool(held)
 
 
 def _no_launch(logs: Path, name: str) -> str:

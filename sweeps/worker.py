@@ -27,7 +27,7 @@ from aimv2.runs.index import FOLDER as INDEX
 from aimv2.runs.lease import HEARTBEAT_SECONDS, LeaseLostError, Presence, Watch
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.active_launches import WORKERS, cancelled, runs_dir_of, skip, skipped
-from aimv2.sweeps.machine import in_use, largest_bytes, run_slots
+from aimv2.sweeps.machine import largest_bytes, run_slots
 from aimv2.sweeps.plan import Task, TaskList, Work, read_work
 
 SLOT_POLL_SECONDS = 0.5
@@ -113,17 +113,15 @@ class Worker:
         """Work until nothing is free."""
         config, was_told = max(self.work_to_do.configs, key=lambda one: one.ranks), False
         memory_needed = cache(partial(largest_bytes, self.work_to_do.configs))
-        shown = f"{self.launch_dir.name.rpartition('-')[0]} in {self.runs_dir.resolve()}"
         while cancelled(self.launch_dir) is None:
             now, pause = self.task_list.open_tasks().without(skipped(self.launch_dir)), WATCH_POLL_SECONDS
             if not (now.free or now.unsure):
                 return
             if now.free:
                 pause = SLOT_POLL_SECONDS
-                with run_slots(config, memory_needed, self.runs_per_gpu, work=shown) as gpus:
+                with run_slots(config, memory_needed, self.runs_per_gpu) as gpus:
                     if gpus is None and not was_told:
-                        used = in_use() or "no core and no GPU"
-                        print(f"waiting for a free core, GPU or memory; others hold {used}", file=sys.stderr)
+                        print("waiting for a free core, GPU or memory", file=sys.stderr)
                         was_told = True
                     while gpus is not None and self._do_one(gpus):
                         if config.ranks > 1 and self.runs_per_gpu is None:

@@ -3,9 +3,8 @@
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
@@ -33,7 +32,6 @@ SPLIT = "validation"
 ARM = "arm "  # how the keys of arms begin in a definition
 # Samplers that learn from pruned trials, or learn nothing; with the others pruning would leave random points.
 LEARN_FROM_PRUNED = ("tpe", "qmc", "random")
-EQUAL_SD = NormalDist().inv_cdf(0.975)  # standard deviations that two equal trials differ by at most, in 95 % of cases
 # What is measured while a run trains, by the first report of its objective, and its direction.
 CURVES: Mapping[Report, tuple[str, Direction]] = {
     "captions": ("held_out_caption_loss", "minimize"),
@@ -51,9 +49,6 @@ class Search:
     base: RunConfig  # the run that points change
     config: SearchConfig
     seeds: tuple[int, ...]  # those that confirm the winner
-    # The standard deviation of the difference between two trials, by the column of a held-out curve and the samples at
-    # its points; empty if it was not measured.
-    curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, base: Program, **values: Any) -> Self:
@@ -115,13 +110,6 @@ class Search:
         if self.config.sampler not in LEARN_FROM_PRUNED:
             return f"search.sampler={self.config.sampler} learns from finished trials only"
         return "its runs do not all have the same held-out curve" if self.curve is None else ""
-
-    @property
-    def noise(self) -> dict[int, float]:
-        """The largest difference between two equal trials (95 %), by the number of a point of the curve."""
-        measured, batch = self.curves.get(self.curve or "", {}), self.base.budget.batch_size
-        samples = {number: step * batch for number, step in enumerate(self.base.curve_steps)}
-        return {number: EQUAL_SD * measured[at] for number, at in samples.items() if at in measured}
 
     @cached_property
     def distributions(self) -> "dict[str, optuna.distributions.BaseDistribution]":

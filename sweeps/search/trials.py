@@ -63,7 +63,7 @@ class Trial:
     attributes: dict[str, Any] = field(default_factory=dict)
     study_attributes: dict[str, Any] = field(default_factory=dict)
     curve: dict[PositiveInt, float] = field(default_factory=dict)  # by the number of the point; lower may be better
-    kept: str = ""  # where it was not pruned, because it was within the noise
+    kept: str = ""  # of older searches: where it was not pruned
     state: State = "running"
     values: tuple[float, ...] = ()  # of the metric; empty unless it is finished
     note: str = ""  # why it has none; empty if that needs no reason
@@ -277,24 +277,11 @@ class SearchFolder:
         pruner = pruner_of(search.pruner)
         is_last = row["step"] == task.config.curve_steps[-1]
         is_pruned = not is_last and pruner.prune(study, study.get_trials(deepcopy=False)[number])
-        if is_pruned and (kept := self._within_noise(trials, trial)):
-            trial, is_pruned = replace(trial, kept=kept), False
         trial = replace(trial, attributes=study.get_trials(deepcopy=False)[number].system_attrs)
         write_json(file_of(self.path, number, CURVE), asdict(trial))
         if is_pruned:  # recorded at once: if this process dies now, no worker resumes the trial
             self.end(replace(trial, state="pruned", spent=_spent([row])))
         return is_pruned
-
-    def _within_noise(self, trials: Sequence[Trial], trial: Trial) -> str:
-        """Return where a trial is within the noise of the best one at its last point; empty if it is not."""
-        point, sign = max(trial.curve), self.search.goal.sign
-        values = [sign * other.curve[point] for other in trials if point in other.curve]
-        worse = sign * trial.curve[point] - min((value for value in values if not math.isnan(value)), default=math.nan)
-        noise = self.search.noise.get(point)
-        if noise is None or not worse <= noise:  # nan is outside
-            return ""
-        behind = f"where it is {worse:.2g} worse than the best"
-        return f"not pruned at point {point}, {behind}: within the noise, {noise:.2g}"
 
     def show_winners(self, runs: list[str]) -> None:
         """Record the runs that confirm the winner, for displays."""

@@ -277,7 +277,7 @@ class PlannedSearch:
         for name, factor in study.design.space.items():
             console.print(f"  {name}: {_factor(factor)}", soft_wrap=True, markup=False)
         prunes = search.pruner != NO_PRUNER
-        pruning = f"pruned by {search.pruner} on {search.curve}{_noise(search)}" if prunes else "no pruning"
+        pruning = f"pruned by {search.pruner} on {search.curve}" if prunes else "no pruning"
         left = self.work.priced
         lines = [
             f"{search.goal.direction} {search.metric} on the {SPLIT} split; sampler {config.sampler}, {pruning},"
@@ -292,13 +292,6 @@ class PlannedSearch:
         lines.append(price_of(left, clock, executor) if left else "nothing is left to do")
         for line in lines:
             console.print(line, soft_wrap=True)
-
-
-def _noise(search: Search) -> str:
-    if not search.noise:
-        return " (what differences are noise was not measured: sensitivity=auto measures it)"
-    low, high = (f"{of(search.noise.values()):.2g}" for of in (min, max))
-    return f" (not within its noise, {low}{f' to {high}' * (low != high)})"
 
 
 def _factor(factor: Factor | Range) -> str:

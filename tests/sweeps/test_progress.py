@@ -5,11 +5,9 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -27,7 +25,6 @@ from aimv2.spec.metrics import Metric
 from aimv2.sweeps.active_launches import at_work
 from aimv2.sweeps.board import headline
 from aimv2.sweeps.executors.registry import queue_of
-from aimv2.sweeps.machine import core_slots
 from aimv2.sweeps.plan import Plan, Task, TaskList
 from aimv2.sweeps.progress import MAX_SINGLE, STALLED_SECONDS, RunReader, plan_status, single_status
 from benchmarks.ledger import counted, write_runs
@@ -145,20 +142,6 @@ def test_missing_heartbeat_is_noted_and_runs_wait_for_an_active_launch(prefix_re
     note = next(run.note for run in found.runs if run.state == "running")
     assert float(re.search(r"no heartbeat for (\d+) s", note)[1]) >= 60
     assert found.waits == "no worker, core, GPU or memory is free yet"
-
-
-def test_what_holds_the_cores_is_named_while_runs_wait(prefix_request, tmp_path):
-    with at_work(tmp_path, prefix_request.folder, []) as launch_dir, core_slots(1):
-        (core,) = Path(tempfile.gettempdir()).glob("aimv2-slots-*/core-0")
-        core.write_text("process 7 (other in /runs)")
-        assert sweep_status(prefix_request, tmp_path).waits.endswith(
-            "on this host: core-0 by process 7 (other in /runs)"
-        )
-        about = json.loads((launch_dir / "launch.json").read_text())
-        (launch_dir / "launch.json").write_text(json.dumps(about | {"host": "elsewhere"}))
-        assert sweep_status(prefix_request, tmp_path).waits.endswith("free yet"), (
-            "the slots of another host are not seen"
-        )
 
 
 def test_status_writes_nothing(prefix_request, tmp_path, attempts):

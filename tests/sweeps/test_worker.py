@@ -5,10 +5,8 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -77,17 +75,6 @@ def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path,
     run = RunFolder(tmp_path, config.name)
     assert (run.state(), run.num_stalled()) == ("new", 0)
     assert (run.path / "attempts/0001/checkpoint").exists()
-
-
-def test_a_worker_signs_the_slots_that_it_holds(tasks, tmp_path, launch_dir):
-    signed = []
-
-    def read(rows):
-        (core,) = Path(tempfile.gettempdir()).glob("aimv2-slots-*/core-0")
-        signed.append(core.read_text())
-
-    Worker(Work(tasks[:1]), launch_dir, read).work()
-    assert signed[0] == f"process {os.getpid()} (a test in {tmp_path})"
 
 
 def test_a_worker_out_of_time_releases_its_run_after_a_step(tasks, tmp_path, launch_dir):
