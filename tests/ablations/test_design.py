@@ -118,13 +118,6 @@ def test_the_space_of_a_factorial_has_its_factors_and_its_points_are_its_arms():
         assert (point.change(demo()), point.label) == (arm.change(demo()), arm.label)
 
 
-def test_the_space_of_one_factor_has_its_arms():
-    design = one_factor(**WIDTH)
-    assert design.space == {LEVEL: WIDTH}
-    assert design.point({LEVEL: "h2"}) is not None
-    assert differences(design.point({LEVEL: "h2"}).change(demo()), demo()) == {"model.decoder.depth": 3}
-
-
 @pytest.mark.parametrize(
     ("rungs", "expected"),
     [
@@ -169,8 +162,3 @@ def test_heads_keep_their_width_and_the_rate_is_that_of_the_ratio(scale, ratio):
     assert after.depth == before.depth
     assert run.optimizer.peak_lr == pytest.approx(RATES[ratio] * base.optimizer.peak_lr)
     assert after.width % base.evaluation.probe.head_dim == 0, "the probe splits features into heads"
-
-
-def test_the_base_itself_is_as_it_was():
-    base = SCALES["laptop"]()
-    assert wide(1).change(base) == base

@@ -95,16 +95,6 @@ def test_a_run_that_will_be_repeated_gets_no_advice():
     assert shown.endswith("not done: the host died; no worker")
 
 
-def test_waiting_runs_are_grouped_by_reason():
-    interrupted = [run("waiting", seed, cause="time", note="it was interrupted") for seed in (3, 4)]
-    waiting = [run("waiting", seed) for seed in range(3)]
-    more = {"waits": "no free worker yet", "report": "reports/x/report.md", "code": "of other code"}
-    shown = text(sweep(*waiting, *interrupted, **more))
-    assert "note: of other code report: reports/x/report.md" in shown
-    assert "causal, seed 0 (v2-000000000000) and 2 more not done: no free worker yet" in shown
-    assert "causal, seed 3 (v2-000000000003) and 1 more not done: it was interrupted; no free worker yet" in shown
-
-
 def test_many_running_runs_are_cut_and_those_that_look_wrong_shown_first():
     num_more = 3
     runs = [run("running", seed) for seed in range(MAX_SHOWN_RUNNING + num_more - 1)]

@@ -153,12 +153,6 @@ def test_status_writes_nothing(prefix_request, tmp_path, attempts):
     assert everything() == before
 
 
-def test_all_runs_of_an_untried_sweep_wait(prefix_request, tmp_path):
-    found = sweep_status(prefix_request, tmp_path)
-    assert [run.state for run in found.runs] == ["waiting"] * 9
-    assert "training left" not in headline(found)
-
-
 def test_report_is_named_once_no_launch_is_active(prefix_request, tmp_path):
     found = replace(prefix_request, arguments=("sweep=prefix_ratio", f"reports_dir={tmp_path / 'reports'}"))
     assert sweep_status(found, tmp_path).report == "", "there is none"

@@ -224,14 +224,6 @@ def test_a_finite_space_ends_with_its_points_and_more_trials_continue_a_search(t
     assert drawn[9:] == [0, 1, 2, 3, 4]
 
 
-def test_an_unfinished_trial_keeps_its_run(tiny, tmp_path):
-    one = search(tiny, trials=1)
-    task = SearchFolder(one, tmp_path).ask()
-    again = SearchFolder(one, tmp_path)
-    assert [again.task(trial) for trial in settle(again)] == [task]
-    assert again.ask() is None
-
-
 def test_a_run_that_another_sweep_has_done_is_recorded_with_its_curve(tiny, tmp_path):
     one = search(tiny, trials=1)
     do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=2.5, rows=rows())
@@ -568,9 +560,6 @@ def test_displays_load_no_optuna():
 
 
 values = st.floats(allow_nan=False)
-json_values = st.recursive(
-    st.none() | st.booleans() | values | st.text(), lambda one: st.lists(one) | st.dictionaries(st.text(), one)
-)
 trials = st.builds(
     Trial,
     number=st.just(0),
@@ -602,15 +591,3 @@ def test_a_curve_that_cannot_be_read_counts_as_none(tiny, tmp_path):
     drawn = folder.trials
     file_of(folder.path, 0, CURVE).write_text("")
     assert read_trials(folder.path) == drawn
-
-
-@pytest.mark.exhaustive
-@given(garbage=json_values)
-def test_a_file_that_is_no_trial_is_one_sentence(tmp_path_factory, garbage):
-    folder = tmp_path_factory.mktemp("search")
-    (path := file_of(folder, 0, DRAWN)).write_text(json.dumps(garbage))
-    with pytest.raises(UsageError) as caught:
-        read_trials(folder)
-    assert str(caught.value).startswith(str(path))
-    assert str(caught.value).endswith(f"; restore the file, or move {folder} away to search again")
-    assert len(str(caught.value).splitlines()) == 1

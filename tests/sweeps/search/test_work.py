@@ -406,24 +406,9 @@ def test_the_display_says_what_is_searched_how_and_what_the_result_will_be(tiny,
     assert "price: at most " in text
 
 
-def test_the_display_counts_trials(tiny, tmp_path):
-    one = search(tiny, trials=3)
-    do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=1.0)
-    folder = SearchFolder(one, tmp_path)
-    settle(folder)
-    folder.ask()
-    assert "3 trials: 1 finished, 1 running" in printed(one, tmp_path)
-
-
 def test_a_complete_search_has_nothing_left_to_do(tiny, tmp_path):
     one, losses = search(tiny, trials=2, seeds=(0,)), iter((3.0, 2.0, 2.0, 2.0))  # the second trial wins
     for is_last in (False, True):
         for task in PlannedSearch(one, requested(one), tmp_path).work.task_list(tmp_path).take():
             do(tmp_path, task, content_loss=next(losses))
         assert ("nothing is left to do" in printed(one, tmp_path)) == is_last
-
-
-def test_a_small_space_is_announced(tiny, tmp_path):
-    text = printed(search(tiny, sweep="norm_ffn", trials=24), tmp_path)
-    assert "norm: rms, layer" in text
-    assert "note: the space has 4 points, and each is tried once" in text
