@@ -85,11 +85,11 @@ class ActiveLaunch:
 def new_launch(runs_dir: Path, study: str, runs: Iterable[str]) -> Path:
     folder = runs_dir / FOLDER / f"{study}-{uuid.uuid4().hex[:12]}"
     origin = {"owner": user(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M")}
-    found = index.read(runs_dir)
-    after = {name: found[name].attempt if name in found else 0 for name in runs}
+    entry_of = index.read(runs_dir)
+    after = {name: entry_of[name].attempt if name in entry_of else 0 for name in runs}
     with replacing(folder) as partial:
         partial.mkdir(parents=True)
-        plugins = [one.id for one in loaded()]
+        plugins = [plugin.id for plugin in loaded()]
         about = {"study": study, **origin, "runs": after} | ({"plugins": plugins} if plugins else {})
         write_json(partial / ABOUT, about)
     return folder
@@ -133,7 +133,7 @@ def end(launch_dir: Path) -> None:
 def active_launches(runs_dir: Path, is_alive: Callable[[Path], bool] = is_held) -> list[ActiveLaunch]:
     """Return the active launches, as their folders show them: only a scheduler knows which jobs are queued."""
     folders = [path for path in (runs_dir / FOLDER).glob("*") if NAME.fullmatch(path.name) and (path / ABOUT).is_file()]
-    return [found for folder in sorted(folders) if (found := _active(folder, is_alive)) is not None]
+    return [launch for folder in sorted(folders) if (launch := _active(folder, is_alive)) is not None]
 
 
 def cancel(active: ActiveLaunch, runs: Collection[str]) -> bool:

@@ -171,10 +171,10 @@ def reasons(runs: Iterable[RunStatus], waits: str = "no worker finished it") -> 
 
 def by_cause(runs: Iterable[RunStatus]) -> list[tuple[RunStatus, int]]:
     """Return the first run of each reason why there is no result, and how many more there are."""
-    found: dict[tuple[RunState, Cause | None, str], list[RunStatus]] = {}
+    by_reason: dict[tuple[RunState, Cause | None, str], list[RunStatus]] = {}
     for run in sorted(runs, key=lambda run: not run.read_at):  # the first of each has its message
-        found.setdefault((run.state, run.cause, run.note if run.cause is None else ""), []).append(run)
-    return [(first, len(more)) for first, *more in found.values()]
+        by_reason.setdefault((run.state, run.cause, run.note if run.cause is None else ""), []).append(run)
+    return [(first, len(more)) for first, *more in by_reason.values()]
 
 
 def _arms(sweep: SweepStatus) -> Table:
@@ -216,11 +216,11 @@ def _running(running: list[RunStatus]) -> Group:
 
 def named_run(runs_dir: Path, typed: str) -> RunFolder:
     """Return the run whose name, or the path of whose folder, begins so; a UsageError unless there is exactly one."""
-    found = sorted(path.name for path in runs_dir.glob("v*-*") if path.name.startswith(Path(typed).name))
-    if len(found) != 1:
+    names = sorted(path.name for path in runs_dir.glob("v*-*") if path.name.startswith(Path(typed).name))
+    if len(names) != 1:
         where = f"in {str(runs_dir)!r} begin with {Path(typed).name!r}"
-        raise UsageError(f"{len(found)} runs {where}; name exactly one that a worker has started")
-    return RunFolder(runs_dir, found[0])
+        raise UsageError(f"{len(names)} runs {where}; name exactly one that a worker has started")
+    return RunFolder(runs_dir, names[0])
 
 
 def print_logs(run: RunFolder, console: Console) -> None:

@@ -102,7 +102,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
     about_data = tuple(word for word in words if word.startswith(DATA_WORDS))
     study = STUDIES[typed["sweep"].removeprefix("sweep=")]
     base_values, scale = _values_of(study), {} if study.base else {"scale": study.scale}
-    own = adapted(study, study.base or _run_on(about_data, study.scale))
+    fitted = adapted(study, study.base or _run_on(about_data, study.scale))
     values = compose(
         words,
         defaults={**scale, "executor": "local", "sweep": study.slug, "search": NONE},
@@ -110,7 +110,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         has_run=study.base is None,
         groups={
             "executor": executor_values(chosen_executor(words)),
-            "sweep": {study.slug: dataclasses.asdict(study_overrides(own))},
+            "sweep": {study.slug: dataclasses.asdict(study_overrides(fitted))},
             "search": search_values(),
         },
     )
@@ -119,7 +119,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
     if not options.dry_run:
         require("torch", as_typed("sweep"))
     overrides, reports_dir = overrides_from(values["sweep"]), Path(options.reports_dir)
-    request, base = _requested(tuple(arguments), typed, own, overrides, values, executor)
+    request, base = _requested(tuple(arguments), typed, fitted, overrides, values, executor)
     if not options.dry_run:
         executor.num_workers([cell.config for cell in request.cells])  # refuses runs that do not fit this machine
     search, sensitivity, note = None, None, ""
@@ -129,7 +129,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         sensitivity, note = _sensitivity(request, typed, base, reports_dir)
     request = replace(request, arguments=(*_plugin_words(request, words), *request.arguments))
     requests = (request,) if sensitivity is None else (sensitivity, request)
-    cells = [cell for one in requests for cell in one.cells]
+    cells = [cell for request in requests for cell in request.cells]
     return LaunchRequest(
         request=request,
         search=search,
@@ -146,8 +146,8 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
 
 def _plugin_words(request: Request, words: Sequence[str]) -> list[str]:
     """Return the argument that names the plug-ins of a request in files, for its record; none if it needs none."""
-    needed = [*request.plugins, *([one.id] if (one := EXECUTORS.plugin_of(chosen_executor(words))) else [])]
-    names = dict.fromkeys(one.name for one in plugins.loaded() if one.id in needed and not one.module)
+    needed = [*request.plugins, *([plugin.id] if (plugin := EXECUTORS.plugin_of(chosen_executor(words))) else [])]
+    names = dict.fromkeys(plugin.name for plugin in plugins.loaded() if plugin.id in needed and not plugin.module)
     return [f"plugins=[{','.join(names)}]"] if names else []
 
 
@@ -160,7 +160,7 @@ def _by_key(words: Sequence[str]) -> dict[str, str]:
         raise UsageError(f"no sweep is named; type sweep=NAME. Allowed: {', '.join(STUDIES)}.")
     slug = typed["sweep"].removeprefix("sweep=")
     if "," in slug:
-        launches = " and ".join(f"{as_typed('sweep')} sweep={one}" for one in slug.strip("[]").split(","))
+        launches = " and ".join(f"{as_typed('sweep')} sweep={name}" for name in slug.strip("[]").split(","))
         raise UsageError(f"a launch is of one study; type {launches}")
     if slug not in STUDIES:
         raise unknown("sweep", slug, STUDIES)
@@ -209,13 +209,13 @@ def _clock(executor: Executor, options: LaunchOptions, *, is_limited: bool) -> C
 def _requested(
     arguments: tuple[str, ...],
     typed: Mapping[str, str],
-    own: Study,
+    fitted: Study,
     overrides: StudyOverrides,
     values: Mapping[str, Any],
     executor: Executor,
 ) -> tuple[Request, Program]:
     """Expand the study and check its cells; return the request and its base run."""
-    study = overrides.apply(own)
+    study = overrides.apply(fitted)
     run: Program
     recipe: Program
     if study.base is None:

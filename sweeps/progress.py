@@ -103,44 +103,44 @@ class RunReader:
     def __init__(self, max_folders: int | None = MAX_FOLDERS) -> None:
         self.max_folders = max_folders
         self._runs: dict[str, RunStatus] = {}
-        self._found: Mapping[str, Entry] = {}
+        self._entry_of: Mapping[str, Entry] = {}
         self._times = EvaluationTimes()
         self._is_over: dict[tuple[str, Entry, int], bool] = {}
 
     def read(
-        self, plan: Plan, found: Mapping[str, Entry], launches: Mapping[str, Sequence[ActiveLaunch]] = NO_LAUNCHES
+        self, plan: Plan, entry_of: Mapping[str, Entry], launches: Mapping[str, Sequence[ActiveLaunch]] = NO_LAUNCHES
     ) -> list[RunStatus]:
         """Return the progress of each run, given its entry; the next reading changes it in place."""
         for name, cell in plan.cell_of.items():
-            if name not in self._runs or found.get(name) != self._found.get(name):
-                self._runs[name] = _from_index(cell, found.get(name))
-            if name in found and found[name].state == "done":
+            if name not in self._runs or entry_of.get(name) != self._entry_of.get(name):
+                self._runs[name] = _from_index(cell, entry_of.get(name))
+            if name in entry_of and entry_of[name].state == "done":
                 self._times.learn(cell.arm, plan.runs_dir / name)
-        self._found = found
-        left = [name for name in plan.cell_of if name in found and found[name].state != "done"]
+        self._entry_of = entry_of
+        left = [name for name in plan.cell_of if name in entry_of and entry_of[name].state != "done"]
         due = self._due(left)
         arms = {cell.arm: cell.config for cell in plan.cell_of.values()}
         times = {arm: self._times.of(arm, config) for arm, config in arms.items()}
         for run in self._runs.values():
             run.evaluation_seconds = times.get(run.arm)
-        self._check_results(plan, found)
+        self._check_results(plan, entry_of)
         for name in due:
-            _update(self._runs[name], plan.cell_of[name], RunFolder(plan.runs_dir, name), found[name])
+            _update(self._runs[name], plan.cell_of[name], RunFolder(plan.runs_dir, name), entry_of[name])
         for name in left:
-            run, entry = self._runs[name], found[name]
+            run, entry = self._runs[name], entry_of[name]
             if run.state in ("failed", "waiting"):
                 has_failed = entry.state == "failed" or run.cause not in (None, "time")
                 is_repeated = any(self._repeats(launch, plan, name, entry) for launch in launches.get(name, ()))
                 run.state = "failed" if has_failed and not is_repeated else "waiting"
         _estimate([self._runs[name] for name in left])
-        _note_stragglers(plan, found, [run for name in due if (run := self._runs[name]).state == "running"])
+        _note_stragglers(plan, entry_of, [run for name in due if (run := self._runs[name]).state == "running"])
         return [self._runs[name] for name in plan.cell_of]
 
-    def _check_results(self, plan: Plan, found: Mapping[str, Entry]) -> None:
+    def _check_results(self, plan: Plan, entry_of: Mapping[str, Entry]) -> None:
         """Look for results that were deleted or cannot be read, in a random sample of the done runs."""
-        done = [name for name in plan.cell_of if name in found and found[name].state == "done"]
+        done = [name for name in plan.cell_of if name in entry_of and entry_of[name].state == "done"]
         for name in random.sample(done, min(len(done), self.max_folders or len(done))):
-            folder, run = RunFolder(plan.runs_dir, name), _from_index(plan.cell_of[name], found[name])
+            folder, run = RunFolder(plan.runs_dir, name), _from_index(plan.cell_of[name], entry_of[name])
             if problem := folder.problem():
                 run.state, run.cause, run.note = "failed", "data", problem
                 if not folder.is_done:
@@ -149,10 +149,10 @@ class RunReader:
 
     def _due(self, left: Sequence[str]) -> list[str]:
         """Return the runs to read, the most urgent first: those not read yet, with each state and cause in turn."""
-        due = [name for name in left if self._found[name].state == "running" or not self._runs[name].read_at]
+        due = [name for name in left if self._entry_of[name].state == "running" or not self._runs[name].read_at]
         count, rank = Counter[Any](), {}
         for name in sorted(due):  # names are hashes, so that this is a random sample
-            group = (self._found[name].state, self._found[name].cause)
+            group = (self._entry_of[name].state, self._entry_of[name].cause)
             rank[name], count[group] = count[group], count[group] + 1
         return sorted(due, key=lambda name: (self._runs[name].read_at, rank[name]))[: self.max_folders]
 
@@ -210,7 +210,7 @@ def _notes(run: RunStatus, attempt: Path, row: Mapping[str, Any], silent: float,
         usual = STALLED_INTERVALS * every_steps * seconds
         if silent > max(STALLED_SECONDS, usual):
             # The first held-out point is measured between the first two rows.
-            first = [found["seconds"] for found in rows_at(attempt, (0, 1)).values() if "seconds" in found]
+            first = [row["seconds"] for row in rows_at(attempt, (0, 1)).values() if "seconds" in row]
             if len(first) < 2 or silent > usual + 2 * (first[1] - first[0]):
                 yield f"no new step for {duration(silent)}; a step took {seconds:.2g} s"
 
@@ -236,14 +236,14 @@ def _estimate(runs: Sequence[RunStatus]) -> None:
                 run.images_per_second = statistics.mean(speeds) if speeds else None
 
 
-def _note_stragglers(plan: Plan, found: Mapping[str, Entry], running: Sequence[RunStatus]) -> None:
+def _note_stragglers(plan: Plan, entry_of: Mapping[str, Entry], running: Sequence[RunStatus]) -> None:
     """Note runs that are slower than other seeds of their arms at the same step, of which finished ones come first."""
     for arm in dict.fromkeys(run.arm for run in running):
         runs = [run for run in running if run.arm == arm]
-        tried = [cell.name for cell in plan.cell_of.values() if cell.arm == arm and cell.name in found]
-        seeds = sorted(tried, key=lambda name: found[name].state != "done")[:MAX_OTHER_SEEDS]
+        tried = [cell.name for cell in plan.cell_of.values() if cell.arm == arm and cell.name in entry_of]
+        seeds = sorted(tried, key=lambda name: entry_of[name].state != "done")[:MAX_OTHER_SEEDS]
         steps = {run.step for run in runs}
-        rows = {name: rows_at(attempt_folder(plan.runs_dir / name, found[name].attempt), steps) for name in seeds}
+        rows = {name: rows_at(attempt_folder(plan.runs_dir / name, entry_of[name].attempt), steps) for name in seeds}
         for run in runs:
             others = [rows[name][run.step] for name in seeds if name != run.run and run.step in rows[name]]
             speeds = [row["images_per_second"] for row in others if "images_per_second" in row]
@@ -257,14 +257,16 @@ def plan_status(
 ) -> SweepStatus:
     """Return the progress of a plan's runs, and of the unpruned trials of its search, with the question and the report
     of the last of its requests."""
-    reader, requested, found = reader or RunReader(), plan.cell_of, entries(plan.runs_dir)
+    reader, requested, entry_of = reader or RunReader(), plan.cell_of, entries(plan.runs_dir)
     plan = replace(plan, cells=[*plan.cells, *trials.cells])
-    open_runs = {name for name in requested if name not in found or found[name].state != "done"}
-    every = active_launches(plan.runs_dir)
+    open_runs = {name for name in requested if name not in entry_of or entry_of[name].state != "done"}
+    all_launches = active_launches(plan.runs_dir)
     # A launch of another study does what this one lacks too, as with sensitivity=auto.
-    launches = [one for one in every if one.study == plan.title or (open_runs and open_runs <= one.runs)]
-    queues = {one.folder: queue_of(one) for one in launches if one.jobs is not None}
-    active = [one for one in launches if queues.get(one.folder) != []]
+    launches = [
+        launch for launch in all_launches if launch.study == plan.title or (open_runs and open_runs <= launch.runs)
+    ]
+    queues = {launch.folder: queue_of(launch) for launch in launches if launch.jobs is not None}
+    active = [launch for launch in launches if queues.get(launch.folder) != []]
 
     def does(launch: ActiveLaunch, name: str) -> bool:
         is_trial = launch.study == plan.title and name not in requested  # no launch names these before they start
@@ -277,11 +279,13 @@ def plan_status(
         question=request.study.question if request else "",
         baseline=request.study.baseline if request else "",
         num_launches=len(active),
-        queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
+        queue=[in_queue(launch.jobs, queues[launch.folder]) for launch in launches if launch.jobs is not None],
         trials=trials.described,
-        runs=reader.read(plan, found, {name: [one for one in every if does(one, name)] for name in plan.cell_of}),
+        runs=reader.read(
+            plan, entry_of, {name: [launch for launch in all_launches if does(launch, name)] for name in plan.cell_of}
+        ),
         waits="no worker, core, GPU or memory is free yet" if active else _no_launch(plan.runs_dir / LOGS, plan.title),
-        code=code_note(found, plan.cell_of, is_allowed=request is not None and request.study.allow_mixed_code),
+        code=code_note(entry_of, plan.cell_of, is_allowed=request is not None and request.study.allow_mixed_code),
         report=str(report) if report and report.exists() else "",
     )
 
@@ -290,8 +294,8 @@ def single_status(
     runs_dir: Path, others: Collection[str], reader: RunReader, *, queue_of: QueueOf
 ) -> SweepStatus | None:
     """Return the progress of runs of ``python -m aimv2 train``, active ones first; None if there are none."""
-    found = {name: entry for name, entry in entries(runs_dir).items() if name not in others}
-    order = sorted(found, key=lambda name: (("running", "failed", "idle", "done").index(found[name].state), name))
+    entry_of = {name: entry for name, entry in entries(runs_dir).items() if name not in others}
+    order = sorted(entry_of, key=lambda name: (("running", "failed", "idle", "done").index(entry_of[name].state), name))
     cells = []
     for name in order[:MAX_SINGLE]:
         with contextlib.suppress(UsageError):  # it has just begun, or is of a version that this one cannot read
@@ -301,7 +305,7 @@ def single_status(
     if not cells:
         return None
     status = plan_status(Plan(SINGLE, cells, runs_dir), reader, queue_of=queue_of)
-    more = f"{len(found) - len(cells)} more single runs are not shown" if len(found) > len(cells) else ""
+    more = f"{len(entry_of) - len(cells)} more single runs are not shown" if len(entry_of) > len(cells) else ""
     waits = status.waits if status.num_launches else "type the same command again to resume it"
     return replace(status, question="single runs, of no study", waits=waits, code=more)
 

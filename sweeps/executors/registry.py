@@ -21,7 +21,7 @@ def _check(name: str, kind: type[Executor]) -> None:
     if kind.starting is Executor.starting and kind.launch is Executor.launch:
         raise UsageError(f"{kind.__name__} has neither starting() nor launch()")
     unset = dataclasses.MISSING
-    if missing := [one.name for one in dataclasses.fields(kind) if one.default is one.default_factory is unset]:
+    if missing := [key.name for key in dataclasses.fields(kind) if key.default is key.default_factory is unset]:
         raise UsageError(f"{kind.__name__} has fields without a default: {', '.join(missing)}")
 
 
@@ -40,7 +40,7 @@ def chosen_executor(words: Sequence[str]) -> str:
 
 def executor_values(name: str) -> dict[str, dict[str, Any]]:
     """Return the choices of ``executor=``: that of this name with its keys and defaults, the others empty."""
-    values = {one: dict[str, Any]() for one in EXECUTORS}
+    values = {executor: dict[str, Any]() for executor in EXECUTORS}
     if name in values:
         default: Any = executor_class(name)()  # a dataclass
         values[name] = dataclasses.asdict(default)

@@ -165,22 +165,22 @@ class SlurmExecutor(Executor):
 
     @staticmethod
     def queue(launch: ActiveLaunch) -> list[Queued] | None:
-        if found := slurm_commands.queue(launch.folder.name):
-            return found
+        if jobs := slurm_commands.queue(launch.folder.name):
+            return jobs
         # An empty queue proves nothing about jobs of another cluster, or of another user, which SLURM may hide.
         with contextlib.suppress(FileNotFoundError, UsageError):
             is_here = launch.jobs is not None and slurm_commands.cluster_setting("ClusterName") == launch.jobs.cluster
-            return found if is_here and launch.folder.stat().st_uid == os.getuid() else None
+            return jobs if is_here and launch.folder.stat().st_uid == os.getuid() else None
         return None
 
     @staticmethod
     def withdraw(launch: ActiveLaunch) -> str:
-        jobs, found = launch.jobs, slurm_commands.queue(launch.folder.name)
+        jobs, queued = launch.jobs, slurm_commands.queue(launch.folder.name)
         assert jobs is not None, "it is of this executor"
-        if found is None:
+        if queued is None:
             return f"{jobs.described}: SLURM does not answer; cancel again when it does"
         try:
-            elements = [job for job in found if job.array in jobs.arrays]
+            elements = [job for job in queued if job.array in jobs.arrays]
             if pending := {job.array for job in elements if job.state == "PENDING"}:
                 slurm_commands.command("scancel", "--state=PENDING", *sorted(pending))
             if jobs.finalizer and all(job.state == "PENDING" for job in elements):
@@ -205,7 +205,7 @@ class SlurmExecutor(Executor):
         exports = worker_environment(run, cores) | {"SRUN_CPUS_PER_TASK": str(cores)}
         setup = [*self.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exports.items())]
         setup.append(f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}")
-        more = {key: value or True for key, _, value in (one.partition("=") for one in self.more)}
+        more = {key: value or True for key, _, value in (word.partition("=") for word in self.more)}
         values: dict[str, Any] = {
             "job_name": name,
             "time": self.minutes,
@@ -355,5 +355,5 @@ def _array_workers(launch_dir: Path, work: Work, tasks: Sequence[Task], number: 
     if number > 1 and (size := slurm_commands.cluster_setting("MaxArraySize")).isdecimal():
         number = min(number, max(int(size) - 1, 1))  # the largest index is below it
     place = {task.name: place for place, task in enumerate(work.tasks)}
-    starts = [place.get(tasks[len(tasks) * one // number].name, 0) for one in range(number)]
+    starts = [place.get(tasks[len(tasks) * worker // number].name, 0) for worker in range(number)]
     return [ArrayWorker(launch_dir, start) for start in starts]

@@ -56,8 +56,8 @@ def queue(name: str) -> list[Queued] | None:
 
 def cluster_setting(name: str) -> str:
     """Return one of the controller's settings, such as ``ClusterName``; empty if it does not report it."""
-    found = re.search(rf"^{name}\s*=\s*(\S+)", command("scontrol", "show", "config"), re.MULTILINE)
-    return found[1] if found else ""
+    setting = re.search(rf"^{name}\s*=\s*(\S+)", command("scontrol", "show", "config"), re.MULTILINE)
+    return setting[1] if setting else ""
 
 
 def command(*words: str, script: str = "") -> str:
@@ -77,6 +77,6 @@ def command(*words: str, script: str = "") -> str:
 
 def _sentence(name: str, answer: str) -> str:
     """Return a command's last complaint as a sentence."""
-    lines = [found[1] for line in answer.strip().splitlines() if (found := REFUSALS.match(line.strip()))]
+    lines = [line_match[1] for line in answer.strip().splitlines() if (line_match := REFUSALS.match(line.strip()))]
     complaint = (lines or answer.strip().splitlines() or ["nothing"])[-1].rstrip(". ")
     return f"SLURM's {name} reports: {complaint}"
