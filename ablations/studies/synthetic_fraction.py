@@ -1,12 +1,8 @@
 """Dense captions in the place of synthetic ones, and short ones in that of alt-text.
 
 A short caption names one object, at times wrongly or among noise; a dense one names all objects with their inks, and
-their places or relations. Arms therefore differ in how much they are told, as in the paper. Dense captions name the
-labels of ``probe_object``, so that probe would favour the arms that read more of them. No caption names a digit:
-``probe_digits`` decides. Controls and the sensitivity study say whether it sees anything at a scale.
-
-Sources of one's own need captions of both kinds: ``short:`` and ``dense:`` in their descriptions. A labelled set of
-``evaluation.sets`` then decides.
+their places or relations. Dense captions name the labels of ``probe_object``, so ``probe_digits`` decides: no caption
+names a digit. Sources of one's own need captions of both kinds, and a labelled set of ``evaluation.sets`` decides.
 """
 
 from dataclasses import replace
@@ -23,11 +19,7 @@ LOSSES = "Caption losses are not comparable, as arms train on different captions
 
 
 def fit(study: Study, base: RunConfig) -> Study:
-    """Return the study in the words of the base run's sources.
-
-    Raises:
-        UsageError: no source has captions of both kinds, or a description cannot be read.
-    """
+    """Return the study in the words of the base run's sources."""
     data = base.data
     if data.kind != "files":
         return study

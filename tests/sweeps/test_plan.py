@@ -18,7 +18,7 @@ from aimv2.runs.index import Entry, read
 from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import LAYOUT_VERSION, MAX_STALLED, RunFolder
-from aimv2.sweeps.plan import MAX_WATCHED, Plan, Task, TaskList, Work, code_note, restart_note
+from aimv2.sweeps.plan import MAX_WATCHED, Plan, Task, TaskList, code_note, restart_note
 from tests.helpers.own_data import own_source
 
 
@@ -249,7 +249,3 @@ def test_runs_that_were_given_up_hide_no_other_run(tiny, tmp_path):
     task_list = TaskList(tasks, tmp_path)
     task_list.open_tasks()
     assert task_list.open_tasks().free == [tasks[-1]]
-
-
-def test_the_work_of_a_sweep_lacks_nothing_but_runs(task, tmp_path):
-    assert Work([task]).is_complete(tmp_path)
