@@ -5,15 +5,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_yaml
 from aimv2.config.arguments import checked
+from aimv2.config.data_config import CHECKED
+from aimv2.data.pairs import CAPTION_KINDS, CaptionKind
 
-CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
-SUFFIXES = (".yaml", ".yml")
+IMAGES = ("jpg", "jpeg", "png", "webp")
 SPLITS = ("train", "validation", "test")
 REFUSED = (".pyd", ".pickle", ".pkl", ".pth", ".pt", ".npy", ".npz")  # members that unpickling readers decode
 INDEX_SUFFIX = ".index"
@@ -35,12 +36,7 @@ Fields = dict[str, Annotated[float, Field(gt=0)]]
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Filter:
-    """A condition on a field. Samples without the field do not meet it.
-
-    Attributes:
-        min, max: smallest and largest number.
-        any_of: the allowed values.
-    """
+    """A condition on a field. Samples without the field do not meet it."""
 
     min: float | None = None
     max: float | None = None
@@ -121,15 +117,10 @@ class Transforms:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class HeldOutRule:
-    """The samples that training does not show, by exactly one rule.
+    """The samples that training does not show, by exactly one rule."""
 
-    Attributes:
-        fraction: share of the keys, chosen by their hash.
-        field, values: samples whose field has one of these values.
-    """
-
-    fraction: float | None = Field(default=None, gt=0, lt=1)
-    field: str | None = None
+    fraction: float | None = Field(default=None, gt=0, lt=1)  # of the keys, chosen by their hash
+    field: str | None = None  # samples whose field has one of the values
     values: tuple[str | int | bool, ...] = ()
 
     def __post_init__(self) -> None:
@@ -165,6 +156,11 @@ class SourceDescription(Location):
         for name in (*self.short, *self.dense, self.questions):
             _check_field(name)
 
+    @property
+    def kinds(self) -> tuple[CaptionKind, ...]:
+        """The kinds of captions that there are."""
+        return tuple(kind for kind in CAPTION_KINDS if getattr(self, kind))
+
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class LabelledDescription:
@@ -196,23 +192,23 @@ class LabelledDescription:
         if len(set(indices)) < len(indices):
             raise ValueError("train, test and validation need an index each, at different paths")
 
+    def splits(self) -> list[tuple[str, Location]]:
+        """Return the splits that there are, with their names."""
+        return [(split, place) for split in SPLITS if (place := getattr(self, split)) is not None]
 
-def read_source(path: Path) -> SourceDescription:
-    """Read the description of a source.
 
-    Raises:
-        UsageError: the file is missing or not YAML, a key is unknown, or a value is not allowed.
-    """
-    path = path.expanduser()
+def read_source(path: Path | str) -> SourceDescription:
+    """Read the description of a source; a UsageError if it is missing or not YAML, or a key or value is not allowed."""
+    path = Path(path).expanduser()
     values = read_yaml(path)
     values["short"], values["dense"] = (_weighted(values.get(key)) for key in ("short", "dense"))
     described: SourceDescription = checked(str(path), SourceDescription, _located(path, values))
     return described
 
 
-def read_labelled(path: Path) -> LabelledDescription:
-    """Read the description of a labelled set; errors as ``read_source``."""
-    path = path.expanduser()
+def read_labelled(path: Path | str) -> LabelledDescription:
+    """Read the description of a labelled set, as ``read_source`` reads that of a source."""
+    path = Path(path).expanduser()
     values = read_yaml(path)
     if isinstance(values.get("classes"), dict):
         values["classes"] = {str(label): name for label, name in values["classes"].items()}  # YAML reads 0 as a number
@@ -224,9 +220,9 @@ def read_labelled(path: Path) -> LabelledDescription:
     return described if described.name else dataclasses.replace(described, name=path.stem)
 
 
-def is_labelled(path: Path) -> bool:
+def is_labelled(path: Path | str) -> bool:
     """True if a description is one of a labelled set."""
-    return any(split in read_yaml(path.expanduser()) for split in SPLITS)
+    return any(split in read_yaml(Path(path).expanduser()) for split in SPLITS)
 
 
 def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:
@@ -265,8 +261,8 @@ def _weighted(value: Any) -> Any:
 def _check_options(shards: tuple[str, ...], options: dict[str, str | bool]) -> None:
     """Raise a ValueError for an option that no protocol of the shards has, or that could be a secret."""
     protocols = sorted({name.partition("://")[0] for name in shards if "://" in name})
-    each = [OPTIONS.get(protocol, ()) for protocol in protocols]
-    allowed = [option for option in (each or [()])[0] if all(option in one for one in each)]
+    options_of = [OPTIONS.get(protocol, ()) for protocol in protocols] or [()]
+    allowed = [option for option in options_of[0] if all(option in names for names in options_of)]
     if others := options.keys() - set(allowed):
         what = f"for {', '.join(protocols)}:// are {', '.join(allowed) or 'none'}" if protocols else "is none for files"
         raise ValueError(

@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import operator
 import os
 import shlex
 import shutil
@@ -23,7 +24,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -33,8 +34,8 @@ from aimv2.base.address import hash64
 from aimv2.base.errors import UsageError
 from aimv2.base.files import beside, replace_folder, replacing
 from aimv2.base.typed import as_typed
-from aimv2.datasets.description import INDEX_SUFFIX, PATTERNS, PLACES, SPLITS, SUFFIXES, Location
-from aimv2.datasets.files import Stamp
+from aimv2.config.data_config import DESCRIPTIONS
+from aimv2.datasets.description import INDEX_SUFFIX, PATTERNS, PLACES, SPLITS, Location
 from aimv2.datasets.remote import base_of
 
 FACTS, PARTS, FILES, RECORDS, HASHES = "index.json", "parts.parquet", "files.arrow", "records.arrow", "hashes.bin"
@@ -44,16 +45,32 @@ ROWS = 2**14  # of a batch
 MAX_FIELDS = 1000  # whose names are kept
 MAX_CONTENT = 2**32 - 1  # bytes
 IMAGE = "image"  # the name of the content that is a sample's image; in shards it is that of a member
+NAMED = 3  # files of each kind that a difference names
 
-CONTENT = pa.struct(
-    {
-        "name": pa.string(),
-        "file": pa.uint32(),
-        "offset": pa.uint64(),
-        "length": pa.uint32(),
-        "checksum": pa.uint32(),
-    }
-)
+
+class Stamp(NamedTuple):
+    """What a file system says of a file.
+
+    Attributes:
+        size: bytes; -1 if there is no file.
+        modified: nanoseconds of the last change of the content. Copies can keep it, and anybody can set it.
+        changed: nanoseconds of the last change of content or status. Nobody can set it, but backups, chmod and copies
+            change it too, so it only decides which files are read again for an index.
+    """
+
+    size: int
+    modified: int
+    changed: int
+
+    def is_same(self, other: "Stamp") -> bool:
+        """True if a file with the other stamp has the same content, unless somebody has set its time."""
+        return self[:2] == other[:2]
+
+
+MISSING = Stamp(-1, 0, 0)
+Entry = TypeVar("Entry")
+NUMBERS = {"file": pa.uint32(), "offset": pa.uint64(), "length": pa.uint32(), "checksum": pa.uint32()}
+CONTENT = pa.struct({"name": pa.string(), **NUMBERS})
 SCHEMA = pa.schema({"key": pa.string(), "contents": pa.list_(CONTENT), "fields": pa.string()})
 FILE_SCHEMA = pa.schema(
     {"name": pa.string(), **dict.fromkeys(Stamp._fields, pa.int64()), "version": pa.string(), "checksum": pa.string()}
@@ -61,6 +78,35 @@ FILE_SCHEMA = pa.schema(
 
 OnProgress = Callable[[int, int | None], None]  # samples or files so far, and of all if that is known
 hash_key = hash64.__wrapped__  # keys do not repeat, so a cache is only in the way
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def stamp_at(path: str | os.PathLike[str]) -> Stamp:
+    """Return the stamp of a file, MISSING if there is none."""
+    try:
+        return stamp_of(os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return MISSING
+
+
+def difference(
+    before: Mapping[str, Entry], now: Mapping[str, Entry], is_same: Callable[[Entry, Entry], bool] = operator.eq
+) -> str:
+    """Return one sentence on names: ``a.jpg is missing; b.jpg, c.jpg, d.jpg and 2 more are changed``, or nothing."""
+    kinds = {
+        "missing": sorted(before.keys() - now.keys()),
+        "new": sorted(now.keys() - before.keys()),
+        "changed": sorted(name for name in before.keys() & now.keys() if not is_same(before[name], now[name])),
+    }
+    sentences = []
+    for kind, names in kinds.items():
+        rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        if names:
+            sentences.append(f"{', '.join(names[:NAMED])}{rest} {'is' if len(names) == 1 else 'are'} {kind}")
+    return "; ".join(sentences)
 
 
 class DataPart(NamedTuple):
@@ -126,24 +172,16 @@ def batch_of(records: Sequence[Record]) -> RecordBatch:
 
 
 class IndexWriter:
-    """Writes the files of an index.
-
-    Attributes:
-        folder: of the index; a layout may write more into it.
-        parts: to be set by a layout.
-        facts: more facts.
-        notes: sentences about samples that were left out or cannot be used.
-        names: of contents.
-        num_read: files that were read and not known; with some, an interrupted index is worth keeping.
-    """
+    """Writes the files of an index."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder  # a layout may write more into it
         self.parts: list[DataPart] = []
-        self.facts: dict[str, Any] = {}
-        self.notes: list[str] = []
-        self.names: dict[str, None] = {}
-        self.num_read = self.num_samples = 0
+        self.facts: dict[str, Any] = {}  # more of them
+        self.notes: list[str] = []  # sentences about samples that were left out or cannot be used
+        self.names: dict[str, None] = {}  # of contents
+        self.num_samples = 0
+        self.num_read = 0  # files that were read and not known; with some, an interrupted index is worth keeping
         self._files: list[IndexedFile] = []
         self._fields: dict[str, None] = {}
         self._pending: list[pa.RecordBatch] = []
@@ -157,7 +195,6 @@ class IndexWriter:
         return len(self._files) - 1
 
     def add(self, records: Iterable[Record]) -> None:
-        """Add records."""
         records = iter(records)
         while chunk := list(itertools.islice(records, ROWS)):
             for record in chunk if len(self._fields) < MAX_FIELDS else ():
@@ -165,7 +202,6 @@ class IndexWriter:
             self.add_batch(batch_of(chunk))
 
     def add_batch(self, batch: RecordBatch) -> None:
-        """Add records."""
         self.names.update(dict.fromkeys(batch.rows.column("contents").flatten().field("name").unique().to_pylist()))
         self.num_samples += len(batch.rows)
         self._hashes.write(batch.hash_B.astype("<u8").tobytes())
@@ -183,7 +219,6 @@ class IndexWriter:
         self._pending, self._num_pending = table.combine_chunks().to_batches(), len(table)
 
     def close_files(self) -> None:
-        """Close the files of records."""
         self._records.close()
         self._hashes.close()
 
@@ -191,8 +226,8 @@ class IndexWriter:
         """Write what is left, and the facts."""
         self._write_pending(1)
         self.close_files()
-        rows = [(file.name, *file.stamp, file.version, file.checksum) for file in self._files]
-        table = pa.table([list(column) for column in zip(*rows, strict=True)] or [[]] * 6, schema=FILE_SCHEMA)
+        rows = [file._asdict() | file.stamp._asdict() for file in self._files]
+        table = pa.Table.from_pylist(rows, FILE_SCHEMA)
         with pa.ipc.new_file(str(self.folder / FILES), FILE_SCHEMA) as writer:
             writer.write_table(table)
         write_parts(self.folder / PARTS, self.parts)
@@ -202,14 +237,7 @@ class IndexWriter:
 
 
 class Index:
-    """An open index, mapped into memory; the time to open it does not depend on the number of samples.
-
-    Attributes:
-        facts: as they were written.
-        hash_N: of the keys, uint64 [N].
-        files: a table of the files.
-        first_row: of each shard, and the end of the last one; int64 [P + 1].
-    """
+    """An open index, mapped into memory; the time to open it does not depend on the number of samples."""
 
     def __init__(self, location: Location, *, of_any_files: bool = False) -> None:
         """Open the index of a location; with ``of_any_files`` also one that was made for another list of shards."""
@@ -222,7 +250,7 @@ class Index:
             self.files: pa.Table = pa.ipc.open_file(pa.memory_map(str(self._folder / FILES))).read_all()
             self._reader = pa.ipc.open_file(pa.memory_map(str(self._folder / RECORDS)))
             is_empty = not (self._folder / HASHES).stat().st_size
-            self.hash_N: np.ndarray = (
+            self.hash_N: np.ndarray = (  # of the keys, uint64 [N]
                 np.empty(0, np.uint64) if is_empty else np.memmap(self._folder / HASHES, "<u8", mode="r")
             )
             if self._reader.num_record_batches != -(-len(self.hash_N) // ROWS):
@@ -230,6 +258,7 @@ class Index:
             if self.files.schema != FILE_SCHEMA or self._reader.schema != SCHEMA:
                 raise ValueError("it has other columns")
             num_samples = pq.read_table(self._folder / PARTS)["num_samples"].to_numpy()
+            # Of each shard, and the end of the last one; int64 [P + 1].
             self.first_row = np.concatenate([[0], np.cumsum(num_samples)]).astype(np.int64)
         except (OSError, ValueError, KeyError, TypeError) as error:  # arrow's errors are among these
             raise UsageError(
@@ -251,7 +280,6 @@ class Index:
         return str(self._folder / COPY) if name == COPY else self.base + name
 
     def read_files(self) -> list[IndexedFile]:
-        """Return all files."""
         columns = [self.files[name].to_pylist() for name in FILE_SCHEMA.names]
         return [IndexedFile(name, Stamp(*rest[:3]), *rest[3:]) for name, *rest in zip(*columns, strict=True)]
 
@@ -271,7 +299,6 @@ class Index:
         return {name: content._replace(file=shard) for name, content in contents.items()}
 
     def fields_of(self, row: int) -> dict[str, Any]:
-        """Return the other fields of a sample."""
         values: dict[str, Any] = json.loads(self._value(row, "fields") or "{}")
         return values
 
@@ -294,7 +321,6 @@ class Index:
 
 
 def index_path(location: Location) -> Path:
-    """Return the folder of a location's index."""
     assert location.index, "descriptions that are read from a file have the path of an index"
     return Path(location.index)
 
@@ -315,7 +341,7 @@ def command(location: Location) -> str:
     """Return the command line that writes a location's index, quoted for the shell."""
     stem = index_path(location).name.removesuffix(INDEX_SUFFIX)
     names = [stem, *(stem.removesuffix(f"-{split}") for split in SPLITS)]
-    files = (index_path(location).with_name(f"{name}{suffix}") for name in names for suffix in SUFFIXES)
+    files = (index_path(location).with_name(f"{name}{suffix}") for name in names for suffix in DESCRIPTIONS)
     description = next((str(file) for file in files if file.is_file()), "FILE.yaml")
     return f"{as_typed('data')} index {shlex.quote(description)}"
 
@@ -333,9 +359,7 @@ def writing(location: Location) -> Iterator[IndexWriter]:
     try:
         partial.mkdir(parents=True)
     except OSError as error:
-        raise UsageError(
-            f"the index {folder} cannot be written ({error.strerror}); set index to a path that can"
-        ) from error
+        raise UsageError(f"index: {folder} cannot be written ({error.strerror}); set index to another path") from error
     writer = IndexWriter(partial)
     try:
         try:
@@ -394,14 +418,12 @@ def base_path(location: Location) -> str:
 
 def write_parts(path: Path, parts: Sequence[DataPart]) -> None:
     """Write parts to a Parquet file, atomically."""
-    columns = {name: [part[column] for part in parts] for column, name in enumerate(DataPart._fields)}
     schema = pa.schema({"name": pa.string(), "num_samples": pa.int64(), "size": pa.int64(), "checksum": pa.string()})
     with replacing(path) as partial:
-        pq.write_table(pa.table(columns, schema=schema), partial)
+        pq.write_table(pa.Table.from_pylist([part._asdict() for part in parts], schema), partial)
 
 
 def read_parts(path: Path) -> list[DataPart]:
-    """Read what ``write_parts`` wrote."""
     try:
         return [DataPart(**row) for row in pq.read_table(path).to_pylist()]
     except (OSError, pa.ArrowException, TypeError) as error:

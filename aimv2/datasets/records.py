@@ -15,9 +15,21 @@ import numpy as np
 
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets import folder_layout, table_layouts, tar_shards
-from aimv2.datasets.description import Location
-from aimv2.datasets.files import IMAGES, Stamp, difference, stamp_at, stamp_of
-from aimv2.datasets.index import COPY, IMAGE, Content, DataPart, Index, IndexWriter, OnProgress, command
+from aimv2.datasets.description import IMAGES, Location
+from aimv2.datasets.index import (
+    COPY,
+    IMAGE,
+    Content,
+    DataPart,
+    Index,
+    IndexWriter,
+    OnProgress,
+    Stamp,
+    command,
+    difference,
+    stamp_at,
+    stamp_of,
+)
 from aimv2.datasets.remote import (
     CopiesFolder,
     OtherContentError,
@@ -197,7 +209,7 @@ class Records:
         """Compare sizes and times of files with those that were indexed."""
         self._require_tables()
         now = LAYOUTS[self._location.place].stamps(self._location, self._index)
-        if sentence := difference(self._index.stamps(), now):
+        if sentence := difference(self._index.stamps(), now, Stamp.is_same):
             place = self._location.folder or self._location.dataset or self._index.base
             raise UsageError(
                 f"{place} is not as it was indexed ({sentence}); restore it, or run {command(self._location)}"

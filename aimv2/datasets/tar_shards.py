@@ -16,10 +16,10 @@ import numpy as np
 
 from aimv2.base.errors import UsageError
 from aimv2.base.processes import in_processes
-from aimv2.datasets.description import REFUSED, Location
-from aimv2.datasets.files import IMAGES, MISSING, Stamp, stamp_at
+from aimv2.datasets.description import IMAGES, REFUSED, Location
 from aimv2.datasets.index import (
     MAX_CONTENT,
+    MISSING,
     Content,
     DataPart,
     Index,
@@ -28,8 +28,10 @@ from aimv2.datasets.index import (
     OnProgress,
     Record,
     RecordBatch,
+    Stamp,
     batch_of,
     known_indexes,
+    stamp_at,
 )
 from aimv2.datasets.remote import (
     Options,

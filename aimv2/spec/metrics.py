@@ -11,6 +11,7 @@ from aimv2.base.plugins import Registry, until_end
 from aimv2.config.data_config import is_described, source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.sources.scene import ANSWERED, SCENE_CLASSES
+from aimv2.datasets.description import read_source
 from aimv2.spec.items import Items
 from aimv2.spec.objectives import Objective, Report
 from aimv2.spec.plugin_metrics import METRICS
@@ -249,11 +250,7 @@ def _missing(definition: Definition, metric: str, config: RunConfig) -> Needs | 
 
 
 def _brings_questions(source: str) -> bool:
-    if not is_described(source):
-        return False
-    from aimv2.datasets import plugin  # here, because records are read without its packages
-
-    return plugin.has_questions(source)
+    return is_described(source) and read_source(source).questions is not None
 
 
 def is_ours(metric: str) -> bool:

@@ -20,7 +20,6 @@ class DescribeOptions:
     to: str | None = Field(
         default=None, examples=["FILE.yaml"], description="the description to write; default: NAME.yaml, here"
     )
-    index: bool = Field(default=True, description="false: do not index the data")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -115,6 +114,9 @@ def data_command(arguments: Sequence[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         raise unknown("data command", name, COMMANDS)
+    if HELP & set(rest) or (not rest and name != "show"):
+        print(usage_of(name), end="")
+        return 0 if rest else 2
     status: int = resolve_name(COMMANDS[name][0])(rest)
     return status
 

@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import shutil
+import zlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
-from aimv2.datasets.files import GROUP
-from aimv2.datasets.folder_layout import read_rows
+from aimv2.datasets.folder_layout import GROUP, checksums, is_within, list_folder, read_rows, stamp_within
+from aimv2.datasets.index import MISSING, Stamp, difference, stamp_at
 from aimv2.datasets.records import Records
 from tests.helpers.own_data import picture, source, write
 from tests.helpers.shards import build, indexed
@@ -438,7 +439,6 @@ def write_table(path, kind):
 def test_fields_of_a_table_are_its_columns(tmp_path, kind):
     for number, row in enumerate(ROWS):
         write(tmp_path / "pictures" / str(row["image"]), picture(number))
-    write(tmp_path / "pictures/b/c.txt", "beside")
     write_table(tmp_path / f"t.{kind}", kind)
     records = indexed(source(tmp_path, folder="pictures", table=f"t.{kind}", short="caption"))
     assert [records.image(row) for row in (0, 1)] == [picture(0), picture(1)]
@@ -446,7 +446,6 @@ def test_fields_of_a_table_are_its_columns(tmp_path, kind):
     scores = ["1", "2"] if kind in ("csv", "tsv") else [1, 2]
     assert [records.field(row, "score") for row in (0, 1)] == scores
     assert records.field(0, "folder") == "mine"
-    assert records.field(1, "txt") == "beside"
     assert records.field(0, "other") is None
 
 
@@ -566,3 +565,128 @@ def test_half_a_character_in_a_table_does_no_harm(tmp_path):
         write(tmp_path / "t.jsonl", row)
         with pytest.raises(UsageError, match=r"row 1 of .*(has a key that is no valid text|has no path of an image)"):
             build(location)
+
+
+# Listings of folders with links, and checksums of files
+
+
+def fill(root, seed=0, num=60):
+    """Write images with files beside them into nested folders, and return the content of all by path."""
+    draw = random.Random(seed)
+    content = {}
+    for number in range(num):
+        stem = (
+            draw.choice(["", "a/", "a/b/", "a-b/", "ä/", "z/y/x/"]) + draw.choice(["", "p.", "p-", "ö"]) + str(number)
+        )
+        for extension in ("jpg", *draw.sample(["txt", "json", "caption.txt"], draw.randint(0, 3))):
+            content[f"{stem}.{extension}"] = draw.randbytes(draw.randint(0, 50))
+    for path, each in content.items():
+        write(root / path, each)
+    return content
+
+
+def test_all_files_of_samples_are_listed_in_the_order_of_folders(tmp_path):
+    content = fill(tmp_path)
+    for name in ("README.txt", ".hidden.jpg", ".cache/d.jpg", "e.jpg~", "0.tif"):
+        write(tmp_path / name, "of no sample")
+    listing = list_folder(str(tmp_path))
+    assert set(listing.stamps) == set(content)
+    assert listing.images == {path for path in content if path.endswith("jpg")}
+    assert listing.others == {"tif": 1}
+    folders = [path[: path.rfind("/") + 1] for path in listing.stamps]
+    assert list(dict.fromkeys(folders)) == ["", "a/", "a/b/", "a-b/", "z/y/x/", "ä/"]
+    for path, stamp in listing.stamps.items():
+        assert stamp == stamp_at(tmp_path / path)
+
+
+def test_links_that_lead_out_of_the_folder_are_left_out(tmp_path):
+    outside = write(tmp_path / "secret/b.jpg", "secret")
+    inside = write(tmp_path / "pictures/a.jpg", "image")
+    for name, target in (
+        ("in.jpg", inside),
+        ("a.txt", outside),
+        ("out", outside.parent),
+        ("loop", tmp_path / "pictures"),
+        ("itself", tmp_path / "pictures/itself"),
+    ):
+        (tmp_path / "pictures" / name).symlink_to(target)
+    listing = list_folder(str(tmp_path / "pictures"))
+    assert list(listing.stamps) == ["a.jpg", "in.jpg"]
+    assert listing.num_outside == 3
+    assert stamp_within(str(tmp_path / "pictures"), "out/b.jpg") == MISSING
+
+
+@pytest.mark.parametrize(
+    ("path", "inside"),
+    [
+        ("a/b.jpg", True),
+        ("a/none.jpg", True),
+        ("a/../a/b.jpg", True),
+        ("a/..", False),
+        ("..", False),
+        ("../pictures2/c.jpg", False),
+        ("a/../../pictures2/c.jpg", False),
+        ("out/c.jpg", False),
+        ("a/link.jpg", False),
+        ("/etc/passwd", False),
+    ],
+)
+def test_is_within_follows_links(tmp_path, path, inside):
+    write(tmp_path / "pictures/a/b.jpg", "")
+    outside = write(tmp_path / "pictures2/c.jpg", "")
+    (tmp_path / "pictures/out").symlink_to(outside.parent)
+    (tmp_path / "pictures/a/link.jpg").symlink_to(outside)
+    root = os.path.realpath(tmp_path / "pictures")
+    assert is_within(root, os.path.join(root, path)) is inside
+
+
+def test_a_name_that_is_not_utf8_matters_only_with_samples(tmp_path):
+    os.mkdir(os.fsencode(tmp_path) + b"/\xff")
+    assert not list_folder(str(tmp_path)).stamps
+    with open(os.fsencode(tmp_path) + b"/\xff.jpg", "wb"):
+        pass
+    with pytest.raises(UsageError, match="is not UTF-8; rename it"):
+        list_folder(str(tmp_path))
+
+
+@given(data=st.data())
+def test_a_difference_names_what_was_edited(tmp_path_factory, data):
+    root = tmp_path_factory.mktemp("files")
+    content = fill(root, num=12)
+    before = list_folder(str(root)).stamps
+    path = data.draw(st.sampled_from([path for path in content if not path.endswith("jpg")]))
+    kind = data.draw(st.sampled_from(["missing", "new", "longer", "time", "status"]))
+    file, expected = root / path, f"{path} is changed"
+    if kind == "missing":
+        file.unlink()
+        expected = f"{path} is missing"
+    elif kind == "new":
+        new = write(file.with_name(f"{file.name.partition('.')[0]}.new.jpg"), "image")
+        expected = f"{new.relative_to(root)} is new"
+    elif kind == "longer":
+        write(file, content[path] + b"x")
+    elif kind == "time":
+        os.utime(file, (0, 0))
+    else:
+        file.chmod(0o600)
+        expected = ""
+    assert difference(before, list_folder(str(root)).stamps, Stamp.is_same) == expected
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_checksums_are_those_of_zlib(tmp_path, workers):
+    content = fill(tmp_path, num=GROUP)
+    done = []
+    stamps = list_folder(str(tmp_path)).stamps
+    sums = dict(checksums(str(tmp_path), stamps, workers, lambda number, total: done.append((number, total))))
+    assert sums == {path: f"{zlib.crc32(each):08x}" for path, each in content.items()}
+    assert done[0][0] == GROUP
+    assert done[-1] == (len(content), len(content))
+
+
+def test_a_file_that_changes_while_it_is_indexed_is_refused(tmp_path):
+    content = fill(tmp_path)
+    stamps = list_folder(str(tmp_path)).stamps
+    write(tmp_path / next(iter(content)), "another content")
+    with pytest.raises(UsageError, match="changed while it was indexed; index again when it is complete"):
+        list(checksums(str(tmp_path), stamps, 1, lambda *_: None))
