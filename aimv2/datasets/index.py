@@ -49,17 +49,12 @@ NAMED = 3  # files of each kind that a difference names
 
 
 class Stamp(NamedTuple):
-    """What a file system says of a file.
+    """What a file system says of a file."""
 
-    Attributes:
-        size: bytes; -1 if there is no file.
-        modified: nanoseconds of the last change of the content. Copies can keep it, and anybody can set it.
-        changed: nanoseconds of the last change of content or status. Nobody can set it, but backups, chmod and copies
-            change it too, so it only decides which files are read again for an index.
-    """
-
-    size: int
-    modified: int
+    size: int  # bytes; -1 if there is no file
+    modified: int  # nanoseconds of the last change of the content. Copies can keep it, and anybody can set it.
+    # Of the last change of content or status. Nobody can set it, but backups, chmod and copies change it too, so it
+    # only decides which files are read again for an index.
     changed: int
 
     def is_same(self, other: "Stamp") -> bool:
@@ -128,17 +123,11 @@ class Content(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A sample, as a layout describes it.
+    """A sample, as a layout describes it."""
 
-    Attributes:
-        key: unique and stable.
-        contents: by name: ``image``, and what holds texts, such as ``txt`` and ``json``.
-        fields: values of JSON by name.
-    """
-
-    key: str
-    contents: dict[str, Content]
-    fields: Mapping[str, Any] | None = None
+    key: str  # unique and stable
+    contents: dict[str, Content]  # by name: ``image``, and what holds texts, such as ``txt`` and ``json``
+    fields: Mapping[str, Any] | None = None  # values of JSON
 
 
 class IndexedFile(NamedTuple):
@@ -190,7 +179,6 @@ class IndexWriter:
         self._hashes = (folder / HASHES).open("wb")
 
     def add_file(self, file: IndexedFile) -> int:
-        """Add a file, and return its number."""
         self._files.append(file)
         return len(self._files) - 1
 
@@ -211,7 +199,6 @@ class IndexWriter:
             self._write_pending(ROWS)
 
     def _write_pending(self, least: int) -> None:
-        """Write batches of ROWS, while there are at least so many rows."""
         table = pa.Table.from_batches(self._pending, SCHEMA)
         while len(table) >= least:
             self._records.write_table(table.slice(0, ROWS).combine_chunks(), ROWS)
@@ -237,10 +224,9 @@ class IndexWriter:
 
 
 class Index:
-    """An open index, mapped into memory; the time to open it does not depend on the number of samples."""
+    """An open index, mapped into memory; with ``of_any_files`` also one that was made for another list of shards."""
 
     def __init__(self, location: Location, *, of_any_files: bool = False) -> None:
-        """Open the index of a location; with ``of_any_files`` also one that was made for another list of shards."""
         self._folder, self._has_shards = index_path(location), bool(location.shards)
         self.facts = read_facts(location, of_any_files=of_any_files)
         try:
@@ -275,7 +261,6 @@ class Index:
         return read_parts(self._folder / PARTS)
 
     def path(self, file: int) -> str:
-        """Return the path or URL of a file."""
         name = self.files["name"][file].as_py()
         return str(self._folder / COPY) if name == COPY else self.base + name
 
@@ -291,7 +276,6 @@ class Index:
         return str(self._value(row, "key"))
 
     def contents(self, row: int) -> dict[str, Content]:
-        """Return the contents of a sample by name."""
         contents = {values.pop("name"): Content(**values) for values in self._value(row, "contents")}
         if not self._has_shards:
             return contents
@@ -303,7 +287,6 @@ class Index:
         return values
 
     def batches(self, start: int, stop: int) -> Iterator[RecordBatch]:
-        """Yield consecutive rows."""
         while start < stop:
             number, place = divmod(start, ROWS)
             end = min(stop, (number + 1) * ROWS)
@@ -326,7 +309,7 @@ def index_path(location: Location) -> Path:
 
 
 def unfinished(location: Location) -> Location:
-    """Return a location whose index has what an interrupted call has read for that of a location."""
+    """Return the location of what an interrupted call has read for an index."""
     return dataclasses.replace(location, index=f"{index_path(location)}.unfinished")
 
 

@@ -90,12 +90,11 @@ def pictures(
         except BadSampleError as error:
             return error
 
-    for row, found in zip(rows, in_threads(shown, rows, records.concurrency), strict=True):
-        if isinstance(found, BadSampleError):
-            unusable.append(Unusable.of(records, row, found))
-            yield np.zeros(shape.blank, dtype=np.uint8)
-        else:
-            yield found
+    for row, image in zip(rows, in_threads(shown, rows, records.concurrency), strict=True):
+        if isinstance(image, BadSampleError):
+            unusable.append(Unusable.of(records, row, image))
+            image = np.zeros(shape.blank, dtype=np.uint8)
+        yield image
 
 
 class PictureBatch(NamedTuple):
@@ -232,13 +231,9 @@ def _read(records: Records, row_M: np.ndarray, label: str, split: str, shape: Sh
 
 
 class Labels(NamedTuple):
-    """The label of each row of a split, and the rows whose label cannot be read.
+    """The label of each row of a split, and the rows whose label cannot be read."""
 
-    Attributes:
-        text_N: labels as text; empty for those rows.
-    """
-
-    text_N: list[str]
+    text_N: list[str]  # empty for those rows
     unusable: list[Unusable]
 
 
@@ -286,7 +281,7 @@ def class_numbers(train: Sequence[str], test: Sequence[str]) -> dict[str, int]:
 
 
 def is_validation(records: Records, row_N: np.ndarray) -> np.ndarray:
-    """Return True for the rows that are for validation, by the hash of their keys: bool [N]."""
+    """True for the rows that are for validation, by the hash of their keys: bool [N]."""
     # By the remainder, because the held-out pairs of a source are those with the smallest hashes.
     is_validation_N: np.ndarray = records.key_hashes(row_N) % np.uint64(VALIDATION_PARTS) == 0
     return is_validation_N

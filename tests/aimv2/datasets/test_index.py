@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import os
 import shlex
 import tracemalloc
 from pathlib import Path
