@@ -9,9 +9,10 @@ Pillow decodes JPEG, PNG and WebP; other formats are refused. Any mode of these 
 - Of an animation, the first frame is used.
 - The EXIF orientation is applied, and boxes are in the oriented image. Unreadable EXIF data count as upright.
 
-Large JPEGs that are stored upright are *drafted*: libjpeg computes 1/2, 1/4 or 1/8 of the pixels along a side directly from the coefficients,
-the smallest of these sizes in which the crop still has as many pixels as the output. This is several times faster.
-Within blocks, it averages pixels that bicubic resizing would weight. The box is the same, to a fraction of a pixel.
+Large JPEGs that are stored upright are *drafted*: libjpeg computes 1/2, 1/4 or 1/8 of the pixels along a side directly
+from the coefficients, the smallest of these sizes in which the crop still has as many pixels as the output. This is
+several times faster. Within blocks, it averages pixels that bicubic resizing would weight. The box is the same, to a
+fraction of a pixel.
 
 A file that is corrupt but not cut short may decode to a wrong picture, because JPEG has no checksum.
 """

@@ -150,7 +150,10 @@ class Reader:
                 if samples.targets:
                     samples.targets[index] = self._picture(int(rows["target"][index]), crop_U, area)
             except BadSampleError as error:
-                samples.bad.append(self._bad(int(place_B[index]), int(rows[role][index]), error))
+                row_1 = rows[role][index : index + 1]
+                source = list(self._pairs.parts)[int(self._pairs.part_numbers(row_1)[0])]
+                key = self._pairs.keys(row_1)[0]
+                samples.bad.append(Bad(int(place_B[index]), source, key, error.reason, error.detail))
                 failed_B.append(index)
         return failed_B
 
@@ -163,11 +166,6 @@ class Reader:
         model = self._config.model
         size = model.image_px if area is None else partial(size_within, patch_px=model.patch_px, area=area)
         return crop(picture, crop_U, augment, size, data.max_pixels)
-
-    def _bad(self, place: int, row: int, error: BadSampleError) -> Bad:
-        row_1 = np.array([row])
-        source = list(self._pairs.parts)[int(self._pairs.part_numbers(row_1)[0])]
-        return Bad(place, source, self._pairs.keys(row_1)[0], error.reason, error.detail)
 
     def _replace(self, rows: dict[Role, np.ndarray], index: int, place: int, attempt: int) -> None:
         """Replace a sample's rows by others of the same sources."""

@@ -61,11 +61,12 @@ def scenes(train: Pairs, tested: Tested) -> TransferSet | None:
     parts = (Selected(train, fit), Selected(train, validation), test)
     scenes_of = [_scenes(part) for part in parts]
     names = sorted({thing.name for scene in scenes_of[0] for thing in scene.things})
-    most = max(len(scene.things) for scene in scenes_of[0])
+    counts = [np.array([[len(scene.things)] for scene in split], dtype=np.int64) for split in scenes_of]
+    most = int(counts[0].max())
     tasks = (
         Task("object", len(names), *(_by_cell(split, "name", names) for split in scenes_of)),
         Task("ink", len(INKS), *(_by_cell(split, "ink", list(INKS)) for split in scenes_of)),
-        Task("count", most, *(_counts(split, most) for split in scenes_of)),
+        Task("count", most, *(np.where(count_N1 <= most, count_N1 - 1, NO_LABEL) for count_N1 in counts)),
     )
     train_images, validation_images = (part.images(np.arange(len(part))) for part in parts[:2])
     return TransferSet(train_images, validation_images, images, test.items(np.arange(len(test))), tasks)
@@ -83,12 +84,6 @@ def _by_cell(scenes: Sequence[Scene], field: Literal["name", "ink"], classes: Se
         for thing in scene.things:
             label_K[thing.cell] = number.get(getattr(thing, field), NO_LABEL)
     return label_NK
-
-
-def _counts(scenes: Sequence[Scene], most: int) -> np.ndarray:
-    """Return the number of objects, minus one: int64 [N, 1]."""
-    count_N1 = np.array([[len(scene.things)] for scene in scenes], dtype=np.int64)
-    return np.where(count_N1 <= most, count_N1 - 1, NO_LABEL)
 
 
 def emoji(train: GlyphPairs, held_out: GlyphPairs) -> TransferSet | None:

@@ -201,7 +201,11 @@ def read_source(path: Path | str) -> SourceDescription:
     """Read the description of a source; a UsageError if it is missing or not YAML, or a key or value is not allowed."""
     path = Path(path).expanduser()
     values = read_yaml(path)
-    values["short"], values["dense"] = (_weighted(values.get(key)) for key in ("short", "dense"))
+    for key in ("short", "dense"):  # one name, or a list of names, has equal probabilities
+        names = [values[key]] if isinstance(values.get(key), str) else values.get(key)
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            names = dict.fromkeys(names, 1.0)
+        values[key] = {} if names is None else names
     described: SourceDescription = checked(str(path), SourceDescription, _located(path, values))
     return described
 
@@ -247,15 +251,6 @@ def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:
                 for name in located[key]
             ]
     return located
-
-
-def _weighted(value: Any) -> Any:
-    """Return the fields of a caption with their probabilities; one name, or a list of names, has equal ones."""
-    if value is None:
-        return {}
-    names = [value] if isinstance(value, str) else value
-    is_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return dict.fromkeys(names, 1.0) if is_names else value
 
 
 def _check_options(shards: tuple[str, ...], options: dict[str, str | bool]) -> None:

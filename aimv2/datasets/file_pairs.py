@@ -159,9 +159,8 @@ class _Choice:
     """A random choice among fields by their probabilities."""
 
     def __init__(self, fields: Fields) -> None:
-        self._names = list(fields)
         total = sum(fields.values())
-        self._ends = list(accumulate(weight / total for weight in fields.values()))
+        self._names, self._ends = list(fields), list(accumulate(weight / total for weight in fields.values()))
 
     def at(self, number: float) -> tuple[str, float]:
         """Return the field that a number on [0, 1) chooses, and a number on [0, 1) for a choice within it."""

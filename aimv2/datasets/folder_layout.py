@@ -95,7 +95,6 @@ def write_folder(location: Location, writer: IndexWriter, workers: int, on_progr
 
 
 def table_of(location: Location) -> list[Path]:
-    """Return the table of a folder, if it has one."""
     return [Path(location.table)] if location.table else []
 
 
@@ -140,7 +139,9 @@ def list_folder(root: str, extensions: Sequence[str] = IMAGES) -> FolderListing:
         images = {name for name in stamps if name.lower().endswith(suffixes)}
         listing.beside.update((folder + _stem(name), {}) for name in sorted(images))
         for name, stamp in stamps.items():
-            stems = [(folder + stem, member) for stem, member in _divisions(name) if folder + stem in listing.beside]
+            # The divisions of a name at its dots: a, b.txt and a.b, txt of a.b.txt.
+            divisions = [(folder + name[:at], name[at + 1 :]) for at, sign in enumerate(name) if sign == "."]
+            stems = [(stem, member) for stem, member in divisions if stem in listing.beside]
             if name not in images and not stems:
                 continue
             if not is_utf8(folder + name):
@@ -156,11 +157,6 @@ def list_folder(root: str, extensions: Sequence[str] = IMAGES) -> FolderListing:
 
 def _stem(path: str) -> str:
     return path.rpartition(".")[0]
-
-
-def _divisions(name: str) -> list[tuple[str, str]]:
-    """Return all divisions of a file's name at a dot: ``a``, ``b.txt`` and ``a.b``, ``txt`` of ``a.b.txt``."""
-    return [(name[:place], name[place + 1 :]) for place, sign in enumerate(name) if sign == "."]
 
 
 def stamp_within(root: str, path: str) -> Stamp:
@@ -371,15 +367,17 @@ def read_rows(path: Path) -> Iterator[list[dict[str, Any]]]:
     """Read a table in batches. Columns of CSV and TSV are text; those of Parquet have its types, without bytes."""
     try:
         if path.suffix in DELIMITERS:
-            for batch in _delimited(path, DELIMITERS[path.suffix]):
-                yield batch.to_pylist()
+            for read in _delimited(path, DELIMITERS[path.suffix]):
+                yield read.to_pylist()
         elif path.suffix in JSON_LINES:
-            yield from _json_lines(path)
+            rows = _json_lines(path)
+            while batch := list(itertools.islice(rows, BATCH)):
+                yield batch
         elif path.suffix == ".parquet":
             with pq.ParquetFile(path) as file:
                 names = [field.name for field in file.schema_arrow if not has_bytes(field.type)]
-                for batch in file.iter_batches(BATCH, columns=names):
-                    yield batch.to_pylist()
+                for read in file.iter_batches(BATCH, columns=names):
+                    yield read.to_pylist()
         else:
             raise UsageError(f"table: {path} must end in one of {', '.join(SUFFIXES)}")
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
@@ -405,18 +403,14 @@ def _delimited(path: Path, delimiter: str) -> Iterator[pa.RecordBatch]:
         yield from reader
 
 
-def _json_lines(path: Path) -> Iterator[list[dict[str, Any]]]:
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as file:
-        numbered = ((number, line) for number, line in enumerate(file, 1) if line.strip())
-        while lines := list(itertools.islice(numbered, BATCH)):
-            yield [_json_line(line, f"table: line {number} of {path}") for number, line in lines]
-
-
-def _json_line(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise UsageError(f"{where} must be a JSON object with the key of the image")
-    return row
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line) if line.strip() else None
+            except (ValueError, RecursionError) as error:
+                raise UsageError(f"table: line {number} of {path} is not JSON: {error}") from error
+            if isinstance(row, dict):
+                yield row
+            elif line.strip():
+                raise UsageError(f"table: line {number} of {path} must be a JSON object with the key of the image")

@@ -283,8 +283,7 @@ class Index:
         return {name: content._replace(file=shard) for name, content in contents.items()}
 
     def fields_of(self, row: int) -> dict[str, Any]:
-        values: dict[str, Any] = json.loads(self._value(row, "fields") or "{}")
-        return values
+        return dict(json.loads(self._value(row, "fields") or "{}"))
 
     def batches(self, start: int, stop: int) -> Iterator[RecordBatch]:
         while start < stop:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.config.data_config import DataConfig, source_name
@@ -40,17 +39,13 @@ RECORDED = "data.parquet"
 CHECKED_SECONDS = 60  # for which files that were compared are not compared again
 
 
-class Indexed(NamedTuple):
-    """An index that was written."""
-
-    num_samples: int
-    notes: tuple[str, ...]  # sentences about samples that were left out or cannot be used
-
-
 def prepare_location(
     location: Location, workers: int = 1, on_progress: OnProgress = lambda done, total: None
-) -> Indexed:
-    """Write the index of a location, and the rows that meet its filters; of a source also those that are held out."""
+) -> tuple[int, list[str]]:
+    """Write the index of a location, and the rows that meet its filters; of a source also those that are held out.
+
+    Return the number of samples, and sentences about those that were left out or cannot be used.
+    """
     layout = LAYOUTS[location.place]
     with writing(location) as writer:
         writer.facts["tables"] = list(map(stamp_at, layout.tables(location)))
@@ -75,27 +70,27 @@ def prepare_location(
         notes.append(f"{selected.num_broken:,} samples have a broken field, which meets no filter and is not held out")
     if len(selected.held_out_M):
         notes.append(f"{len(selected.held_out_M):,} of {num_kept:,} samples are held out")
-    return Indexed(writer.num_samples, (*writer.notes, *notes, *missing))
+    return writer.num_samples, [*writer.notes, *notes, *missing]
 
 
 def _missing_fields(records: Records, selected: selection.Selection, description: SourceDescription) -> list[str]:
     """Return a warning for each field of texts that the first samples lack, because its name may be misspelt."""
+
+    def has(row: int, name: str) -> bool:
+        try:
+            return records.field(row, name) is not None
+        except BadSampleError:
+            return True  # it is there, and broken
+
     first_B = range(min(FIRST, len(records))) if selected.kept_N is None else selected.kept_N[:FIRST].tolist()
     questions = [description.questions] if description.questions else []
     wanted = {"short": description.short, "dense": description.dense, "questions": questions}
     notes = []
     for key, name in ((key, name) for key, fields in wanted.items() for name in fields):
-        if not any(_has(records, row, name) for row in first_B):
+        if not any(has(row, name) for row in first_B):
             selection.require_field(records, key, name)
             notes.append(f"warning: {key}: none of the first {len(first_B)} samples has the field {name!r}")
     return notes
-
-
-def _has(records: Records, row: int, name: str) -> bool:
-    try:
-        return records.field(row, name) is not None
-    except BadSampleError:
-        return True  # it is there, and broken
 
 
 def open_records(

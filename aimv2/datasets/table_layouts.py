@@ -197,9 +197,3 @@ def _fields(batch: pa.RecordBatch, classes: dict[str, list[str]]) -> list[dict[s
             label = row[name]
             row[name] = None if label is None or label < 0 else classes[name][label]  # -1: an unlabelled sample
     return rows
-
-
-def first_batch(file: Path) -> list[dict[str, Any]]:
-    """Return the fields of the first rows of a table, without what has bytes."""
-    batch = next(batches(file), None)
-    return [] if batch is None else _fields(batch, {})

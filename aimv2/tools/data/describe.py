@@ -34,6 +34,7 @@ DENSE = ("recaption", "dense", "synthetic", "detailed", "description", "long")
 SHORT = ("caption", "captions", "text", "txt", "title", "alt", "sentence", "prompt", "label")
 NEVER = {"url", "key", "sha256", "md5", "hash", "uid", "id", "path", "file", "filename", "status", "error", "exif"}
 NEVER |= {"split", "licence", "license", "author", "source", "date"}
+NUMBER = re.compile(r"[-+]?\d*\.?\d*(e[-+]?\d+)?|nan", re.IGNORECASE)
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
 Place = dict[str, Any]  # keys of the description that say where the data are; paths are absolute
@@ -144,7 +145,6 @@ def _patterns(files: Sequence[Path], key: str) -> str | list[str]:
 
 
 def _folder(path: Path) -> Found:
-    """Return a folder of images, with the table that names them if there are no files beside them."""
     listing = list_folder(os.path.realpath(path))
     if not listing.images:
         raise UsageError(
@@ -154,25 +154,7 @@ def _folder(path: Path) -> Found:
     images = [path / name for name in sorted(listing.images)]
     chosen, comments = _of_training(images, path, by_folders=True)
     root = path if len(chosen) == len(images) else Path(os.path.commonpath([image.parent for image in chosen]))
-    table = None if any(listing.beside.values()) else _only_table(root, path)
-    return table or {"folder": str(root)}, comments
-
-
-def _only_table(folder: Path, given: Path) -> Place | None:
-    """Return the place of the table that names the images of a folder; None if there is none."""
-    tables = dict[Path, Place]()
-    parents = dict.fromkeys([folder, given, *([given.parent] if given == folder else [])])
-    for table in (each for parent in parents for each in sorted(parent.iterdir()) if each.suffix in TABLES):
-        try:
-            if place := _named_by(table, [folder]):
-                tables[table] = place
-        except UsageError:
-            continue  # it is no table
-    named = {table: place for table, place in tables.items() if table.stem == folder.name}
-    if len(tables) > 1 and len(named) != 1:
-        names = ", ".join(map(str, tables))
-        raise UsageError(f"several tables name images of {folder}: {names}; describe one of them")
-    return next(iter((named or tables).values()), None)
+    return {"folder": str(root)}, comments
 
 
 def _named_by(table: Path, folders: Sequence[Path]) -> Place | None:
@@ -238,18 +220,10 @@ def _add(texts: dict[str, list[str]], name: str, value: Any) -> None:
         for key, each in value.items():
             _add(texts, f"{name}.{key}", None if isinstance(each, dict) else each)
     value = value[0] if isinstance(value, list) and value else value
-    if isinstance(value, str) and value.strip() and "://" not in value and not _is_number(value):
+    if isinstance(value, str) and value.strip() and "://" not in value and not NUMBER.fullmatch(value.strip()):
         values = texts.setdefault(name, [])
         if len(values) < FIRST:
             values.append(value)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def captions(texts: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -295,7 +269,8 @@ def described(place: Place, texts: Mapping[str, Sequence[str]], comments: Sequen
     if not roles:
         others = f"; there are {listed}, which do not look like captions" if fields else ""
         raise UsageError(
-            f"no captions are seen: they are a column, or in files beside the images, such as a.txt{others}"
+            "no captions are seen: they are in files beside the images, such as a.txt, or in a column of a table, which"
+            f" is described by its own path{others}"
         )
     base = Path(os.path.realpath(target.absolute().parent))
     values = {key: _relative(value, base) for key, value in place.items()} | roles | {"licence": ""}

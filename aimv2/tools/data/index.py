@@ -34,7 +34,7 @@ from aimv2.data.prepare import open_source
 from aimv2.datasets.description import Location, SourceDescription, is_labelled, read_labelled, read_source
 from aimv2.datasets.file_pairs import FilePairs
 from aimv2.datasets.index import index_path
-from aimv2.datasets.open import Indexed, copies_of, open_location, prepare_location
+from aimv2.datasets.open import copies_of, open_location, prepare_location
 from aimv2.memory.machine import num_cores
 from aimv2.request.compose import compose, run_config
 from aimv2.tools.data.command import IndexOptions
@@ -80,8 +80,8 @@ def index_command(arguments: Sequence[str]) -> int:
         raise UsageError(f"{' '.join(names)}: each source is needed once")
     for name in filter(is_described, names):
         for title, location in _locations(name):
-            indexed = prepare_with_progress(title, location, workers)
-            _print(f"samples: {indexed.num_samples:,}", *indexed.notes, f"index: {index_path(location)}")
+            num_samples, notes = prepare_with_progress(title, location, workers)
+            _print(f"samples: {num_samples:,}", *notes, f"index: {index_path(location)}")
     if options.audit:
         _write_audit(names, audit(names, run_config(values).data, options.num, workers, console))
     return 0
@@ -93,7 +93,7 @@ def _locations(path: str) -> list[tuple[str, Location]]:
     return [(path, read_source(path))]
 
 
-def prepare_with_progress(title: str, location: Location, workers: int) -> Indexed:
+def prepare_with_progress(title: str, location: Location, workers: int) -> tuple[int, list[str]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
     with Interrupts().listening(), Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task(title, total=None)
@@ -247,10 +247,8 @@ def near_looks(fact_N: pl.DataFrame) -> pl.DataFrame:
 def leaks(sides: Sequence[AuditedSide], fact_N: pl.DataFrame, near: pl.DataFrame) -> list[dict[str, Any]]:
     """Compare every side with every other one; the sides that training shows come first, as ``within``.
 
-    Returns:
-        Of each pair: the images of ``of`` that were compared (``num``); of these, how many have a file with the same
-        bytes in ``within`` (``exact``), and a near copy, mirrored or not, or the same bytes (``near``); and the keys of
-        the first of these, each with that of its copy (``first``).
+    Of the images of ``of`` that were compared (``num``), ``exact`` have a file with the same bytes in ``within``, and
+    ``near`` that or a near copy, mirrored or not; ``first`` has the keys of some, each with that of its copy.
     """
     ordered = sorted(enumerate(sides), key=lambda numbered: numbered[1].side != "train")
     findings = []
@@ -326,10 +324,7 @@ def near_pairs(hash_N: np.ndarray, max_distance: int = THRESHOLD) -> np.ndarray:
     """Return all pairs of different hashes that differ in few bits, without comparing all: int64 [K, 2], lower first.
 
     Of two hashes that differ in ``max_distance`` bits or fewer, at least one of ``max_distance + 1`` bands is equal, so
-    that only the hashes of a band's group are compared (multi-index hashing, arXiv 1307.2982).
-
-    Args:
-        hash_N: uint64 [N], each once.
+    that only those of a band's group are compared (multi-index hashing, arXiv 1307.2982). ``hash_N`` has each once.
     """
     places = [np.empty(0, np.int64)]
     for bits in np.array_split(np.arange(NUM_BITS, dtype=np.uint64), max_distance + 1):

@@ -64,11 +64,11 @@ def test_indexing_reports_progress_and_what_was_found(tmp_path):
     write_pictures(tmp_path / "pictures")
     seen = []
     description = source(tmp_path, folder="pictures", filters={"folder": {"any_of": ["class1"]}})
-    indexed = prepare_location(description, 2, lambda done, total: seen.append((done, total)))
-    assert indexed.num_samples == NUM
+    num_samples, notes = prepare_location(description, 2, lambda done, total: seen.append((done, total)))
+    assert num_samples == NUM
     assert seen == [(2 * NUM, 2 * NUM), (NUM, NUM), (NUM, NUM)], "files, samples, and fields of samples"
-    assert indexed.notes[:2] == ("read 80 files", "10 of 40 samples meet the filters")
-    assert indexed.notes[2].endswith("of 10 samples are held out")
+    assert notes[:2] == ["read 80 files", "10 of 40 samples meet the filters"]
+    assert notes[2].endswith("of 10 samples are held out")
 
 
 def write_shards(folder):
@@ -90,10 +90,10 @@ def test_shards_on_disk_and_behind_urls_open_with_their_selection(tmp_path, star
     write_shards(tmp_path / "shards")
     shards = f"{start}{tmp_path}/shards/{{00000..00003}}.tar"
     description = source(tmp_path, shards=shards, filters={"json.score": {"min": 0.5}})
-    indexed = prepare_location(description, 1)
+    _, notes = prepare_location(description, 1)
     kept = [number for number in range(NUM) if number % 4 != 3 and number / NUM >= 0.5]
-    assert f"{len(kept)} of {NUM} samples meet the filters" in indexed.notes
-    assert "10 samples have a broken field, which meets no filter and is not held out" in indexed.notes
+    assert f"{len(kept)} of {NUM} samples meet the filters" in notes
+    assert "10 samples have a broken field, which meets no filter and is not held out" in notes
     records, selected = open_records(description, str(tmp_path / "copies"), 10**6)
     assert selected.kept_N.tolist() == kept
     assert records.image(kept[0]) == picture(kept[0])
@@ -142,10 +142,10 @@ def test_a_field_that_the_first_samples_lack_is_told_when_it_is_indexed(tmp_path
     write_pictures(tmp_path / "pictures")
     write(tmp_path / "pictures/class1/01.json", "{}")
     description = source(tmp_path, folder="pictures", short="txt", dense="json.caption")
-    assert [note for note in prepare_location(description).notes if note.startswith("warning")] == [
+    assert [note for note in prepare_location(description)[1] if note.startswith("warning")] == [
         "warning: dense: none of the first 40 samples has the field 'json.caption'"
     ]
-    assert not any("warning" in note for note in prepare_location(source(tmp_path, folder="pictures")).notes)
+    assert not any("warning" in note for note in prepare_location(source(tmp_path, folder="pictures"))[1])
 
 
 def test_a_fingerprint_follows_content_and_description_and_no_paths(tmp_path):

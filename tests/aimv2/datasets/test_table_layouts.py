@@ -154,7 +154,7 @@ def test_files_may_lack_columns_and_have_dictionaries(tmp_path):
 def test_a_source_of_parquet_files_opens(tmp_path):
     save_as_img2dataset_does(tmp_path / "a.parquet", range(60))
     description = source(tmp_path, parquet="a.parquet", short="caption", held_out={"fraction": 0.3})
-    assert prepare_location(description).notes[0].startswith("images that were copied to the index: ")
+    assert prepare_location(description)[1][0].startswith("images that were copied to the index: ")
     held_out = [row for row in range(60) if address.hash64(f"{row:09}") / 2**64 < 0.3]
     assert open_records(description)[1].held_out_M.tolist() == held_out
 
