@@ -53,28 +53,14 @@ class Filter:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Location:
-    """Where samples are, at exactly one of ``PLACES``; docs/data.md has a table of the keys.
+    """Where samples are, at exactly one of ``PLACES``; docs/data.md has a table of all keys."""
 
-    Attributes:
-        shards: tar files as webdataset and img2dataset write them: paths, patterns (``{00000..00331}``, ``*``) or URLs.
-        folder: a folder of images, with subfolders. A sample's key is its path within the folder.
-        table: with ``folder``, a CSV, TSV, JSON-lines or Parquet file whose column ``image`` has paths within the
-            folder; only its rows are samples. If rows share an image, a column ``key`` must name them.
-        dataset: a folder that ``datasets.Dataset.save_to_disk`` wrote.
-        parquet: Parquet files with the bytes of images in a column, of which the index has a copy.
-        image: the member (default: jpg, jpeg, png or webp) or the column of the image (default: ``image``, then these).
-        filters: conditions by field; samples that do not meet all are left out.
-        exclude: a file with keys of samples that are left out, a line each, as an audit writes them.
-        storage_options: how the host of URLs is reached (``OPTIONS``); what is secret comes from the environment.
-        index: where the index is. Default: beside the description, with the suffix ``.index``.
-    """
-
-    shards: tuple[str, ...] = ()
+    shards: tuple[str, ...] = ()  # tar files: paths, patterns (``{00000..00331}``, ``*``) or URLs
     folder: str | None = None
     dataset: str | None = None
     parquet: tuple[str, ...] = ()
-    table: str | None = None
-    image: str | None = None
+    table: str | None = None  # with ``folder``: only its rows are samples
+    image: str | None = None  # the member or the column; default: ``IMAGES``, before these ``image`` in a table
     filters: dict[str, Filter] = dataclasses.field(default_factory=dict)
     exclude: str | None = None
     storage_options: dict[str, str | bool] = dataclasses.field(default_factory=dict)
@@ -131,19 +117,10 @@ class HeldOutRule:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class SourceDescription(Location):
-    """A source of image-text pairs. Its name in reports and run names is that of its file.
+    """A source of image-text pairs. Its name in reports and run names is that of its file."""
 
-    Attributes:
-        short: fields of the alt-text, with the probability of each. A field with a list holds several captions.
-        dense: fields of synthetic or detailed captions. Without it, samples always show the short caption.
-        questions: field of questions about the image: a list of ``{question: TEXT, answer: TEXT}``, or its JSON text.
-        held_out: default: at most 20,000 pairs and a fifth of all, by the hash of the key.
-        transforms: augmentation of this source.
-        licence: a line for reports.
-    """
-
-    short: Fields = dataclasses.field(default_factory=dict)
-    dense: Fields = dataclasses.field(default_factory=dict)
+    short: Fields = dataclasses.field(default_factory=dict)  # alt-text, by the probability of each field
+    dense: Fields = dataclasses.field(default_factory=dict)  # synthetic or detailed captions
     questions: str | None = None
     held_out: HeldOutRule | None = None
     transforms: Transforms = Transforms()

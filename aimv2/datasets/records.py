@@ -262,9 +262,8 @@ class Records:
 
     def _read(self, content: Content) -> bytes:
         file, offset, length, _ = content
-        try:
-            opened = self._opened.pop(file, None) or self._open_file(file)
-        except _NoCopy:
+        opened = self._opened.pop(file, None) or self._open_file(file)
+        if opened is None:
             return self._read_part(self._remote(file), offset, length)
         self._opened[file] = opened
         for oldest in list(self._opened)[:-MAX_OPEN]:
@@ -281,19 +280,19 @@ class Records:
             data += more
         return data
 
-    def _open_file(self, file: int) -> "_OpenFile":
-        """Open a file of this host, or the copy of a remote one."""
+    def _open_file(self, file: int) -> "_OpenFile | None":
+        """Open a file of this host, or the copy of a remote one; None if there is none, so that parts are read."""
         path = self._index.path(file)
         name, *stamp = (self._index.files[column][file].as_py() for column in ("name", *Stamp._fields))
         if is_url(path):
             remote = self._remote(file)
             if self._copies is None:
-                raise _NoCopy
+                return None
             copy = self._copies.path(remote)
             if file in self._expected or not self._gives_parts:
                 copy = self._copies.fetch(remote)
             elif not copy.exists():
-                raise _NoCopy
+                return None
             return _OpenFile(str(copy))
         opened = _OpenFile(path)
         if name != COPY and not stamp_of(os.fstat(opened.descriptor)).is_same(Stamp(*stamp)):
@@ -337,10 +336,6 @@ class Records:
         if isinstance(error, PermissionError) and is_url(name):
             message = "check the credentials in the environment"
         return RunFailedError("data", f"{name} cannot be read: {why}; {message}")
-
-
-class _NoCopy(Exception):
-    """A remote file of which there is no copy, and of which parts are read."""
 
 
 class _OpenFile:

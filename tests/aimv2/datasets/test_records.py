@@ -18,7 +18,7 @@ from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 from torch.utils.data import DataLoader
 
-from aimv2.base import address, order
+from aimv2.base import order
 from aimv2.base.address import hash64
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.base.processes import in_threads
@@ -76,28 +76,8 @@ def test_every_sample_has_its_own_image_and_caption(records):
     assert found == {key: (picture(number), f"caption {key}") for number, key in enumerate(KEYS)}
 
 
-def test_hashes_are_those_of_the_keys(records):
-    rows = np.array([2, 0])
-    assert records.key_hashes(rows).tolist() == [address.hash64(records.key(row)) for row in rows.tolist()]
-
-
-def test_records_can_be_sent_to_other_processes(records):
-    again = pickle.loads(pickle.dumps(records))
-    assert [again.image(row) for row in range(3)] == [records.image(row) for row in range(3)]
-    assert again.parts() == records.parts()
-
-
-def test_parts_have_all_samples(records):
-    assert sum(part.num_samples for part in records.parts()) == len(records) == 3
-    assert all(part.name and part.size > 0 for part in records.parts())
-
-
 def test_the_permutations_that_the_order_keeps_are_small():
     assert order.KEPT * order._permutation(0, "test", 0, 0, MAX_BLOCK_ROWS).nbytes <= 2**25
-
-
-def test_a_field_that_a_sample_lacks_is_none(records):
-    assert records.field(0, "nothing") is None
 
 
 def test_other_fields_are_named_if_none_is_or_contains_one(records):
@@ -152,12 +132,6 @@ def test_broken_json_is_a_bad_sample(content, tmp_path):
     assert error.value.reason == "broken json"
 
 
-def test_text_that_is_not_utf8_is_a_bad_sample(tmp_path):
-    write_tar(tmp_path / "a.tar", [("1.jpg", b"i"), ("1.txt", b"\xff")])
-    with pytest.raises(BadSampleError, match=r"missing caption: 1: txt is not UTF-8"):
-        indexed(location(tmp_path)).field(0, "txt")
-
-
 def test_the_image_is_the_member_that_is_there_or_the_one_named(tmp_path):
     members = [("1.png", b"p"), ("1.jpg", b"j"), ("1.txt", b""), ("2.webp", b"w"), ("3.txt", b""), ("4.jpeg", b"e")]
     write_tar(tmp_path / "a.tar", members)
@@ -168,13 +142,6 @@ def test_the_image_is_the_member_that_is_there_or_the_one_named(tmp_path):
     assert indexed(location(tmp_path, image="png")).image(0) == b"p"
     with pytest.raises(UsageError, match="the shards have no member tif; set image to one of their members: jpeg, jpg"):
         Records(location(tmp_path, image="tif"))
-
-
-def test_no_row_beyond_the_ends(shards):
-    _, records = shards
-    for row in (-1, 15):
-        with pytest.raises(IndexError):
-            records.image(row)
 
 
 def change(path, how):
@@ -268,15 +235,6 @@ def test_records_are_read_in_loader_processes(tmp_path):
     assert list(DataLoader(Texts(records), batch_size=None, num_workers=1)) == expected
     copy = pickle.loads(pickle.dumps(records))
     assert [copy.field(row, "txt") for row in range(15)] == expected
-
-
-def test_records_of_another_index_are_refused_after_pickling(tmp_path):
-    paths = write_shards(tmp_path)
-    state = pickle.dumps(indexed(location(tmp_path)))
-    write_tar(paths[0], sample(90))
-    indexed(location(tmp_path))
-    with pytest.raises(RunFailedError, match="was replaced"):
-        pickle.loads(state)
 
 
 # Mutations

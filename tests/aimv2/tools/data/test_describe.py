@@ -74,7 +74,10 @@ def test_the_description_has_comments_on_what_was_guessed(tmp_path, capsys):
         ("a.csv", r"a\.csv has no column with paths of images that exist"),
         ("a.doc", r"a\.doc is no folder, \.tar file or table"),
         ("broken.tar", r"broken\.tar is not a tar archive"),
-        ("silent", "no captions are seen: they are in files beside the images, such as a.txt, or in a column of a table"),
+        (
+            "silent",
+            "no captions are seen: they are in files beside the images, such as a.txt, or in a column of a table",
+        ),
         ("a[1]", "which are signs of patterns; rename it"),
         ("pointer.parquet", r"pointer\.parquet cannot be read"),
         ("twice.csv", "have the same key"),

@@ -339,13 +339,6 @@ def test_processes_find_the_same(twelve):
     assert one == two
 
 
-def test_drawn_pictures_have_facts_too(tiny):
-    (train, _) = opened_sides(("openmoji_scenes",), tiny.data)
-    found = [facts_of(train, row, 10**6) for row in range(10)]
-    assert [facts["problem"] for facts in found] == [None] * 10
-    assert len({facts["content"] for facts in found}) == 10
-
-
 def test_a_sample_of_rows_is_without_repetition_and_over_all_rows(tiny):
     pairs = opened_sides(("openmoji_scenes",), tiny.data)[0].pairs
     row_N = chosen_rows(pairs, 100)
@@ -353,15 +346,6 @@ def test_a_sample_of_rows_is_without_repetition_and_over_all_rows(tiny):
     assert row_N.tolist() == sorted(row_N.tolist())
     assert 120 < row_N.mean() < 280  # of 400
     assert chosen_rows(pairs, 400).tolist() == list(range(400))
-
-
-def test_splits_of_a_labelled_set_are_its_sides(twelve, tmp_path):
-    path = tmp_path / "labelled.yaml"
-    path.write_text("train: {folder: pictures}\ntest: {folder: pictures}\nlabel: folder\n")
-    assert index_command([str(path)]) == 0
-    found = opened_sides((str(path),), DataConfig())
-    assert [(side.name, len(side.pairs)) for side in found] == [("labelled train", 12), ("labelled test", 12)]
-    assert facts_of(found[1], 3, 10**6)["problem"] is None
 
 
 def test_images_are_compared_upright_and_within_the_limit(tmp_path):
