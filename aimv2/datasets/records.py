@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import itertools
 import json
 import os
 import time
@@ -20,7 +19,6 @@ from aimv2.datasets.description import IMAGES, Location
 from aimv2.datasets.index import (
     COPY,
     IMAGE,
-    MISSING,
     Content,
     DataPart,
     Index,
@@ -225,10 +223,11 @@ class Records:
         """Raise a UsageError if a table has changed whose rows are in the index."""
         tables = LAYOUTS[self._location.place].tables(self._location)
         before = [Stamp(*values) for values in self._index.facts.get("tables", ())]
-        for table, stamp in itertools.zip_longest(tables, before, fillvalue=MISSING):
-            if table == MISSING or not stamp_at(table).is_same(stamp):
-                name = "a file of rows" if table == MISSING else table
-                raise UsageError(f"{name} has changed since it was indexed; run {command(self._location)}")
+        pairs = zip(tables, before, strict=False)
+        changed = [str(table) for table, stamp in pairs if not stamp_at(table).is_same(stamp)]
+        if changed or len(tables) != len(before):
+            name = changed[0] if changed else "the list of files"
+            raise UsageError(f"{name} has changed since it was indexed; run {command(self._location)}")
 
     def _name(self, content: Content) -> str:
         return str(self._index.files["name"][content.file].as_py())

@@ -230,7 +230,8 @@ def of_step(parts: Sequence[Batch], tally: Tally) -> list[Batch]:
 def _within(index_N: Tensor, rows: slice, width: int) -> Tensor:
     """Return those of the ascending indices that lie in these rows of a width, counted from the first of the rows."""
     first, end = (int(np.searchsorted(index_N.numpy(), row * width)) for row in (rows.start, rows.stop))
-    return index_N[first:end] - rows.start * width
+    within_N: Tensor = index_N[first:end] - rows.start * width
+    return within_N
 
 
 def scored_patches(prefix_len_B: np.ndarray, num_patches: int, num_own: int | np.ndarray) -> Tensor:

@@ -33,7 +33,7 @@ class IndexOptions:
         default=False,
         description="also report what cannot be used, copies and near copies, and images that training shares with"
         " held-out sides or evaluation sets; the findings are written to FILE.audit.json, and the keys of these"
-        " training pairs to FILE.leaks.txt. Built-in sources may be named too.",
+        " training pairs to FILE.leaks.txt.",
     )
     num: PositiveInt = Field(
         default=100_000, description="samples that an audit reads of each side, a random sample if it has more"

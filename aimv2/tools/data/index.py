@@ -5,7 +5,6 @@ table for each (``SCHEMA``), without its image or caption. The rows of all sides
 compared with each. Letters: N facts, B rows of a task.
 """
 
-import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,15 +25,14 @@ from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.base.files import write_json, write_text
 from aimv2.base.interrupt import Interrupts
 from aimv2.base.processes import in_processes, in_threads
-from aimv2.config.data_config import DESCRIPTIONS, DataConfig, is_described, kind_of, source_name
+from aimv2.config.data_config import DESCRIPTIONS, DataConfig, is_described, source_name
 from aimv2.config.options import defaults_of, options_of
 from aimv2.data.decode import square
 from aimv2.data.pairs import CaptionKind, Pairs
-from aimv2.data.prepare import open_source
 from aimv2.datasets.description import Location, SourceDescription, is_labelled, read_labelled, read_source
 from aimv2.datasets.file_pairs import FilePairs
 from aimv2.datasets.index import index_path
-from aimv2.datasets.open import copies_of, open_location, prepare_location
+from aimv2.datasets.open import copies_of, open_location, open_source, prepare_location
 from aimv2.memory.machine import num_cores
 from aimv2.request.compose import compose, run_config
 from aimv2.tools.data.command import IndexOptions
@@ -68,17 +66,13 @@ def index_command(arguments: Sequence[str]) -> int:
     if not options.audit and (of_audit := [text for text in given if text.startswith(("num=", "data."))]):
         raise UsageError(f"{' '.join(of_audit)}: that is of an audit; type audit=true too")
     for name in names:
-        if not options.audit and not is_described(name):
+        if not is_described(name):
             raise UsageError(
                 f"{name!r} is no description ({' or '.join(DESCRIPTIONS)}); write one with a line: shards: {name}"
             )
-        try:
-            kind_of(name)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
     if len(set(names)) < len(names):
         raise UsageError(f"{' '.join(names)}: each source is needed once")
-    for name in filter(is_described, names):
+    for name in names:
         for title, location in _locations(name):
             num_samples, notes = prepare_with_progress(title, location, workers)
             _print(f"samples: {num_samples:,}", *notes, f"index: {index_path(location)}")
@@ -112,7 +106,7 @@ def _write_audit(names: Sequence[str], values: Mapping[str, Any]) -> None:
     write_json(findings, values)
     lines = [f"wrote {findings}"]
     for name, keys in values["leaked"].items():
-        if not keys or not is_described(name) or is_labelled(name):
+        if not keys or is_labelled(name):
             continue
         path = Path(name).with_suffix(LEAKS)
         before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
@@ -165,18 +159,17 @@ def audit(sources: Sequence[str], config: DataConfig, num: int, workers: int, co
 
 @lru_cache(maxsize=1)  # each process opens the sources once
 def opened_sides(sources: tuple[str, ...], config: DataConfig) -> list[AuditedSide]:
-    """Open built-in sources, and the sources and labelled sets of descriptions."""
+    """Open the sources and labelled sets of descriptions."""
     sides = []
     for source in sources:
-        if is_described(source) and is_labelled(source):
+        if is_labelled(source):
             without_captions = SourceDescription(shards=("",), short={"none": 1.0})
             for split, location in read_labelled(source).splits():
                 records = open_location(location, *copies_of(config))
                 pairs = FilePairs(records, range(len(records)), without_captions, config)
                 sides.append(AuditedSide(source, split, pairs, ()))
         else:
-            only = dataclasses.replace(config, sources=(source,), weights=None, dense_fractions=None)
-            opened = open_source(source, only, show_progress=True)
+            opened = open_source(source, config)
             both = (("train", opened.train), ("held-out", opened.held_out))
             sides += [AuditedSide(source, side, pairs, pairs.kinds) for side, pairs in both]
     return sides
@@ -203,10 +196,10 @@ def facts_of(side: AuditedSide, row: int, max_pixels: int) -> dict[str, Any]:
     """Return the hashes of a sample's image, and its problem if the image or a caption cannot be used."""
     facts, problems = dict[str, Any](), []
     try:
-        picture = side.pairs.picture(row)
-        content = picture.tobytes() if isinstance(picture, np.ndarray) else picture
+        content = side.pairs.picture(row)
+        assert isinstance(content, bytes), "pairs in files have the bytes of theirs"
         facts["content"] = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
-        shown = picture if isinstance(picture, np.ndarray) else square(picture, SIDE, max_pixels)
+        shown = square(content, SIDE, max_pixels)
         facts["look"], facts["mirrored"] = look(shown), look(shown[:, ::-1])
     except BadSampleError as error:
         problems.append(error.reason)
