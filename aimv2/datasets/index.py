@@ -228,8 +228,15 @@ class Index:
 
     def __init__(self, location: Location, *, of_any_files: bool = False) -> None:
         self._folder, self._has_shards = index_path(location), bool(location.shards)
-        self.facts = read_facts(location, of_any_files=of_any_files)
+        if not (self._folder / FACTS).exists():
+            raise UsageError(f"there is no index at {self._folder}; write it with {command(location)}")
         try:
+            self.facts: dict[str, Any] = json.loads((self._folder / FACTS).read_text())
+            if self.facts["version"] != VERSION:
+                raise ValueError("it is of another version")
+            for key, now in made_for(location).items():
+                if self.facts.get(key) != now and not of_any_files:
+                    raise ValueError(f"it was made for another {key} than the description has now")
             self.base = self.facts["base"] if of_any_files else base_path(location)
             self.names: list[str] = self.facts["names"]
             self.fields: list[str] = self.facts["fields"]
@@ -360,26 +367,6 @@ def writing(location: Location) -> Iterator[IndexWriter]:
     finally:
         writer.close_files()
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def read_facts(location: Location, *, of_any_files: bool = False) -> dict[str, Any]:
-    """Return the facts of a location's index."""
-    folder = index_path(location)
-    try:
-        facts: dict[str, Any] = json.loads((folder / FACTS).read_text())
-    except FileNotFoundError:
-        raise UsageError(f"there is no index at {folder}; write it with {command(location)}") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"the index {folder} cannot be read ({error}); write it with {command(location)}") from error
-    if not isinstance(facts, dict) or facts.get("version") != VERSION:
-        raise UsageError(f"the index {folder} is of another version; write it again with {command(location)}")
-    for key, now in made_for(location).items():
-        if facts.get(key) != now and not of_any_files:
-            raise UsageError(
-                f"the index {folder} was made for another {key} than the description has now; "
-                f"write it again with {command(location)}"
-            )
-    return facts
 
 
 def made_for(location: Location) -> dict[str, Any]:

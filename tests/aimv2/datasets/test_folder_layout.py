@@ -216,22 +216,6 @@ def test_an_interrupted_index_is_resumed(pictures, tmp_path, workers):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "source.index", "source.yaml", "t.csv"]
 
 
-def test_an_interrupted_index_leaves_the_earlier_one_and_may_be_interrupted_again(pictures, tmp_path):
-    location, undisturbed = pictures
-    build(location)
-    for number in range(NUM):
-        (tmp_path / f"pictures/{number % 7}/{number}.jpg").chmod(0o600)  # so that all are read again
-
-    def after_one_group(done, total):
-        raise KeyboardInterrupt
-
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            build(location, on_progress=after_one_group)
-        assert content(location) == undisturbed
-    assert f"read {GROUP} files" in build(location)
-
-
 def test_a_broken_unfinished_index_is_read_anew(pictures):
     location, undisturbed = pictures
     with pytest.raises(KeyboardInterrupt):
@@ -388,16 +372,6 @@ def test_a_read_that_fails_for_a_moment_is_repeated(plain, monkeypatch):
     monkeypatch.setattr("os.open", unsteady)
     assert plain.image(0) == picture(0)
     assert plain.retries == 1
-
-
-def test_a_file_that_may_not_be_read_ends_the_run(plain, monkeypatch):
-    def refused(file, *args, **kwargs):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr("os.open", refused)
-    with pytest.raises(RunFailedError, match=r"a\.b\.jpg cannot be read: Permission denied"):
-        plain.image(0)
-    assert plain.retries == 0
 
 
 ROWS = [
