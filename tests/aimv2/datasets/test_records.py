@@ -277,9 +277,8 @@ def by_name(path):
     return found
 
 
-def read_all(records, path, counts):
+def read_all(records, in_shard, counts):
     """Read everything; each member must be that of the row's key by the names in the shard."""
-    in_shard = by_name(path)
     for row in range(len(records)):
         try:
             key = records.key(row)
@@ -299,19 +298,19 @@ def check_mutations(folder, seeds):
     write_shards(folder, num_shards=1, num_samples=12)
     path = folder / "00000.tar"
     whole = path.read_bytes()
-    counts, status = Counter(), path.stat()
+    counts, status, before = Counter(), path.stat(), by_name(path)
     build(location(folder))
     for seed in seeds:
         path.write_bytes(mutate(whole, random.Random(seed)))
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as a broken disk would leave it
         records = Records(location(folder), sleep=no_wait)  # indexed before the mutation
-        read_all(records, path, counts)
+        read_all(records, before, counts)
         try:
             after = indexed(Location(shards=(str(path),), index=str(folder / "after.index")))
         except UsageError:
             counts["not indexed"] += 1
         else:
-            read_all(after, path, counts)
+            read_all(after, by_name(path), counts)
     return counts
 
 
