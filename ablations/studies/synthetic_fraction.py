@@ -13,6 +13,7 @@ from aimv2.ablations.study import Study
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
+from aimv2.datasets.description import read_source
 
 CAPTIONS = "AIMv2 section 2.3 and Table 2 (33 % synthetic), never ablated; arXiv 2410.02740 supports it for others."
 LOSSES = "Caption losses are not comparable, as arms train on different captions"
@@ -26,9 +27,7 @@ def fit(study: Study, base: RunConfig) -> Study:
     trained = [
         source for source, weight in zip(data.sources, data.weights or [1] * len(data.sources), strict=True) if weight
     ]
-    from aimv2.datasets import plugin  # here, because it takes long to import
-
-    kinds = {source_name(source): plugin.caption_kinds(source) for source in trained}
+    kinds = {source_name(source): read_source(source).kinds for source in trained}
     single = {name: having[0] for name, having in kinds.items() if len(having) == 1}
     having = ", ".join(f"{name} has {kind} captions only" for name, kind in single.items())
     if len(single) == len(kinds):
