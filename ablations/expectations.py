@@ -38,7 +38,7 @@ class _Sized:
 class Expectation(_Sized):
     """How one arm's metric should compare with another's, or with another metric of the same arm.
 
-    ``analysis/inference/relations.py`` judges the relation.
+    ``analysis/judgement/rules.py`` judges the relation.
 
     Attributes:
         effect: the size of the claimed effect, in the metric's unit; None if the paper gives none for such a metric.

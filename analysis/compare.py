@@ -21,7 +21,7 @@ from aimv2.analysis.inference.intervals import (
     percent,
     unpaired_difference,
 )
-from aimv2.analysis.inference.relations import finding
+from aimv2.analysis.judgement.rules import finding
 from aimv2.analysis.tables import numbers, place_of, read_columns
 from aimv2.analysis.usage import CompareOptions, compare_command, compare_usage
 from aimv2.base.errors import UsageError, unknown

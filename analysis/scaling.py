@@ -11,8 +11,7 @@ from aimv2.analysis.document.model import Document, Section
 from aimv2.analysis.document.show import show
 from aimv2.analysis.document.style import style
 from aimv2.analysis.document.write import check_replaceable
-from aimv2.analysis.inference.power_law import FitError, Variable
-from aimv2.analysis.inference.scaling import assess
+from aimv2.analysis.inference.scaling_law import FitError, Variable, assess
 from aimv2.analysis.sections.scaling import Fitted, conclusion, law_blocks, law_figure, law_numbers
 from aimv2.analysis.tables import numbers, read_columns
 from aimv2.analysis.usage import FitOptions, scaling_usage

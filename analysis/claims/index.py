@@ -17,9 +17,9 @@ from aimv2.analysis.claims.page import studies_in, summary_of
 from aimv2.analysis.document.model import VERDICTS, Block, Bullets, Cell, Document, Figure, Paragraph, Section, Table
 from aimv2.analysis.document.style import BEHIND, INK, SOFT, show_on_hover, style
 from aimv2.analysis.evidence.others import PAGES
-from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import DECIDED, WORDS, Answer, all_answers, by_claim, overall
 from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.rules import Word
 from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.scaling import law_of
 from aimv2.analysis.sections.search import cost_of

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogFormatterSciNotation, LogLocator, NullFormatter
 
 from aimv2.analysis.document.style import COLOURS, INK, MARKERS, PAPER, show_on_hover
-from aimv2.analysis.inference.scaling import ScalingLaw
+from aimv2.analysis.inference.scaling_law import ScalingLaw
 
 NUM_POINTS = 60  # of a curve
 ON_THE_LOSS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0)  # labels of a logarithmic axis, in each power of ten

@@ -55,12 +55,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class TermTest:
-    """The F test of a main effect or an interaction.
-
-    Attributes:
-        statistic: F, with ``df`` and ``error_df`` degrees of freedom; NaN if the term has no test.
-        adjusted_p: corrected by Holm for all terms of the analysis.
-    """
+    """The F test of a term, NaN without one; ``adjusted_p`` is corrected by Holm for all terms of the analysis."""
 
     term: str
     df: int
@@ -76,13 +71,7 @@ class TermTest:
 
 @dataclass(frozen=True)
 class FactorAnalysis:
-    """The effects of factors on a metric.
-
-    Attributes:
-        effects: of every identified term, its levels against the reference levels.
-        sd: the standard deviation of the error within seeds; NaN if there is none to estimate it from.
-        notes: what limits the analysis, a sentence each.
-    """
+    """The tests of factors, the effects of every identified term, the SD of the error, and what limits the analysis."""
 
     tests: tuple[TermTest, ...]
     effects: tuple[Effect, ...]
@@ -93,19 +82,16 @@ class FactorAnalysis:
 def analyse(runs: pd.DataFrame, factors: Levels) -> FactorAnalysis:
     """Estimate and test the main effects of factors and their interactions.
 
-    Interactions of two factors, then of three and so on, are part of the model if all of that order are identified:
-    which of two aliased ones is there is unknown. A level, or a combination of levels, that one seed ran has no
-    interval and no test.
-
-    Args:
-        runs: a row per run: ``seed``, ``value``, and a column per factor. Rows without a value are left out.
-        factors: levels by factor, in the order of reports. Effects compare with the first level that ran.
+    Runs have a row each with ``seed``, ``value``, and a column per factor; effects compare with a factor's first level
+    that ran. Interactions of two factors, then of three and so on, are part of the model if all of that order are
+    identified: which of two aliased ones is there is unknown. A level, or a combination of levels, that one seed ran
+    has no interval and no test.
     """
     runs = runs.dropna(subset=["value"])
     present = {name: [level for level in levels if (runs[name] == level).any()] for name, levels in factors.items()}
-    constant = [name for name, levels in present.items() if len(levels) < 2]
+    varied = {name: levels for name, levels in present.items() if len(levels) > 1}
+    constant = [name for name in present if name not in varied]
     notes = [f"Only one level of {name} has results, so it has no effect to estimate." for name in constant]
-    varied = {name: levels for name, levels in present.items() if name not in constant}
     model = None
     for order in range(1, len(varied) + 1):
         larger = _Model(runs, varied, order)
@@ -120,12 +106,7 @@ def analyse(runs: pd.DataFrame, factors: Levels) -> FactorAnalysis:
 
 
 class _Model:
-    """The least-squares fit of seeds and of all interactions of factors up to an order.
-
-    Args:
-        runs: a row per run: ``seed``, ``value``, and a column per factor.
-        factors: levels by factor; effects compare with the first.
-    """
+    """The least-squares fit of seeds and of all interactions of factors up to an order."""
 
     def __init__(self, runs: pd.DataFrame, factors: Levels, order: int) -> None:
         from patsy import dmatrix  # here and below, because it and statsmodels take seconds to import
@@ -183,10 +164,9 @@ class _Model:
                 row = table.loc[":".join(self._term[name] for name in term)]
                 test = replace(test, statistic=float(row["F"]), p=float(row["PR(>F)"]))
             tests.append(test)
-        tested = [test for test in tests if test.has_test]
-        adjusted = multipletests([test.p for test in tested], method="holm")[1] if tested else []
-        by_term = {test.term: float(p) for test, p in zip(tested, adjusted, strict=True)}
-        return tuple(replace(test, adjusted_p=by_term.get(test.term, math.nan)) for test in tests)
+        p_values = [test.p for test in tests if test.has_test]
+        adjusted = iter(multipletests(p_values, method="holm")[1] if p_values else [])
+        return tuple(replace(test, adjusted_p=float(next(adjusted))) if test.has_test else test for test in tests)
 
     def effects(self, term: tuple[str, ...]) -> Iterator[Effect]:
         """Yield the contrasts of a term's levels with the reference levels: the other factors' levels weigh equally."""

@@ -28,13 +28,11 @@ COSTS: Mapping[Cost, tuple[str, str]] = {
 
 
 class Differences:
-    """Differences between the arms of a study.
+    """Differences between the arms of a study; intervals cover evaluation items where both sides have their values.
 
     Arms of the study share an error. The controls do not, because their spread may be another: the positive control has
-    its own paired error, and the null control, with seeds of its own, an unpaired one. A difference of two
-    metrics has its own paired error, because its spread differs from arm to arm.
-
-    Intervals cover evaluation items where both sides have their values.
+    its own paired error, and the null control, with seeds of its own, an unpaired one. A difference of two metrics has
+    its own paired error, because its spread differs from arm to arm.
     """
 
     def __init__(self, study: Study, evidence: Evidence) -> None:
@@ -72,11 +70,7 @@ class Differences:
     def from_baseline(
         self, metric: str, arms: Sequence[str], level: float = LEVEL, *, covers_items: bool = False
     ) -> dict[str, Estimate]:
-        """Return each arm of the study minus the baseline; the intervals hold together with ``level``.
-
-        Args:
-            covers_items: True to treat evaluation items as random where runs have their values, which reads files.
-        """
+        """Return each arm of the study minus the baseline; the intervals hold together; covering items reads files."""
         baseline = self._study.baseline
         estimates = self._error(metric).contrasts(arms, baseline, level)
         if not covers_items:
@@ -102,7 +96,7 @@ class Differences:
         return float(of_arm / of_baseline) if of_arm > 0 and of_baseline > 0 else math.nan
 
     def relative_time(self, arm: str) -> Estimate:
-        """Return the logarithm of the ratio of an arm's time of training to the baseline's, over the seeds of both."""
+        """Return the log ratio of an arm's training time to the baseline's, over the seeds of both."""
         costs = self._costs("seconds")
         if not {arm, self._study.baseline} <= set(costs):
             return NO_ESTIMATE
@@ -137,13 +131,10 @@ class Differences:
         return estimate if len(covariance_SS) < estimate.n else with_items(estimate, covariance_SS, num_items)
 
     def _costs(self, cost: Cost) -> pd.DataFrame:
-        """Return the cost of each run, a row per seed and a column per arm; empty if it was not measured.
-
-        Wall time stands in for CPU time if a device trained.
-        """
+        """Return the cost of each run, a row per seed and a column per arm; empty if it was not measured."""
         runs, column = self._evidence.runs, COSTS[cost][1]
         if cost == "seconds" and "train_seconds" in runs and runs[column].isna().any():
-            column = "train_seconds"
+            column = "train_seconds"  # a device trained
         if column not in runs:
             return pd.DataFrame()
         return runs.pivot(index="seed", columns="arm", values=column).astype(float)

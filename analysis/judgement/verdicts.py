@@ -1,20 +1,17 @@
-"""The rules of decision: what an arm's difference shows, which verdict a claim has, and if a search is confirmed.
-
-``inference/relations.py`` judges a single difference; ``withheld.py`` has the reasons that withhold a verdict.
-"""
+"""What each arm's difference shows, the verdict on each claim, and if a search is confirmed, by ``rules.py``."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal, NamedTuple
 
-from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expand import Cell
 from aimv2.ablations.expectations import Combination, Expected, Ranges
 from aimv2.ablations.study import Study
 from aimv2.analysis.inference.contrasts import Bracket
-from aimv2.analysis.inference.intervals import LEVEL, NOT_MEASURED, Estimate, bonferroni
-from aimv2.analysis.inference.relations import Finding, Outcome, Word, finding, outcome
+from aimv2.analysis.inference.intervals import LEVEL, NOT_MEASURED, Estimate
 from aimv2.analysis.judgement.differences import Differences
+from aimv2.analysis.judgement.rules import Finding, Outcome, Word, decide, finding, level_of, outcome
 from aimv2.analysis.judgement.withheld import Reasons
 from aimv2.config.program import Program
 from aimv2.spec.metrics import lower_is_better
@@ -24,13 +21,10 @@ Confirmation = Literal["confirmed", "not confirmed", "no conclusion"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """An arm against the baseline in the primary metric.
+    """An arm minus the baseline in the primary metric, with a simultaneous interval.
 
     Attributes:
-        difference: arm minus baseline, with a simultaneous interval.
-        observed: what the difference shows.
-        expected: written before the runs: ``better``, ``worse``, ``equal``, or ``open``.
-        outcome: the expectation judged; None if there was none.
+        expected: written before the runs: a relation, or ``open``, which has no outcome.
         withheld: why nothing is concluded about the arm; empty if nothing prevents it.
     """
 
@@ -60,8 +54,7 @@ class Verdict:
 
     Attributes:
         qualifications: what qualifies the word, or why the claim is not testable.
-        evidence: the comparisons of the claim in words, those first that decide.
-        comparisons: the same comparisons, as they were judged.
+        evidence: the comparisons of the claim in words, those first that decide; ``comparisons`` are the same.
         sensitivity: what the metrics can tell apart at this scale.
     """
 
@@ -100,24 +93,10 @@ def _comparison(reasons: Reasons, arm: str, difference: Estimate) -> Comparison:
 
 
 def confirmation(comparison: Comparison | None, withheld: Sequence[str]) -> Confirmation:
-    """Return whether the winner of a search is better than the baseline, on fresh seeds.
-
-    Args:
-        withheld: why nothing is concluded in the primary metric.
-    """
+    """Return whether the winner of a search is better than the baseline, on fresh seeds."""
     if comparison is None or not comparison.difference.has_interval or withheld or comparison.withheld:
         return "no conclusion"
     return "confirmed" if comparison.observed.direction == "better" else "not confirmed"
-
-
-def level_of(claim: str, level: float) -> float:
-    """Return the level at which a study judges a claim, of that of the whole page of claims.
-
-    All claims that studies judge have equal shares of the error rate, and so have the studies of a claim. So a verdict
-    does not depend on what else was run, and the probability of any false verdict on the page is at most 1 - ``level``.
-    """
-    num_judged = sum(bool(judged.studies) for judged in CLAIMS.values())
-    return bonferroni(num_judged * len(CLAIMS[claim].studies), level)
 
 
 def verdicts(
@@ -126,13 +105,7 @@ def verdicts(
     level: float = LEVEL,
     share: Callable[[str, float], float] = level_of,
 ) -> dict[str, Verdict]:
-    """Return a verdict on each claim.
-
-    Args:
-        config: the baseline's run.
-        level: of this look (``Look.level``).
-        share: maps a claim and this level to that of the claim.
-    """
+    """Return a verdict on each claim; ``config`` is the baseline's run, and ``level`` that of this look."""
     return {claim: _verdict(reasons, claim, config, share(claim, level)) for claim in reasons.study.claims}
 
 
@@ -142,9 +115,16 @@ def _verdict(reasons: Reasons, claim: str, config: Program, level: float) -> Ver
     seen = tuple(sensitivity[metric].text for metric in metrics if metric in sensitivity)
     if absent := reasons.of_absent_metrics(claim, config):
         return Verdict(Word.NOT_TESTABLE, tuple(absent), (), seen)
-    each = [_judged(study, expected, reasons.differences, level) for expected in study.claims[claim]]
-    word, comparisons = _decided(claim, each, study, reasons.differences, level)
-    not_testable = [judged.outcome.qualification for judged in each if judged.outcome.word is Word.NOT_TESTABLE]
+
+    @cache
+    def judged_at(level: float) -> list[Judged]:
+        return [_judged(study, expected, reasons.differences, level) for expected in study.claims[claim]]
+
+    word, deciding_level = decide(claim, level, lambda level: [judged.outcome for judged in judged_at(level)])
+    first = [Word.CONTRADICTED, Word.SMALLER] if word.is_against else [each for each in Word if each != Word.SUPPORTED]
+    comparisons = sorted(judged_at(deciding_level), key=lambda judged: judged.outcome.word not in first)
+    outcomes = [judged.outcome for judged in judged_at(level)]
+    not_testable = [outcome.qualification for outcome in outcomes if outcome.word is Word.NOT_TESTABLE]
     evidence = tuple(_in_words(study, judged) for judged in comparisons)
     if why_not := dict.fromkeys([*reasons.of_claim(claim, config), *not_testable]):
         return Verdict(Word.NOT_TESTABLE, tuple(why_not), evidence, seen, tuple(comparisons))
@@ -154,30 +134,6 @@ def _verdict(reasons: Reasons, claim: str, config: Program, level: float) -> Ver
     if word is not Word.UNDECIDED:
         qualifications += reasons.before_training(judged.expected for judged in verdict.deciding)
     return replace(verdict, qualifications=tuple(qualifications))
-
-
-def _decided(
-    claim: str, each: Sequence[Judged], study: Study, differences: Differences, level: float
-) -> tuple[Word, Sequence[Judged]]:
-    """Return the word for a claim, and its expectations, those first that decide or block it.
-
-    Support needs all expectations, and some claims are contradicted by all together only: intersection-union tests,
-    where each has the full level (Berger 1982). One expectation alone contradicts the other claims, so there the level
-    is shared.
-    """
-    if all(judged.outcome.word is Word.SUPPORTED for judged in each):
-        return Word.SUPPORTED, each
-    if CLAIMS[claim].contradicted_by == "all":
-        strict, enough = each, all
-    else:
-        shared, enough = bonferroni(len(each), level), any
-        strict = [_judged(study, judged.expected, differences, shared) for judged in each]
-    if enough(judged.outcome.word.is_against for judged in strict):
-        is_contradicted = enough(judged.outcome.word is Word.CONTRADICTED for judged in strict)
-        word = Word.CONTRADICTED if is_contradicted else Word.SMALLER
-        return word, sorted(strict, key=lambda judged: not judged.outcome.word.is_against)
-    # What blocks comes first.
-    return Word.UNDECIDED, sorted(each, key=lambda judged: judged.outcome.word is Word.SUPPORTED)
 
 
 def _judged(study: Study, expected: Expected, differences: Differences, level: float) -> Judged:

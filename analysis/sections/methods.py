@@ -9,9 +9,8 @@ from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.inference.contrasts import APART, WIDER
 from aimv2.analysis.inference.intervals import LEVEL, POWER, bonferroni, detectable_difference, percent
 from aimv2.analysis.inference.looks import ALPHA
-from aimv2.analysis.judgement.controls import NULL_LEVEL
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.judgement.verdicts import level_of
+from aimv2.analysis.judgement.rules import NULL_LEVEL, level_of
 from aimv2.analysis.sections.claims import margin_reason
 from aimv2.analysis.sections.tables import metric_title, seen
 from aimv2.base.errors import count

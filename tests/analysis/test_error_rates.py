@@ -13,14 +13,13 @@ from aimv2.ablations.expand import Cell
 from aimv2.ablations.expectations import READER, Combination, Ranges, expect, slope
 from aimv2.ablations.request import Request
 from aimv2.analysis.inference.contrasts import SharedError
-from aimv2.analysis.inference.intervals import LEVEL, Estimate, bonferroni, detectable_difference
+from aimv2.analysis.inference.intervals import LEVEL, Estimate, Noise, bonferroni, detectable_difference
 from aimv2.analysis.inference.items import item_covariance, with_items
 from aimv2.analysis.inference.looks import Look, look
-from aimv2.analysis.inference.power import Noise
-from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import answers_of, overall, whole_claims
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.planner import planner_of
+from aimv2.analysis.judgement.rules import Word
 from aimv2.analysis.judgement.verdicts import primary_comparisons, verdicts
 from aimv2.analysis.judgement.withheld import Reasons
 from aimv2.config.recipes.scales import demo, laptop

@@ -23,20 +23,17 @@ from aimv2.ablations.request import Request
 from aimv2.analysis.inference.agreement import agreement, association
 from aimv2.analysis.inference.contrasts import SharedError, range_difference, spreads
 from aimv2.analysis.inference.factors import analyse
-from aimv2.analysis.inference.intervals import mean_interval, unpaired_difference
+from aimv2.analysis.inference.intervals import Aim, Noise, mean_interval, seeds_for, unpaired_difference
 from aimv2.analysis.inference.items import item_covariance, with_items
 from aimv2.analysis.inference.looks import Look
-from aimv2.analysis.inference.power import Aim, Noise, seeds_for
-from aimv2.analysis.inference.power_law import fit
-from aimv2.analysis.inference.relations import finding, outcome
-from aimv2.analysis.inference.scaling import lack_of_fit
+from aimv2.analysis.inference.scaling_law import fit, lack_of_fit
 from aimv2.analysis.inference.survival import lead, restricted_mean, time_to_reach
-from aimv2.analysis.judgement.controls import check_controls
 from aimv2.analysis.judgement.findings import Findings, climb
 from aimv2.analysis.judgement.planner import planner_of
+from aimv2.analysis.judgement.rules import finding, outcome
 from aimv2.analysis.judgement.sensitivity import MetricSensitivity, SampleCurve, margins, sensitivity_of
 from aimv2.analysis.judgement.verdicts import primary_comparisons, verdicts
-from aimv2.analysis.judgement.withheld import Reasons
+from aimv2.analysis.judgement.withheld import Reasons, check_controls
 from aimv2.analysis.sections.metrics import detected
 from aimv2.analysis.sections.summary import answer
 from aimv2.config.paths import replaced

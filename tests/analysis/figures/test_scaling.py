@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from aimv2.analysis.figures.scaling import MAX_SIZES, draw_scaling, in_plain_words
-from aimv2.analysis.inference.power_law import fit
-from aimv2.analysis.inference.scaling import assess
+from aimv2.analysis.inference.scaling_law import assess, fit
 from tests.helpers.scaling import HOFFMANN, ladder_runs
 
 LABELS = {"n": "parameters", "d": "tokens", "loss": "loss [nats/token]"}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from aimv2.analysis.inference.agreement import agreement, agreements, association
+from aimv2.analysis.inference.agreement import agreement, agreements, association, merged
 
 ARMS = ["a", "b", "c", "d"]
 
@@ -37,6 +37,13 @@ def test_decision_accuracy_matches_the_obvious_loop(small, large):
         assert found.rank.value == pytest.approx(stats.spearmanr(small, large).statistic)
     else:
         assert math.isnan(found.rank.value)
+
+
+@given(st.lists(st.lists(st.sampled_from([0, 1, 1 + 1e-13, 2, math.nan]), min_size=4, max_size=4), min_size=1))
+def test_values_of_a_row_that_differ_by_rounding_are_merged(rows):
+    for row, found in zip(rows, merged(np.array(rows)), strict=True):
+        smallest = [min([one for one in row if abs(one - value) < 1e-12], default=math.nan) for value in row]
+        np.testing.assert_array_equal(found, smallest)
 
 
 def test_pairs_that_the_larger_scale_does_not_tell_apart_are_left_out():

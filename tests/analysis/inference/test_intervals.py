@@ -14,7 +14,6 @@ from aimv2.analysis.inference.intervals import (
     critical_value,
     detectable_difference,
     mean_interval,
-    merged,
     percent,
     unpaired_difference,
     with_interval,
@@ -30,13 +29,6 @@ def test_mean_interval_agrees_with_the_t_test(level):
     expected = stats.ttest_1samp(values, 0).confidence_interval(level)
     assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
     assert estimate.mean == pytest.approx(values.mean())
-
-
-@given(st.lists(st.lists(st.sampled_from([0, 1, 1 + 1e-13, 2, math.nan]), min_size=4, max_size=4), min_size=1))
-def test_values_of_a_row_that_differ_by_rounding_are_merged(rows):
-    for row, found in zip(rows, merged(np.array(rows)), strict=True):
-        smallest = [min([one for one in row if abs(one - value) < 1e-12], default=math.nan) for value in row]
-        np.testing.assert_array_equal(found, smallest)
 
 
 @pytest.mark.parametrize(("form", "text"), [("+.3f", "+0.000 [-0.500, +0.000]"), (".2f", "0.00 [-0.50, 0.00]")])

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aimv2.analysis.inference.intervals import Estimate
+from aimv2.analysis.inference.intervals import Aim, Estimate, Noise, seeds_for
 from aimv2.analysis.inference.items import with_items
-from aimv2.analysis.inference.power import Aim, Noise, aim_of, seeds_for
-from aimv2.analysis.inference.relations import Word, outcome
+from aimv2.analysis.judgement.rules import Word, aim_of, outcome
 
 LEVEL = 0.975
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, special
 
-from aimv2.analysis.inference.power_law import MAX_CORRELATION, FitError, check_design, fit
+from aimv2.analysis.inference.scaling_law import MAX_CORRELATION, FitError, check_design, fit
 from tests.helpers.scaling import BESIROGLU, HOFFMANN, ladder_runs, loss_of
 
 BOTH = ("n", "d")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate, mean_interval
-from aimv2.analysis.inference.relations import Finding, Word, finding, outcome
+from aimv2.analysis.judgement.rules import Finding, Word, finding, outcome
 
 MARGIN, EFFECT = 0.02, 0.1
 S, C, L, U = Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER, Word.UNDECIDED

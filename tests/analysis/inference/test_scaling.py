@@ -9,11 +9,13 @@ import pytest
 import statsmodels.formula.api as smf
 from scipy import stats
 
-from aimv2.analysis.inference.power_law import BOUNDS, FitError, fit
-from aimv2.analysis.inference.scaling import (
+from aimv2.analysis.inference.scaling_law import (
+    BOUNDS,
+    FitError,
     assess,
     bounds,
     draws_settings,
+    fit,
     frontier,
     jackknife,
     lack_of_fit,

@@ -6,8 +6,7 @@ from scipy import stats
 
 from aimv2.ablations.study import WINNER, confirmation
 from aimv2.analysis.evidence.load import MISSING_COLUMNS
-from aimv2.analysis.judgement.controls import check_controls
-from aimv2.analysis.judgement.withheld import Reasons
+from aimv2.analysis.judgement.withheld import Reasons, check_controls
 from tests.helpers.evidence import evidence_from, evidence_of
 from tests.helpers.specimen import STUDY
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aimv2.ablations.ladder import nearest_ladder, read_ladder
 from aimv2.ablations.studies.sensitivity import RUNGS
-from aimv2.analysis.inference.power import Noise
+from aimv2.analysis.inference.intervals import Noise
 from aimv2.analysis.judgement.sensitivity import (
     MARGIN_SHARE,
     NO_SENSITIVITY,

@@ -10,11 +10,10 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import FILE
 from aimv2.ablations.expectations import DIGITS, PROBE, READER, expect
 from aimv2.analysis.evidence.load import MISSING_COLUMNS
-from aimv2.analysis.inference.relations import Word
-from aimv2.analysis.judgement.controls import check_controls
+from aimv2.analysis.judgement.rules import Word
 from aimv2.analysis.judgement.sensitivity import NO_SENSITIVITY, MetricSensitivity, SampleCurve
 from aimv2.analysis.judgement.verdicts import primary_comparisons, verdicts
-from aimv2.analysis.judgement.withheld import Reasons
+from aimv2.analysis.judgement.withheld import Reasons, check_controls
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
 from tests.helpers.evidence import evidence_from, evidence_of, passed_controls, sensitive

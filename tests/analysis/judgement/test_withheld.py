@@ -17,10 +17,10 @@ from aimv2.analysis.document.markdown import to_markdown
 from aimv2.analysis.evidence.load import MISSING_COLUMNS, MIXTURE_COLUMNS, load
 from aimv2.analysis.evidence.records import Records, pack, unpack
 from aimv2.analysis.inference.looks import Look
-from aimv2.analysis.inference.relations import Word
-from aimv2.analysis.judgement.findings import judge
+from aimv2.analysis.judgement.findings import judge, lacking
+from aimv2.analysis.judgement.rules import Word
 from aimv2.analysis.judgement.verdicts import verdicts
-from aimv2.analysis.judgement.withheld import Reasons, lacking
+from aimv2.analysis.judgement.withheld import Reasons
 from aimv2.analysis.sections.study import document
 from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import with_attention

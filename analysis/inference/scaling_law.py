@@ -1,9 +1,15 @@
-"""What qualifies a scaling law: intervals, its error on the largest runs, the test of its form, and what to warn of."""
+"""The scaling law L = E + A n^-a + B d^-b of a loss in model size n and samples d: its robust fit, and its tests.
 
+A law of one variable lacks the other's term. All parameters are in the units of the data: E in that of the loss, A in
+loss times (unit of n)^a. Letters: R runs, V variables, P parameters, K starts or settings, S seeds.
+"""
+
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -11,22 +17,28 @@ from scipy import optimize, stats
 
 from aimv2.analysis.inference.contrasts import Blocks
 from aimv2.analysis.inference.intervals import LEVEL, NO_ESTIMATE, Estimate, percentiles
-from aimv2.analysis.inference.power_law import (
-    BOUNDS,
-    COEFFICIENTS,
-    EXPONENTS,
-    LEAST_SQUARES,
-    MAX_EVALUATIONS,
-    MIN_LEVELS,
-    MIN_NOISE,
-    FitError,
-    Law,
-    NotConverged,
-    Variable,
-    check_design,
-    fit,
-    orthonormal,
-)
+
+Variable = Literal["n", "d"]
+
+COEFFICIENTS: Mapping[Variable, str] = {"n": "A", "d": "B"}
+EXPONENTS: Mapping[Variable, str] = {"n": "a", "d": "b"}
+BOUNDS = (0.01, 4.0)  # of exponents
+STARTS = (0.1, 0.4, 1.0, 2.5)  # of each exponent
+# Huber 1964: 95 % efficiency with normal noise. Hoffmann et al. fix the scale at 0.001, which is less than most noise.
+HUBER_SCALES = 1.345
+MIN_HUBER = 1e-6  # relative; of data without noise
+MAD_TO_SD = 1.4826
+LEAST_SQUARES = 1e3  # a Huber scale in log units that no residual exceeds
+MAX_EVALUATIONS = 1000  # of the residuals, from one start
+AT_BOUND = 1e-6  # share of the smallest loss below which an offset or a term counts as 0
+SAME_COST = 1 + 1e-6  # ratio of costs of one minimum, found from two starts; the first start counts
+RANK_TOLERANCE = 1e-9  # of singular values of columns with length 1
+
+MIN_FREEDOM = 4  # settings beyond the parameters; with fewer, the fit follows the noise and intervals are chance
+MIN_LEVELS = 3  # of a variable: an offset, a coefficient and an exponent need three
+MAX_CORRELATION = 0.99  # of log n and log d, absolute; above, less than a seventh of either's spread is its own
+MIN_NOISE = 1e-9  # relative; below, losses are equal but for rounding
+ALPHA = 0.01  # of the tests whether the loss rises (one-sided) and whether the form fits
 
 NUM_DRAWS = 200
 RESTARTS = (1.0, 0.7, 1.4)  # times the exponents of the point estimate, and then within their bounds
@@ -36,18 +48,200 @@ MAX_FACTOR = 3.0  # between the ends of an identified exponent's interval
 MAX_OFFSET_WIDTH = 0.5  # width of an identified offset's interval, as a share of the smallest loss
 NEAR = 1.01  # ratio to a bound that counts as at it
 HELD_OUT_SHARE = 0.1  # of the runs, at least; with few levels, the largest level of a variable is more
-ALPHA = 0.01  # of the test of lack of fit, which should seldom warn by chance
 NUM_BUDGETS = 5  # of the compute-optimal frontier
+
+
+class FitError(ValueError):
+    """These runs allow no fit."""
+
+
+class NotConverged(FitError):
+    """The search ended at its largest number of evaluations, from every start."""
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """A fitted law: its parameters by name, log of loss minus log of prediction, and the Huber scale of its fit.
+
+    The derivatives ``jacobian_RP`` of the residuals are in a unit of their own for each parameter.
+    """
+
+    variables: tuple[Variable, ...]
+    parameters: Mapping[str, float]
+    residual_R: np.ndarray
+    jacobian_RP: np.ndarray
+    huber: float
+
+    @property
+    def text(self) -> str:
+        return formula(self.variables)
+
+    @property
+    def exponents(self) -> np.ndarray:
+        return np.array([self.parameters[EXPONENTS[name]] for name in self.variables])
+
+    @property
+    def leverage_R(self) -> np.ndarray:
+        """The share of each run's deviation that the fit follows, 0 to 1."""
+        return np.asarray((orthonormal(self.jacobian_RP) ** 2).sum(axis=1))
+
+    def predict(self, runs: pd.DataFrame) -> np.ndarray:
+        """Return the loss at each row's ``n`` and ``d``."""
+        loss_R = np.full(len(runs), self.parameters["E"])
+        for name in self.variables:
+            power_R = runs[name].to_numpy(dtype=float) ** -self.parameters[EXPONENTS[name]]
+            loss_R = loss_R + self.parameters[COEFFICIENTS[name]] * power_R
+        return loss_R
+
+    def log_error(self, runs: pd.DataFrame) -> float:
+        """Return the root mean square of log residuals on these runs."""
+        residual_R = np.log(runs["loss"].to_numpy(dtype=float)) - np.log(self.predict(runs))
+        return float(np.sqrt(np.mean(residual_R**2)))
+
+
+def formula(variables: Sequence[Variable]) -> str:
+    return " + ".join(["E", *(f"{COEFFICIENTS[name]} {name}^-{EXPONENTS[name]}" for name in variables)])
+
+
+def fit(
+    runs: pd.DataFrame,
+    variables: Sequence[Variable],
+    *,
+    huber: float | None = None,
+    starts_KV: np.ndarray | None = None,
+    max_evaluations: int = MAX_EVALUATIONS,
+) -> Law:
+    """Minimise the sum of Huber losses of log residuals over all parameters, from several starts.
+
+    At a start, offset and coefficients are the best for its exponents, by non-negative least squares of relative
+    residuals. The sum is minimised, not the mean: with a mean and a small Huber scale an optimizer stops early
+    (Besiroglu et al. 2024). The Huber scale is in log units, by default ``HUBER_SCALES`` robust standard deviations of
+    the residuals of least squares; starts are exponents within ``BOUNDS``, by default all combinations of ``STARTS``.
+
+    Source: Hoffmann et al. 2022 (arXiv 2203.15556), "Approach 3"; Besiroglu et al. 2024 (arXiv 2404.10102).
+    """
+    if not np.all(np.isfinite(runs["loss"]) & (runs["loss"] > 0)):
+        raise FitError("a loss is not a positive number")
+    num_linear, num_parameters = 1 + len(variables), 1 + 2 * len(variables)
+    num_settings = len(runs[list(variables)].drop_duplicates())
+    if num_settings < num_parameters:
+        raise FitError(f"{formula(variables)} needs at least {num_parameters} settings; the runs have {num_settings}")
+    loss_R, log_RV = runs["loss"].to_numpy(dtype=float), np.log(runs[list(variables)].to_numpy(dtype=float))
+    centre_V = log_RV.mean(axis=0)  # centring conditions the problem
+
+    def basis(exponents_V: np.ndarray) -> np.ndarray:
+        """Return what offset and coefficients multiply."""
+        return np.hstack([np.ones((len(runs), 1)), np.exp(-(log_RV - centre_V) * exponents_V)])
+
+    def residual(point_P: np.ndarray) -> np.ndarray:
+        linear, exponents_V = np.split(point_P, [num_linear])
+        return np.asarray(np.log(loss_R) - np.log(basis(exponents_V) @ linear))
+
+    def jacobian(point_P: np.ndarray) -> np.ndarray:
+        linear, exponents_V = np.split(point_P, [num_linear])
+        basis_RL = basis(exponents_V)
+        slope_RV = basis_RL[:, 1:] * linear[1:] * (log_RV - centre_V)
+        return np.asarray(np.hstack([-basis_RL, slope_RV]) / (basis_RL @ linear)[:, None])
+
+    def start(exponents_V: np.ndarray) -> np.ndarray:
+        linear, _ = optimize.nnls(basis(exponents_V) / loss_R[:, None], np.ones(len(runs)))
+        return np.concatenate([np.maximum(linear, 1e-3 * loss_R.min()), exponents_V])
+
+    def refine(point_P: np.ndarray, scale: float) -> "optimize.OptimizeResult":
+        ends = [np.repeat(pair, [num_linear, len(variables)]) for pair in ((0.0, BOUNDS[0]), (math.inf, BOUNDS[1]))]
+        return optimize.least_squares(
+            residual,
+            point_P,
+            jacobian,
+            (ends[0], ends[1]),
+            x_scale="jac",
+            loss="huber",
+            f_scale=scale,
+            ftol=1e-10,
+            xtol=1e-10,
+            gtol=1e-14,
+            max_nfev=max_evaluations,
+        )
+
+    if starts_KV is None:
+        starts_KV = np.array(list(itertools.product(STARTS, repeat=len(variables))))
+    points = [start(exponents_V) for exponents_V in starts_KV]
+    if huber is None:
+        points = [refine(point, LEAST_SQUARES).x for point in points]
+        spread = min(
+            (np.abs(residual(point)) for point in points), key=lambda residual_R: float(residual_R @ residual_R)
+        )
+        freedom = max(len(runs) - num_parameters, 1) / len(runs)
+        huber = max(HUBER_SCALES * MAD_TO_SD * float(np.median(spread)) / math.sqrt(freedom), MIN_HUBER)
+    solutions = [solution for point in points if (solution := refine(point, huber)).success]
+    if not solutions:
+        raise NotConverged(f"the fit of {formula(variables)} did not converge from any start")
+    smallest = min(float(solution.cost) for solution in solutions)
+    best_P = next(solution.x for solution in solutions if solution.cost <= smallest * SAME_COST)
+    linear, exponents_V = np.split(best_P, [num_linear])
+    linear = np.where(linear < AT_BOUND * loss_R.min(), 0, linear)  # the search only comes near its bounds
+    best_P = np.concatenate([linear, exponents_V])
+    values = np.concatenate([linear * np.exp(np.append(0.0, exponents_V * centre_V)), exponents_V])
+    names = ("E", *(COEFFICIENTS[name] for name in variables), *(EXPONENTS[name] for name in variables))
+    parameters = dict(zip(names, values.tolist(), strict=True))
+    return Law(tuple(variables), parameters, residual(best_P), jacobian(best_P), huber)
+
+
+def orthonormal(design_RP: np.ndarray) -> np.ndarray:
+    """Return orthonormal columns that span those of a design, [R, rank]."""
+    length_P = np.linalg.norm(design_RP, axis=0)
+    unit_RP = design_RP[:, length_P > 0] / length_P[length_P > 0]
+    columns, scale, _ = np.linalg.svd(unit_RP, full_matrices=False)
+    return np.asarray(columns[:, scale > RANK_TOLERANCE * max(scale, default=0.0)])
+
+
+def check_design(runs: pd.DataFrame, variables: Sequence[Variable]) -> None:
+    """Raise a FitError that says what to run if runs cannot determine a law, before it is fitted.
+
+    A setting is a distinct point of the variables. Seeds of one setting measure noise and determine no parameter.
+    """
+    if runs.empty:
+        raise FitError("there are no runs")
+    text, num_parameters = formula(variables), 1 + 2 * len(variables)
+    for name in variables:
+        if (count := runs[name].nunique()) < MIN_LEVELS:
+            raise FitError(f"{text} needs {MIN_LEVELS} values of {name} and the runs have {count}; run others")
+    means = runs[[*variables, "loss"]].transform(np.log).groupby(list(variables), as_index=False).mean()
+    if len(variables) > 1 and abs(correlation := float(means["n"].corr(means["d"]))) > MAX_CORRELATION:
+        raise FitError(
+            f"n and d vary together (the correlation of their logarithms is {correlation:.3f}), so their effects cannot"
+            " be told apart; run several values of d at each n"
+        )
+    if (lacking := num_parameters + MIN_FREEDOM - len(means)) > 0:
+        raise FitError(
+            f"{text} has {num_parameters} parameters and needs at least {num_parameters + MIN_FREEDOM} settings, and"
+            f" the runs have {len(means)}; run {lacking} more, since further seeds of the same settings are not enough"
+        )
+    _check_sign(means, variables)
+
+
+def _check_sign(means: pd.DataFrame, variables: Sequence[Variable]) -> None:
+    """Refuse a loss that rises: the partial slope of log loss is positive by Student's t test over settings' means."""
+    design = np.column_stack([np.ones(len(means)), means[list(variables)]])
+    slopes, _, _, _ = np.linalg.lstsq(design, means["loss"], rcond=None)
+    df = len(means) - design.shape[1]
+    noise = max(float(np.sum((means["loss"] - design @ slopes) ** 2)) / df, MIN_NOISE**2)
+    errors = np.sqrt(noise * np.diag(np.linalg.inv(design.T @ design)))
+    for name, slope, error in zip(variables, slopes[1:], errors[1:], strict=True):
+        if slope > stats.t.ppf(1 - ALPHA, df) * error:
+            raise FitError(
+                f"the loss rises with {name}, by {100 * (2**slope - 1):.2g} % per doubling, and {formula(variables)}"
+                f" only falls; tune the runs with the largest {name}, or fit a law without {name}"
+            )
 
 
 @dataclass(frozen=True)
 class LackOfFit:
-    """Whether residuals of settings exceed what seeds explain: the F test with replicates.
+    """Whether residuals of settings exceed what seeds explain: the F test with replicates, NaN without them.
 
     Attributes:
         noise_sd: relative standard deviation of a run over seeds, without what a seed adds to all settings.
-        misfit_sd: relative standard deviation of the settings' residual means beyond noise; 0 if there is none.
-        p: NaN without replicates, or if all are equal.
+        misfit_sd: relative standard deviation of the settings' residual means beyond noise.
     """
 
     noise_sd: float = math.nan
@@ -64,11 +258,8 @@ class HeldOut:
     """The largest runs, and the error of a fit that has not seen them.
 
     Attributes:
-        text: which runs are held out; empty if none is.
-        is_held_R: bool [R].
         law: the fit to the others; None if there is none, and ``reason`` says why.
-        error: root mean square of log residuals of the held-out runs; its interval is that of the jackknife over seeds,
-            and missing if settings do not share seeds. ``NO_ESTIMATE`` without a fit.
+        error: root mean square of log residuals of the held-out runs, with the jackknife's interval over shared seeds.
     """
 
     text: str
@@ -80,13 +271,7 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class ScalingLaw:
-    """A law with its test and its refits to resampled runs.
-
-    Attributes:
-        runs: a row per run: ``n``, ``d``, or one of them, ``loss``, and ``seed`` if it is known.
-        draws: a row per refit that converged, a column per parameter.
-        num_failed: refits that did not converge.
-    """
+    """A law with its test and its refits to resampled runs: a row per refit that converged, a column per parameter."""
 
     runs: pd.DataFrame
     law: Law
@@ -97,7 +282,6 @@ class ScalingLaw:
     level: float = LEVEL
 
     def interval(self, parameter: str) -> tuple[float, float]:
-        """Return the percentile interval of a parameter; NaN without draws."""
         return percentiles(self.draws[parameter].to_numpy(dtype=float), self.level)
 
     @cached_property
@@ -150,12 +334,7 @@ def assess(
 ) -> ScalingLaw:
     """Fit the law of the variables, test it, and give it intervals.
 
-    Args:
-        runs: a row per run with the variables (``n`` size, ``d`` samples or tokens), ``loss``, and ``seed`` if known.
-        huber: the Huber scale, in log units; by default that of the residuals.
-
-    Raises:
-        FitError: the runs cannot determine the law, or there is no fit.
+    Runs have a row each with the variables, ``loss``, and ``seed`` if known. Raises FitError if they determine no law.
     """
     check_design(runs, variables)
     law = fit(runs, variables, huber=huber)
@@ -173,14 +352,11 @@ def resample(
 ) -> tuple[pd.DataFrame, int]:
     """Refit the law to drawn settings if there are many (``draws_settings``), and otherwise to runs with drawn noise.
 
-    Settings are drawn with replacement, so what the law lacks in a region, such as at few tokens per parameter, widens
-    the intervals as noise does. A ladder has too few to lose any. Its log residuals are split into what a seed adds to
-    all settings, and the rest of each run. Seeds are drawn as blocks over all settings, with replacement. The rest of a
-    run, scaled up for its leverage, stays with it and changes its sign at random (wild bootstrap), so noise may differ
-    between settings. To draw whole seeds would be simpler, but three are too few to draw.
-
-    Returns:
-        A row per refit that converged, a column per parameter; and the number of those that did not.
+    Return a row per refit that converged, and the number of those that did not. Settings are drawn with replacement, so
+    what the law lacks in a region widens the intervals as noise does. A ladder has too few to lose any. Its log
+    residuals are split into what a seed adds to all settings, drawn as blocks with replacement, and the rest of each
+    run. The rest, scaled up for the run's leverage, changes its sign at random (wild bootstrap), so noise may differ
+    between settings.
 
     Source: Efron and Tibshirani 1993, section 9.5 (settings, as in Besiroglu et al. 2024); Davidson and Flachaire 2008
     (signs; the scale is that of HC3, MacKinnon and White 1985); Davison and Hinkley 1997, section 3.8 (blocks).
@@ -309,8 +485,8 @@ def _unexplained(values_R: np.ndarray, design_RP: np.ndarray) -> tuple[float, in
 def frontier(law: Law, runs: pd.DataFrame) -> pd.DataFrame:
     """Return the size and the samples with the smallest predicted loss for budgets in the range of the runs' ``flops``.
 
-    FLOPs = (fixed + per_size n) d is fitted to the runs, by least squares of relative errors. Sizes from a tenth of the
-    smallest to ten times the largest are tried. ``is_inside`` says whether n and d are in the range of the runs.
+    FLOPs = (fixed + per_size n) d is fitted to the runs, by least squares of relative errors. ``is_inside`` says
+    whether n and d are in the range of the runs.
 
     Source: Hoffmann et al. 2022, "Approach 3"; without a fixed cost, n grows as FLOPs^(b / (a + b)).
     """
@@ -328,7 +504,6 @@ def frontier(law: Law, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def bounds(low: float, high: float) -> str:
-    """Return the ends of an interval with three digits."""
     return f"[{digits(low)}, {digits(high)}]"
 
 
