@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure as Picture
 
 from aimv2.analysis.document.model import Cell, Document, Figure, Paragraph, Section, Table
 from aimv2.analysis.document.show import show
-from aimv2.analysis.document.style import BEHIND, COLOURS, INK, ArmLook, style
+from aimv2.analysis.document.style import COLOURS, ArmLook, style
 from aimv2.analysis.document.write import check_replaceable
-from aimv2.analysis.figures.arms import draw_estimate, estimate_row, mark_zero
+from aimv2.analysis.figures import draw_differences, estimate_row
 from aimv2.analysis.inference.contrasts import SharedError
 from aimv2.analysis.inference.intervals import (
     Estimate,
@@ -173,19 +172,11 @@ def _methods(options: CompareOptions, left_out: Mapping[str, int]) -> list[str]:
 
 
 def _draw(values: Values, differences: Mapping[str, Estimate], options: CompareOptions) -> tuple[Picture, pd.DataFrame]:
-    """Draw each arm minus the baseline, with its interval and its runs; no name is a formula."""
-    figure, axis = plt.subplots(figsize=(5.2, 0.46 * len(differences) + 0.9), layout="constrained")
     base = values[options.baseline]
-    for row, (arm, difference) in enumerate(differences.items()):
-        look = ArmLook(COLOURS[row % len(COLOURS)], "o", "-")
-        single = (values[arm] - (base if options.seed else base.mean())).dropna()
-        axis.plot(single, [row + 0.2] * len(single), "o", ms=3.5, alpha=0.5, color=look.color)
-        if difference.n:
-            draw_estimate(axis, difference, row, look, f"{arm}: {difference.text('+.4g')}")
-        label, place = arm.replace("$", r"\$"), axis.get_yaxis_transform()
-        axis.text(0.01, row - 0.24, label, transform=place, va="center", bbox=BEHIND, color=INK)
-    mark_zero(axis, options.margin)
-    axis.set(yticks=[], ylim=(len(differences) - 0.5, -0.6))
-    axis.spines["left"].set_visible(False)
-    axis.set_xlabel(f"{options.metric} minus {options.baseline}".replace("$", r"\$"))
-    return figure, pd.DataFrame([{"arm": arm, **estimate_row(one)} for arm, one in differences.items()])
+    runs = {arm: (values[arm] - (base if options.seed else base.mean())).dropna() for arm in differences}
+    looks = {arm: ArmLook(COLOURS[row % len(COLOURS)], "o", "-") for row, arm in enumerate(differences)}
+    notes = {arm: difference.text("+.4g") for arm, difference in differences.items()}
+    labels = {arm: arm for arm in differences}
+    title = f"{options.metric} minus {options.baseline}"
+    figure = draw_differences(differences, runs, labels, looks, notes, options.margin, title)
+    return figure, pd.DataFrame([{"arm": arm, **estimate_row(difference)} for arm, difference in differences.items()])

@@ -24,18 +24,13 @@ Values = Mapping[str, np.ndarray]  # of each draw
 
 @dataclass(frozen=True)
 class Share:
-    """A share or a correlation with its percentile interval over seeds; NaN where there is none.
-
-    Attributes:
-        n: what it is a share or correlation of: pairs, arms or runs.
-        num_seeds: seeds that were resampled, those of the scale with fewer.
-    """
+    """A share or a correlation with its percentile interval over seeds; NaN where there is none."""
 
     value: float
     low: float
     high: float
-    n: int
-    num_seeds: int
+    n: int  # what it is a share or correlation of: pairs, arms or runs
+    num_seeds: int  # seeds that were resampled, those of the scale with fewer
 
     def text(self, form: str = ".2f") -> str:
         return "no value" if math.isnan(self.value) else with_interval(self.value, self.low, self.high, form)
@@ -43,20 +38,15 @@ class Share:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How the order of arms at a small scale agrees with that at a larger one.
-
-    Attributes:
-        accuracy: decision accuracy, the share of pairs of arms in the same order at both scales; a tie counts half.
-        distinguishable: the same over pairs that the larger scale tells apart: the 95 % interval of their paired
-            difference over seeds excludes zero.
-        rank: Spearman's correlation of arm means.
-    """
+    """How the order of arms at a small scale agrees with that at a larger one."""
 
     small: str
     large: str
-    accuracy: Share
+    accuracy: Share  # decision accuracy, the share of pairs of arms in the same order at both scales; a tie counts half
+    # the same over pairs that the larger scale tells apart: the 95 % interval of their paired difference over seeds
+    # excludes zero
     distinguishable: Share
-    rank: Share
+    rank: Share  # Spearman's correlation of arm means
 
 
 def agreements(scales: Mapping[str, pd.DataFrame], *, num_draws: int = NUM_DRAWS) -> list[Agreement]:

@@ -243,17 +243,12 @@ class SharedError:
 
 @dataclass(frozen=True)
 class Bracket:
-    """A difference of ranges that lies between two ends with a level; NaN if there is no interval.
+    """A difference of ranges that lies between two ends with a level; NaN if there is no interval."""
 
-    Attributes:
-        mean: the difference of the observed ranges, which noise biases; the bounds do not rest on it.
-        n: the smallest number of seeds of the contrasts.
-    """
-
-    mean: float
+    mean: float  # the difference of the observed ranges, which noise biases; the bounds do not rest on it
     low: float
     high: float
-    n: int
+    n: int  # the smallest number of seeds of the contrasts
     level: float = LEVEL
     error_from: ErrorSource = "own"
     covers: ClassVar[Covers] = "seeds"

@@ -31,19 +31,12 @@ RANK_TOLERANCE = 1e-8
 
 @dataclass(frozen=True)
 class Effect:
-    """A difference that a level makes, or, of an interaction, a difference of differences.
+    """A difference that a level makes, or, of an interaction, a difference of differences."""
 
-    Attributes:
-        term: the factors, joined by ``TIMES``.
-        levels: by factor, the level and the reference level that it is compared with.
-        estimate: in the metric's unit; its interval holds for this effect alone.
-        size: the estimate in standard deviations of the error, with its interval; NaN without an interval.
-    """
-
-    term: str
-    levels: Mapping[str, tuple[str, str]]
-    estimate: Estimate
-    size: float
+    term: str  # the factors, joined by ``TIMES``
+    levels: Mapping[str, tuple[str, str]]  # by factor, the level and the reference level that it is compared with
+    estimate: Estimate  # in the metric's unit; its interval holds for this effect alone
+    size: float  # the estimate in standard deviations of the error, with its interval; NaN without an interval
     size_low: float
     size_high: float
 

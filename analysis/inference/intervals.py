@@ -32,29 +32,20 @@ ErrorSource = Literal["pooled", "own"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, or a difference of means, with an interval from Student's t or the multivariate t.
-
-    Attributes:
-        error: the standard error; 0 if there is no interval, because there is one seed or no spread.
-        n: number of seeds; of two arms, the smaller number.
-        level: the confidence level; of the whole family if there is one.
-        family, correlation: the number of simultaneous estimates, and the correlation of each two of them.
-        covers: what the interval treats as random.
-        error_from: ``pooled`` if the error is shared by arms.
-        items_error: the part of the error that the choice of items adds; the squares of the parts add up.
-        limits: possible values, at which the interval is cut without a change of its level.
-    """
+    """A mean, or a difference of means, with an interval from Student's t or the multivariate t."""
 
     mean: float
-    error: float
+    error: float  # the standard error; 0 if there is no interval, because there is one seed or no spread
     df: float
-    n: int
-    level: float = LEVEL
+    n: int  # number of seeds; of two arms, the smaller number
+    level: float = LEVEL  # the confidence level; of the whole family if there is one
+    # family, correlation: the number of simultaneous estimates, and the correlation of each two of them
     family: int = 1
     correlation: float = 0.0
-    covers: Covers = "seeds"
-    error_from: ErrorSource = "own"
-    items_error: float = 0.0
+    covers: Covers = "seeds"  # what the interval treats as random
+    error_from: ErrorSource = "own"  # ``pooled`` if the error is shared by arms
+    items_error: float = 0.0  # the part of the error that the choice of items adds; the squares of the parts add up
+    # possible values, at which the interval is cut without a change of its level
     limits: tuple[float, float] = UNLIMITED
 
     def __post_init__(self) -> None:
@@ -228,15 +219,10 @@ def detectable_difference(difference: Estimate) -> float:
 
 @dataclass(frozen=True)
 class Noise:
-    """The two parts of the error of a difference: error^2 = seeds^2 / n + items^2.
+    """The two parts of the error of a difference: error^2 = seeds^2 / n + items^2."""
 
-    Attributes:
-        seeds: the standard deviation of the difference over seeds.
-        items: the standard error from the choice of items; 0 if the interval does not cover it.
-    """
-
-    seeds: float
-    items: float = 0.0
+    seeds: float  # the standard deviation of the difference over seeds
+    items: float = 0.0  # the standard error from the choice of items; 0 if the interval does not cover it
 
     @classmethod
     def of(cls, estimate: Estimate) -> Self:
@@ -259,16 +245,11 @@ class Noise:
 
 @dataclass(frozen=True)
 class Aim:
-    """What an interval must exclude: a value at a distance from the true difference, in the metric's unit.
-
-    Attributes:
-        alpha: the probability with which that end of the interval may be wrong.
-        power: the probability with which the value must be excluded.
-    """
+    """What an interval must exclude: a value at a distance from the true difference, in the metric's unit."""
 
     distance: float
-    alpha: float
-    power: float = POWER
+    alpha: float  # the probability with which that end of the interval may be wrong
+    power: float = POWER  # the probability with which the value must be excluded
 
     def detectable(self, noise: Noise, num_seeds: int) -> float:
         """Return the smallest distance that so many seeds exclude with the power, as ``detectable_difference``."""

@@ -109,7 +109,6 @@ def fit(
     *,
     huber: float | None = None,
     starts_KV: np.ndarray | None = None,
-    max_evaluations: int = MAX_EVALUATIONS,
 ) -> Law:
     """Minimise the sum of Huber losses of log residuals over all parameters, from several starts.
 
@@ -149,30 +148,18 @@ def fit(
 
     def refine(point_P: np.ndarray, scale: float) -> "optimize.OptimizeResult":
         ends = [np.repeat(pair, [num_linear, len(variables)]) for pair in ((0.0, BOUNDS[0]), (math.inf, BOUNDS[1]))]
-        return optimize.least_squares(
-            residual,
-            point_P,
-            jacobian,
-            (ends[0], ends[1]),
-            x_scale="jac",
-            loss="huber",
-            f_scale=scale,
-            ftol=1e-10,
-            xtol=1e-10,
-            gtol=1e-14,
-            max_nfev=max_evaluations,
-        )
+        tolerances = {"ftol": 1e-10, "xtol": 1e-10, "gtol": 1e-14, "max_nfev": MAX_EVALUATIONS}
+        how = {"x_scale": "jac", "loss": "huber", "f_scale": scale}
+        return optimize.least_squares(residual, point_P, jacobian, (ends[0], ends[1]), **how, **tolerances)
 
     if starts_KV is None:
         starts_KV = np.array(list(itertools.product(STARTS, repeat=len(variables))))
     points = [start(exponents_V) for exponents_V in starts_KV]
     if huber is None:
         points = [refine(point, LEAST_SQUARES).x for point in points]
-        spread = min(
-            (np.abs(residual(point)) for point in points), key=lambda residual_R: float(residual_R @ residual_R)
-        )
+        residual_R = min(map(residual, points), key=lambda residual_R: float(residual_R @ residual_R))
         freedom = max(len(runs) - num_parameters, 1) / len(runs)
-        huber = max(HUBER_SCALES * MAD_TO_SD * float(np.median(spread)) / math.sqrt(freedom), MIN_HUBER)
+        huber = max(HUBER_SCALES * MAD_TO_SD * float(np.median(np.abs(residual_R))) / math.sqrt(freedom), MIN_HUBER)
     solutions = [solution for point in points if (solution := refine(point, huber)).success]
     if not solutions:
         raise NotConverged(f"the fit of {formula(variables)} did not converge from any start")
@@ -198,7 +185,7 @@ def orthonormal(design_RP: np.ndarray) -> np.ndarray:
 def check_design(runs: pd.DataFrame, variables: Sequence[Variable]) -> None:
     """Raise a FitError that says what to run if runs cannot determine a law, before it is fitted.
 
-    A setting is a distinct point of the variables. Seeds of one setting measure noise and determine no parameter.
+    A setting is a distinct point of the variables; seeds of one measure noise and determine no parameter.
     """
     if runs.empty:
         raise FitError("there are no runs")
@@ -237,15 +224,11 @@ def _check_sign(means: pd.DataFrame, variables: Sequence[Variable]) -> None:
 
 @dataclass(frozen=True)
 class LackOfFit:
-    """Whether residuals of settings exceed what seeds explain: the F test with replicates, NaN without them.
+    """Whether residuals of settings exceed what seeds explain: the F test with replicates, NaN without them."""
 
-    Attributes:
-        noise_sd: relative standard deviation of a run over seeds, without what a seed adds to all settings.
-        misfit_sd: relative standard deviation of the settings' residual means beyond noise.
-    """
-
+    # relative standard deviation of a run over seeds, without what a seed adds to all settings
     noise_sd: float = math.nan
-    misfit_sd: float = math.nan
+    misfit_sd: float = math.nan  # relative standard deviation of the settings' residual means beyond noise
     p: float = math.nan
 
     @property
@@ -255,16 +238,12 @@ class LackOfFit:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """The largest runs, and the error of a fit that has not seen them.
-
-    Attributes:
-        law: the fit to the others; None if there is none, and ``reason`` says why.
-        error: root mean square of log residuals of the held-out runs, with the jackknife's interval over shared seeds.
-    """
+    """The largest runs, and the error of a fit that has not seen them."""
 
     text: str
     is_held_R: np.ndarray
-    law: Law | None = None
+    law: Law | None = None  # the fit to the others; None if there is none, and ``reason`` says why
+    # root mean square of log residuals of the held-out runs, with the jackknife's interval over shared seeds
     error: Estimate = NO_ESTIMATE
     reason: str = ""
 
@@ -291,8 +270,7 @@ class ScalingLaw:
         for variable in self.law.variables:
             coefficient, exponent = COEFFICIENTS[variable], EXPONENTS[variable]
             (low, high), smallest = self.interval(exponent), self.interval(coefficient)[0]
-            text = f"the interval of {exponent}, {bounds(low, high)},"
-            reason = ""
+            text, reason = f"the interval of {exponent}, {bounds(low, high)},", ""
             if self.law.parameters[coefficient] == 0 or smallest == 0:
                 reason = f"the interval of {coefficient} reaches 0, so the data may not need its term"
             elif low < BOUNDS[0] * NEAR or high > BOUNDS[1] / NEAR:
@@ -342,26 +320,18 @@ def assess(
     return ScalingLaw(runs, law, draws, num_failed, predict_largest(runs, variables, huber), lack_of_fit(law, runs))
 
 
-def resample(
-    law: Law,
-    runs: pd.DataFrame,
-    *,
-    num_draws: int = NUM_DRAWS,
-    seed: int = 0,
-    max_evaluations: int = MAX_EVALUATIONS,
-) -> tuple[pd.DataFrame, int]:
+def resample(law: Law, runs: pd.DataFrame, *, num_draws: int = NUM_DRAWS) -> tuple[pd.DataFrame, int]:
     """Refit the law to drawn settings if there are many (``draws_settings``), and otherwise to runs with drawn noise.
 
-    Return a row per refit that converged, and the number of those that did not. Settings are drawn with replacement, so
-    what the law lacks in a region widens the intervals as noise does. A ladder has too few to lose any. Its log
-    residuals are split into what a seed adds to all settings, drawn as blocks with replacement, and the rest of each
-    run. The rest, scaled up for the run's leverage, changes its sign at random (wild bootstrap), so noise may differ
-    between settings.
+    Drawn settings let what the law lacks in a region widen the intervals, as noise does. A ladder has too few to lose
+    any: what a seed adds to all settings is drawn as a block, and the rest of a run's log residual, scaled up for its
+    leverage, changes its sign at random (wild bootstrap), so noise may differ between settings. Return a row per refit
+    that converged, and the number of those that did not.
 
     Source: Efron and Tibshirani 1993, section 9.5 (settings, as in Besiroglu et al. 2024); Davidson and Flachaire 2008
     (signs; the scale is that of HC3, MacKinnon and White 1985); Davison and Hinkley 1997, section 3.8 (blocks).
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     settings = list(runs.groupby(list(law.variables)).indices.values())
     code_R, effect_S = seed_effects(law, runs)
     num_seeds, num_runs = len(effect_S), len(runs)
@@ -377,10 +347,9 @@ def resample(
             noise_R = rng.choice(effect_S, num_seeds)[code_R] + rest_R * rng.choice((-1, 1), num_runs)
             sample = runs.assign(loss=law.predict(runs) * np.exp(noise_R))
         try:
-            refit = fit(sample, law.variables, huber=law.huber, starts_KV=starts_KV, max_evaluations=max_evaluations)
+            rows.append(fit(sample, law.variables, huber=law.huber, starts_KV=starts_KV).parameters)
         except NotConverged:
             continue
-        rows.append(refit.parameters)
     return pd.DataFrame(rows, columns=list(law.parameters)), num_draws - len(rows)
 
 
@@ -391,10 +360,7 @@ def draws_settings(law: Law, runs: pd.DataFrame) -> bool:
 
 
 def seed_effects(law: Law, runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return each run's seed, int [R], and what each seed adds to all settings, [S]; a single 0 if seeds are no blocks.
-
-    These are the least-squares effects beside free means of settings, so a missing run leaves the others as they are.
-    """
+    """Return each run's seed, int [R], and what it adds to all settings beside their free means, [S]; 0 if no block."""
     if not shares_seeds(runs, law.variables):
         return np.zeros(len(runs), dtype=int), np.zeros(1)
     code_R, seeds = pd.factorize(runs["seed"])
@@ -414,10 +380,7 @@ def shares_seeds(runs: pd.DataFrame, variables: Sequence[Variable]) -> bool:
 
 
 def predict_largest(runs: pd.DataFrame, variables: Sequence[Variable], huber: float | None = None) -> HeldOut:
-    """Predict the largest level of each variable of which enough smaller levels remain, by a fit to the other runs.
-
-    With many levels, those from the level at which the last tenth of the runs begins are held out.
-    """
+    """Predict the largest level of each variable, of many the last tenth of the runs, by a fit to enough others."""
     is_held_R, texts = np.zeros(len(runs), dtype=bool), []
     for variable in variables:
         value_R = runs[variable].to_numpy(dtype=float)
@@ -445,18 +408,15 @@ def predict_largest(runs: pd.DataFrame, variables: Sequence[Variable], huber: fl
 def jackknife(value: float, value_S: np.ndarray) -> Estimate:
     """Return an estimate with Student's interval from the values without each seed in turn (Tukey 1958)."""
     num = len(value_S)
-    if num < 2:
-        return Estimate(value, 0.0, 0, 1)
-    return Estimate(value, math.sqrt((num - 1) * float(np.var(value_S))), num - 1, num)
+    error = math.sqrt((num - 1) * float(np.var(value_S))) if num > 1 else 0.0
+    return Estimate(value, error, max(num - 1, 0), max(num, 1))
 
 
 def lack_of_fit(law: Law, runs: pd.DataFrame) -> LackOfFit:
     """Compare the law with free means of settings, both fitted by least squares, by the F test of nested models.
 
-    Seeds are blocks in both models where settings share them, and runs may be missing. The law is linear in its
-    parameters around its fit.
-
-    Source: Draper and Smith 1998, section 2.1; the noise is the interaction of settings and seeds.
+    Seeds that settings share are blocks in both models. The law is linear in its parameters around its fit. Source:
+    Draper and Smith 1998, section 2.1; the noise is the interaction of settings and seeds.
     """
     fitted = fit(runs, law.variables, huber=LEAST_SQUARES)
     setting_RK = pd.get_dummies(runs.groupby(list(law.variables)).ngroup()).to_numpy(dtype=float)
@@ -485,19 +445,17 @@ def _unexplained(values_R: np.ndarray, design_RP: np.ndarray) -> tuple[float, in
 def frontier(law: Law, runs: pd.DataFrame) -> pd.DataFrame:
     """Return the size and the samples with the smallest predicted loss for budgets in the range of the runs' ``flops``.
 
-    FLOPs = (fixed + per_size n) d is fitted to the runs, by least squares of relative errors. ``is_inside`` says
-    whether n and d are in the range of the runs.
-
-    Source: Hoffmann et al. 2022, "Approach 3"; without a fixed cost, n grows as FLOPs^(b / (a + b)).
+    FLOPs = (fixed + per_size n) d is fitted to the runs, by least squares of relative errors; ``is_inside`` is their
+    range of n and d. Source: Hoffmann et al. 2022, "Approach 3"; without a fixed cost, n grows as FLOPs^(b / (a + b)).
     """
     parts_RP = np.column_stack([np.ones(len(runs)), runs["n"]]) / (runs["flops"] / runs["d"]).to_numpy()[:, None]
     (fixed, per_size), _ = optimize.nnls(parts_RP, np.ones(len(runs)))
     rows = []
     for flops in np.geomspace(runs["flops"].min(), runs["flops"].max(), NUM_BUDGETS):
         grid = pd.DataFrame({"flops": flops, "n": np.geomspace(runs["n"].min() / 10, runs["n"].max() * 10, 5000)})
-        grid = grid.assign(d=flops / (fixed + per_size * grid["n"]))
-        grid = grid.assign(loss=law.predict(grid))
-        rows.append(grid.iloc[int(grid["loss"].to_numpy().argmin())])
+        grid["d"] = flops / (fixed + per_size * grid["n"])
+        grid["loss"] = law.predict(grid)
+        rows.append(grid.loc[grid["loss"].idxmin()])
     table = pd.DataFrame(rows).reset_index(drop=True)
     is_inside = [table[name].between(runs[name].min(), runs[name].max()) for name in ("n", "d")]
     return table.assign(is_inside=is_inside[0] & is_inside[1])

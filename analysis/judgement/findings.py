@@ -73,25 +73,18 @@ def lacking(request: Request, evidence: Evidence) -> list[Lacking]:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """A study, its runs, and what they show.
-
-    Attributes:
-        ladder: what a sensitivity study found; None for other studies.
-        reasons: why verdicts are withheld, with the study: it has the measured margins, and actual values in the labels
-            of arms that miss their ratio.
-        comparisons: by arm but the baseline, in the primary metric; ``verdicts`` are by claim.
-        search: that whose winner is compared with the baseline; None for other studies.
-        unmeasured: what of the sensitivity that the study needs was not measured, as a clause.
-    """
+    """A study, its runs, and what they show."""
 
     request: Request
     look: Look
-    ladder: Ladder | None
+    ladder: Ladder | None  # what a sensitivity study found; None for other studies
+    # why verdicts are withheld, with the study: it has the measured margins, and actual values in the labels of arms
+    # that miss their ratio
     reasons: Reasons
-    comparisons: Mapping[str, Comparison]
+    comparisons: Mapping[str, Comparison]  # by arm but the baseline, in the primary metric; ``verdicts`` are by claim
     verdicts: Mapping[str, Verdict]
-    search: Search | None = None
-    unmeasured: str = ""
+    search: Search | None = None  # that whose winner is compared with the baseline; None for other studies
+    unmeasured: str = ""  # what of the sensitivity that the study needs was not measured, as a clause
 
     @property
     def study(self) -> Study:

@@ -63,21 +63,15 @@ class SampleCurve:
 
 @dataclass(frozen=True)
 class MetricSensitivity:
-    """The sensitivity of a metric at a scale.
-
-    Attributes:
-        text: what it sees, or why it decides no claim (``is_blind``), for verdicts.
-        unseen: by kind of claim that it does not decide, the reason.
-        curve: what samples are worth; empty for a metric that does not depend on them.
-        noise: of a difference between two arms; None if it was not measured on this base.
-    """
+    """The sensitivity of a metric at a scale."""
 
     metric: str
-    text: str
+    text: str  # what it sees, or why it decides no claim (``is_blind``), for verdicts
     is_blind: bool = False
-    unseen: Mapping[Kind, str] = field(default_factory=dict)
+    unseen: Mapping[Kind, str] = field(default_factory=dict)  # by kind of claim that it does not decide, the reason
+    # what samples are worth; empty for a metric that does not depend on them
     curve: SampleCurve = field(default_factory=SampleCurve)
-    noise: Noise | None = None
+    noise: Noise | None = None  # of a difference between two arms; None if it was not measured on this base
 
     def why_undecided(self, kinds: Sequence[Kind] = ()) -> str:
         """Return why the metric decides no claim of these kinds, or none at all; empty if it can decide."""

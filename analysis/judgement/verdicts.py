@@ -21,18 +21,13 @@ Confirmation = Literal["confirmed", "not confirmed", "no conclusion"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """An arm minus the baseline in the primary metric, with a simultaneous interval.
-
-    Attributes:
-        expected: written before the runs: a relation, or ``open``, which has no outcome.
-        withheld: why nothing is concluded about the arm; empty if nothing prevents it.
-    """
+    """An arm minus the baseline in the primary metric, with a simultaneous interval."""
 
     difference: Estimate
     observed: Finding
-    expected: str
+    expected: str  # written before the runs: a relation, or ``open``, which has no outcome
     outcome: Outcome | None = None
-    withheld: str = ""
+    withheld: str = ""  # why nothing is concluded about the arm; empty if nothing prevents it
 
     @property
     def shows(self) -> str:
@@ -41,27 +36,23 @@ class Comparison:
 
 
 class Judged(NamedTuple):
-    """An expectation with its difference and outcome."""
+    """An expectation with its difference, its outcome, and what the difference shows."""
 
     expected: Expected
     difference: Estimate | Bracket
     outcome: Outcome
+    observed: Finding
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The conclusion of a study about a claim, at its scale.
-
-    Attributes:
-        qualifications: what qualifies the word, or why the claim is not testable.
-        evidence: the comparisons of the claim in words, those first that decide; ``comparisons`` are the same.
-        sensitivity: what the metrics can tell apart at this scale.
-    """
+    """The conclusion of a study about a claim, at its scale."""
 
     word: Word
-    qualifications: tuple[str, ...]
+    qualifications: tuple[str, ...]  # what qualifies the word, or why the claim is not testable
+    # the comparisons of the claim in words, those first that decide; ``comparisons`` are the same
     evidence: tuple[str, ...]
-    sensitivity: tuple[str, ...]
+    sensitivity: tuple[str, ...]  # what the metrics can tell apart at this scale
     comparisons: tuple[Judged, ...] = ()
 
     @property
@@ -74,22 +65,17 @@ class Verdict:
 
 def primary_comparisons(reasons: Reasons, cells: Iterable[Cell], level: float = LEVEL) -> dict[str, Comparison]:
     """Compare every requested arm with the baseline in the primary metric, with simultaneous intervals."""
-    study, requested = reasons.study, {cell.arm for cell in cells}
+    study, requested, comparisons = reasons.study, {cell.arm for cell in cells}, {}
+    margin, is_lower_better = study.primary_margin, study.lower_is_better
     arms = [arm for arm in study.arms if arm in requested and arm != study.baseline]
     differences = reasons.differences.from_baseline(study.primary_metric, arms, level, covers_items=True)
-    return {arm: _comparison(reasons, arm, difference) for arm, difference in differences.items()}
-
-
-def _comparison(reasons: Reasons, arm: str, difference: Estimate) -> Comparison:
-    study = reasons.study
-    relation, margin, is_lower_better = study.expected.get(arm), study.primary_margin, study.lower_is_better
-    return Comparison(
-        difference,
-        finding(difference, margin, lower_is_better=is_lower_better),
-        relation or "open",
-        outcome(relation, difference, margin, lower_is_better=is_lower_better) if relation else None,
-        withheld="; ".join(reasons.of_arm(arm)),
-    )
+    for arm, difference in differences.items():
+        relation = study.expected.get(arm)
+        judged = outcome(relation, difference, margin, lower_is_better=is_lower_better) if relation else None
+        observed = finding(difference, margin, lower_is_better=is_lower_better)
+        withheld = "; ".join(reasons.of_arm(arm))
+        comparisons[arm] = Comparison(difference, observed, relation or "open", judged, withheld)
+    return comparisons
 
 
 def confirmation(comparison: Comparison | None, withheld: Sequence[str]) -> Confirmation:
@@ -121,8 +107,8 @@ def _verdict(reasons: Reasons, claim: str, config: Program, level: float) -> Ver
         return [_judged(study, expected, reasons.differences, level) for expected in study.claims[claim]]
 
     word, deciding_level = decide(claim, level, lambda level: [judged.outcome for judged in judged_at(level)])
-    first = [Word.CONTRADICTED, Word.SMALLER] if word.is_against else [each for each in Word if each != Word.SUPPORTED]
-    comparisons = sorted(judged_at(deciding_level), key=lambda judged: judged.outcome.word not in first)
+    words_first = [each for each in Word if (each.is_against if word.is_against else each is not Word.SUPPORTED)]
+    comparisons = sorted(judged_at(deciding_level), key=lambda judged: judged.outcome.word not in words_first)
     outcomes = [judged.outcome for judged in judged_at(level)]
     not_testable = [outcome.qualification for outcome in outcomes if outcome.word is Word.NOT_TESTABLE]
     evidence = tuple(_in_words(study, judged) for judged in comparisons)
@@ -138,17 +124,18 @@ def _verdict(reasons: Reasons, claim: str, config: Program, level: float) -> Ver
 
 def _judged(study: Study, expected: Expected, differences: Differences, level: float) -> Judged:
     margin = study.margin_of(expected)
+    relation, is_lower_better = expected.relation, lower_is_better(expected.metric)
+    difference: Estimate | Bracket
     if isinstance(expected, Ranges):
-        bracket = differences.ranges(expected.metric, expected.range_arms, expected.than_arms, level)
+        difference = differences.ranges(expected.metric, expected.range_arms, expected.than_arms, level)
         # A wider range is a larger number, whatever the direction of the metric.
-        return Judged(expected, bracket, outcome("better", bracket, margin, expected.effect, lower_is_better=False))
-    if isinstance(expected, Combination):
+        relation, is_lower_better = "better", False
+    elif isinstance(expected, Combination):
         difference = differences.combination(expected.metric, expected.weights, level)
     else:
         difference = differences.of(expected.arm, expected.metric, expected.than_arm, expected.than_metric, level)
-    is_lower_better = lower_is_better(expected.metric)
-    judged = outcome(expected.relation, difference, margin, expected.effect, lower_is_better=is_lower_better)
-    return Judged(expected, difference, judged)
+    judged = outcome(relation, difference, margin, expected.effect, lower_is_better=is_lower_better)
+    return Judged(expected, difference, judged, finding(difference, margin, lower_is_better=is_lower_better))
 
 
 def _in_words(study: Study, judged: Judged) -> str:
@@ -161,16 +148,15 @@ def _in_words(study: Study, judged: Judged) -> str:
     word = ", ".join(filter(None, (judged.outcome.word, judged.outcome.qualification)))
     return (
         f"{compared}: {difference.text()} ({difference.basis}; margin {margin:.3g}{claimed}); expected"
-        f" {expected.relation}, observed {_observed(judged, margin)}: {word}"
+        f" {expected.relation}, observed {_observed(judged)}: {word}"
     )
 
 
-def _observed(judged: Judged, margin: float) -> str:
+def _observed(judged: Judged) -> str:
     """Return a finding in words; an inconclusive one with the side that is ruled out."""
+    observed = judged.observed
     if isinstance(judged.expected, Ranges):
-        observed = finding(judged.difference, margin, lower_is_better=False)
         return {"better": "wider", "worse": "narrower", "unclear": "inconclusive"}[observed.direction]
-    observed = finding(judged.difference, margin, lower_is_better=lower_is_better(judged.expected.metric))
     if observed.text == "inconclusive" and observed.is_not_better != observed.is_not_worse:
         return f"inconclusive, but not {'better' if observed.is_not_better else 'worse'} by the margin"
     return observed.text

@@ -25,7 +25,7 @@ from aimv2.spec.metrics import is_of_encoder, lower_is_better
 # text, and more repeats are worth less and less. We know of no such measurement for pairs of images and captions.
 MAX_EPOCHS = 4
 ROUNDING = 1e-9  # share of the largest weight below which a sum of weights is 0
-CONSEQUENCE = "so the difference after training is not the effect of training alone"
+Result = Literal["passed", "failed", "inconclusive", "not measured"]
 REQUIRED: tuple[Control, ...] = ("null_control", "positive_control")
 
 
@@ -35,7 +35,7 @@ class ControlOutcome:
 
     control: Control
     metric: str
-    result: Literal["passed", "failed", "inconclusive", "not measured"]
+    result: Result
     reason: str
 
     @property
@@ -53,20 +53,16 @@ def mixed_code(study: Study, evidence: Evidence) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Reasons:
-    """What is wrong with the runs, controls and metrics of a study.
-
-    Attributes:
-        sensitivity: by metric. One that is absent, or does not see the rungs of a claim's kinds, does not decide it.
-        untrained: by arm, its encoder before training (``expand.untrained_names``) if it is not the baseline's.
-        measures_sensitivity: True for a sensitivity study, which must not withhold what it measures.
-    """
+    """What is wrong with the runs, controls and metrics of a study."""
 
     study: Study
     evidence: Evidence
     controls: Sequence[ControlOutcome] = ()
+    # by metric. One that is absent, or does not see the rungs of a claim's kinds, does not decide it
     sensitivity: Mapping[str, MetricSensitivity] = field(default_factory=dict)
+    # by arm, its encoder before training (``expand.untrained_names``) if it is not the baseline's
     untrained: Mapping[str, str] = field(default_factory=dict)
-    measures_sensitivity: bool = False
+    measures_sensitivity: bool = False  # True for a sensitivity study, which must not withhold what it measures
 
     @cached_property
     def differences(self) -> Differences:
@@ -139,8 +135,7 @@ class Reasons:
     def _without_mechanism(self, claim: str, config: Program) -> list[str]:
         """Return what the base run lacks of the claim's mechanism; then it speaks neither for nor against the claim."""
         needs = self.study.needs.get(claim)
-        missing = needs(config) if needs else ""
-        return [missing] if missing else []
+        return list(filter(None, [needs(config)])) if needs else []
 
     def _offsets(self, expectations: Iterable[Expected]) -> list[str]:
         """Return a note for each two metrics that an expectation compares and that may differ before training."""
@@ -175,31 +170,30 @@ class Reasons:
 
         They withhold no verdict, because the difference after training is real.
         """
-        differ, may_differ, unknown = list[str](), list[str](), list[str]()
+        unknown, texts = list[str](), {"differ": list[str](), "may differ by the margin": list[str]()}
         for expected in expectations:
             encoders = {arm: self.untrained.get(arm, UNTRAINED) for arm in expected.arms}
             weights = _weights(expected, encoders)
             if len(expected.metrics) > 1 or not is_of_encoder(expected.metric) or not weights:
                 continue
-            estimate = NO_ESTIMATE
-            if not isinstance(expected, Ranges):
-                estimate = self.differences.weighted(expected.metric, weights)
+            is_range = isinstance(expected, Ranges)
+            estimate = NO_ESTIMATE if is_range else self.differences.weighted(expected.metric, weights)
             if not estimate.has_interval:
                 unknown += [self.study.label(arm) for arm in expected.arms if encoders[arm] != UNTRAINED]
                 continue
-            margin, is_lower_better = self.study.margin_of(expected), lower_is_better(expected.metric)
-            shown = finding(estimate, margin, lower_is_better=is_lower_better)
+            margin = self.study.margin_of(expected)
+            shown = finding(estimate, margin, lower_is_better=lower_is_better(expected.metric))
             if not shown.is_small:
                 compared = getattr(expected, "name", "")
                 if isinstance(expected, Expectation):
                     compared = f"{self.study.label(expected.arm)} minus {self.study.label(expected.than_arm)}"
-                texts = may_differ if shown.direction == "unclear" else differ
-                texts.append(f"{expected.metric}, {compared}: {estimate.text()}")
-        by_margin, before = "may differ by the margin before training", "differ before training"
+                how = "may differ by the margin" if shown.direction == "unclear" else "differ"
+                texts[how].append(f"{expected.metric}, {compared}: {estimate.text()}")
         notes = [
-            f"the encoders {how} ({'; '.join(texts)}), {CONSEQUENCE}"
-            for how, texts in ((before, differ), (by_margin, may_differ))
-            if texts
+            f"the encoders {how} before training ({'; '.join(some)}), so the difference after training is not the"
+            " effect of training alone"
+            for how, some in texts.items()
+            if some
         ]
         labels = ", ".join(dict.fromkeys(unknown))
         return [*notes, *([f"not measured before training, where encoders differ: {labels}"] if unknown else [])]
@@ -217,8 +211,7 @@ class Reasons:
         if metric:
             notes += self.of_controls([metric])
             if not self.measures_sensitivity and insensitive(metric, self.sensitivity):
-                is_measured = metric in self.sensitivity
-                lacks = f"{metric} is not sensitive at this scale"
+                is_measured, lacks = metric in self.sensitivity, f"{metric} is not sensitive at this scale"
                 notes.append(lacks if is_measured else f"the sensitivity of {metric} was not measured")
         return notes
 
@@ -270,47 +263,40 @@ def check_controls(study: Study, evidence: Evidence) -> list[ControlOutcome]:
     """
     reasons = Reasons(study, evidence)
     return [
-        _check(reasons, control, metric)
+        ControlOutcome(control, metric, *_check(reasons, control, metric))
         for control in (study.controls if study.is_search else REQUIRED)
         for metric in study.deciding_metrics
         if not evidence.why_absent(metric)
     ]
 
 
-def _check(reasons: Reasons, control: Control, metric: str) -> ControlOutcome:
-    study, differences = reasons.study, reasons.differences
+def _check(reasons: Reasons, control: Control, metric: str) -> tuple[Result, str]:
+    study, is_null = reasons.study, control == "null_control"
     if control not in study.controls:
-        return ControlOutcome(control, metric, "inconclusive", "The sweep was launched without it.")
+        return "inconclusive", "The sweep was launched without it."
     if notes := reasons.of_arm(control):
-        return ControlOutcome(control, metric, "inconclusive", f"{'; '.join(notes)}.")
-    is_null = control == "null_control"
+        return "inconclusive", f"{'; '.join(notes)}."
     # The null control has other seeds than the baseline, so the two means are compared unpaired (Welch).
     level = NULL_LEVEL if is_null else LEVEL
-    estimate = differences.separately(metric, control, level, covers_items=not is_null)
+    estimate = reasons.differences.separately(metric, control, level, covers_items=not is_null)
     if not estimate.n:
-        return ControlOutcome(control, metric, NOT_MEASURED, "It was not measured with seeds of the baseline.")
+        return NOT_MEASURED, "It was not measured with seeds of the baseline."
     if not estimate.has_interval:
-        return ControlOutcome(control, metric, "inconclusive", "There are too few seeds.")
+        return "inconclusive", "There are too few seeds."
     shown = f"{estimate.text()}, {estimate.basis}"
+    if is_null and estimate.excludes_zero:
+        return "failed", f"Other seeds alone differ: {shown}. Differences between arms are not reliable."
     if is_null:
-        if estimate.excludes_zero:
-            why = f"Other seeds alone differ: {shown}. Differences between arms are not reliable."
-            return ControlOutcome(control, metric, "failed", why)
-        why = f"Other seeds do not differ detectably from the baseline: {shown}."
-        return ControlOutcome(control, metric, "passed", why)
+        return "passed", f"Other seeds do not differ detectably from the baseline: {shown}."
     observed = finding(estimate, study.margin(metric), lower_is_better=lower_is_better(metric))
     shuffled = "shuffled captions" if study.base is None else "shuffled targets"
     if observed.direction == "worse":
-        why = f"{shuffled.capitalize()} are harmful, and the study detects it: {shown}."
-        return ControlOutcome(control, metric, "passed", why)
+        return "passed", f"{shuffled.capitalize()} are harmful, and the study detects it: {shown}."
     if observed.direction == "better":
-        why = f"The effect is on the wrong side: with {shuffled} the metric is better: {shown}."
-        return ControlOutcome(control, metric, "failed", why)
+        return "failed", f"The effect is on the wrong side: with {shuffled} the metric is better: {shown}."
     if observed.is_small:
-        why = f"{shuffled.capitalize()} make no difference larger than the margin: {shown}."
-        return ControlOutcome(control, metric, "failed", why)
-    why = f"The study does not detect that {shuffled} are harmful: {shown}."
-    return ControlOutcome(control, metric, "inconclusive", why)
+        return "failed", f"{shuffled.capitalize()} make no difference larger than the margin: {shown}."
+    return "inconclusive", f"The study does not detect that {shuffled} are harmful: {shown}."
 
 
 def _weights(expected: Expected, encoders: Mapping[str, str]) -> dict[str, float]:

@@ -11,7 +11,7 @@ import pandas as pd
 from aimv2.ablations.study import Study
 from aimv2.analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Section, Table
 from aimv2.analysis.evidence.load import Evidence
-from aimv2.analysis.figures.scaling import draw_scaling
+from aimv2.analysis.figures import draw_scaling
 from aimv2.analysis.inference.scaling_law import (
     NUM_DRAWS,
     FitError,

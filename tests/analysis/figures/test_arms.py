@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.analysis.figures.arms import differences_to_baseline, learning_curves
+from aimv2.analysis.figures import differences_to_baseline, learning_curves
 from aimv2.analysis.inference.intervals import mean_interval
 from aimv2.analysis.judgement.differences import Differences
 from tests.helpers.evidence import evidence_of

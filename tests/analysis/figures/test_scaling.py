@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from aimv2.analysis.figures.scaling import MAX_SIZES, draw_scaling, in_plain_words
+from aimv2.analysis.figures import MAX_SIZES, draw_scaling, in_plain_words
 from aimv2.analysis.inference.scaling_law import assess, fit
 from tests.helpers.scaling import HOFFMANN, ladder_runs
 

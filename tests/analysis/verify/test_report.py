@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from aimv2.analysis.document.write import write
 from aimv2.analysis.verify.checks import checks_of
-from aimv2.analysis.verify.report import document, summary, verify_command
+from aimv2.analysis.verify.__main__ import document, summary, verify_command
 from aimv2.base.errors import UsageError
 from aimv2.config.arguments import guarded
 from aimv2.config.recipes.scales import SCALES

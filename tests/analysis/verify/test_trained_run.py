@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from aimv2.analysis.verify.trained_run import find, load
+from aimv2.analysis.verify.__main__ import find, load
 from aimv2.base.errors import UsageError
 from aimv2.data.tokenizer import CaptionTokenizer
 
