@@ -175,20 +175,6 @@ def test_groups_of_runs_join_to_what_the_runs_together_have():
     assert np.allclose(found[0], expected[0])
 
 
-@pytest.mark.exhaustive
-def test_joined_moments_estimate_the_items_part_without_bias():
-    """The mean over draws of the items' variance is that of all runs together; each group has two seeds."""
-    rng, weights = np.random.default_rng(1), [("a", "m", 1.0), ("b", "m", -1.0)]
-    found = []
-    for _ in range(200):
-        parts = parts_of(rng, 4, noise=1.0)
-        groups = [{run: part for run, part in parts.items() if (run[1] < 2) == is_first} for is_first in (True, False)]
-        both = (ItemMoments.joined(*map(computed, groups)), computed(parts))
-        found.append([np.subtract(*item_variance(moments.of_sum(weights)[0])) for moments in both])
-    joined, whole = np.mean(found, axis=0)
-    assert joined == pytest.approx(whole, rel=0.1)
-
-
 def test_groups_with_other_items_join_without_covariances_of_items():
     rng = np.random.default_rng(2)
     one, other = (

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from scipy import stats
 
 from aimv2.analysis.verify.checks import (
-    Check,
     check_captions,
     check_decoder,
     check_encoder,
@@ -278,10 +277,3 @@ def test_a_committed_report_follows_from_its_records_and_a_changed_number_does_n
     (tmp_path / "report.json").write_text(json.dumps(report))
     (tmp_path / "records.parquet").write_bytes((folder / "records.parquet").read_bytes())
     assert check_report(tmp_path).verdict == "FAIL"
-
-
-def test_check_prints_verdict_name_finding_and_criterion():
-    assert str(Check("things hold", True, "2 things", "at least 1")) == (
-        "PASS  things hold: 2 things (criterion: at least 1)"
-    )
-    assert str(Check("things hold", None, "no things")) == "NOT APPLICABLE  things hold: no things"
