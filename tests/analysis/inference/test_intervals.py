@@ -129,8 +129,10 @@ def test_critical_values_agree_with_the_multivariate_t(size, df, level, correlat
 
 @pytest.mark.parametrize(
     ("level", "decimals", "text"),
-    [(0.95, 4, "95"), (0.975, 4, "97.5"), (0.996875, 4, "99.6875"), (0.99994, 2, "99.99"), (1.0, 2, "100")]
-    + [(0.99996, 2, "99.996"), (1 - 1e-9, 2, "99.9999999")],
+    [
+        *((0.95, 4, "95"), (0.975, 4, "97.5"), (0.996875, 4, "99.6875")),
+        *((0.99994, 2, "99.99"), (0.99996, 2, "99.996"), (1 - 1e-9, 2, "99.9999999"), (1.0, 2, "100")),
+    ],
 )
 def test_levels_in_per_cent_have_no_zeros_at_their_end_and_only_that_of_all_is_100(level, decimals, text):
     assert percent(level, decimals) == text

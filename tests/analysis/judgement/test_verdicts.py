@@ -74,7 +74,6 @@ CASES = [
     # claim, study, effects (losses, such as the reader's, fall and accuracies rise where an arm is better), verdict
     ("alpha-insensitive", "loss_weight", {}, SUPPORTED),
     ("alpha-insensitive", "loss_weight", {("alpha_02", LOSS): 4}, CONTRADICTED),
-    ("alpha-insensitive", "loss_weight", {("alpha_02", LOSS): -4}, CONTRADICTED),
     ("alpha-insensitive", "loss_weight", {("alpha_06", READER): 0.2}, CONTRADICTED),
     ("alpha-insensitive", "loss_weight", {("alpha_06", READER): 0.05}, SUPPORTED),  # detected, within the margin
     ("alpha-insensitive", "loss_weight", {("alpha_06", READER): 0.10}, UNDECIDED),
@@ -85,7 +84,6 @@ CASES = [
     ("zero-weight-decay", "high_res_adaptation", {("weight_decay", READER): -0.02}, CONTRADICTED),
     ("v1-normalised-pixels", "loss_form", {("raw", READER): 0.1}, SUPPORTED),
     ("v1-normalised-pixels", "loss_form", {("raw", READER): -0.1}, CONTRADICTED),
-    ("v1-normalised-pixels", "loss_form", {}, UNDECIDED),
     *(
         ("both-losses-beat-text-only", slug, {(arm, READER): effect}, word)
         for slug, arm in (("loss_weight", "alpha_04"), ("encoder_attention", "prefix_both"), ("objective", "aimv2"))
@@ -115,7 +113,6 @@ CASES = [
     ("prefix-without-mask-is-best", "prefix_ratio", {}, SUPPORTED),  # it need not be better
     ("prefix-without-mask-is-best", "prefix_ratio", {("causal", MASKED): -0.2}, CONTRADICTED),
     ("prefix-beats-causal-probe", "prefix_ratio", {("causal", PROBE): -0.1}, SUPPORTED),
-    ("prefix-beats-causal-probe", "prefix_ratio", {}, UNDECIDED),
     ("prefix-beats-causal-probe", "prefix_ratio", {("causal", PROBE): 0.1}, CONTRADICTED),
     ("prefix-beats-causal-probe", "prefix_ratio", {("causal", MASKED_PROBE): 0.1}, CONTRADICTED),
     ("uniform-prefix-length", "prefix_distribution", {"causal": 0.5}, SUPPORTED),
@@ -130,7 +127,6 @@ CASES = [
     ("decoder-width-optimum", "decoder_width", {"width_050": 0.1, "width_150": -0.1}, CONTRADICTED),  # monotone
     ("decoder-width-optimum", "decoder_width", {"width_050": 0.1}, UNDECIDED),
     ("decoder-depth-optimum", "decoder_depth", {("depth_067", READER): 0.1}, SUPPORTED),
-    ("decoder-depth-optimum", "decoder_depth", {}, UNDECIDED),
     (
         "decoder-depth-optimum",
         "decoder_depth",
@@ -140,21 +136,16 @@ CASES = [
     ("decoder-depth-optimum", "decoder_depth", {("depth_067", READER): 0.1, ("depth_133", READER): -0.2}, CONTRADICTED),
     ("joint-equals-separate-decoder", "decoder_sharing", {}, SUPPORTED),
     ("joint-equals-separate-decoder", "decoder_sharing", {("separate", READER): -1}, CONTRADICTED),
-    ("joint-equals-separate-decoder", "decoder_sharing", {("separate", READER): 1}, SUPPORTED),
     ("image-first-order", "caption_order", {("text_first", READER): 0.1}, SUPPORTED),
     ("image-first-order", "caption_order", {("text_first", READER): -0.1}, CONTRADICTED),
-    ("image-first-order", "caption_order", {}, UNDECIDED),
     ("swiglu-rmsnorm", "norm_ffn", harms("rms_gelu", "layer_swiglu", "layer_gelu"), SUPPORTED),
-    ("swiglu-rmsnorm", "norm_ffn", {}, UNDECIDED),
     ("swiglu-rmsnorm", "norm_ffn", harms("rms_gelu", "layer_gelu"), UNDECIDED),
     ("swiglu-rmsnorm", "norm_ffn", {("layer_swiglu", READER): -0.1}, CONTRADICTED),
-    ("swiglu-rmsnorm", "norm_ffn", {("layer_swiglu", LOSS): -0.5}, CONTRADICTED),
     ("beats-clip-same-data", "objective", {"clip": 0.1, "clip_batch_200": 0.1}, SUPPORTED),
     ("beats-clip-same-data", "objective", {"clip": 0.1, "clip_batch_200": -0.1}, CONTRADICTED),
     ("beats-clip-same-data", "objective", {"clip": 0.1}, UNDECIDED),
     ("beats-cappa-same-data", "objective", {"cappa": 0.1}, SUPPORTED),
     ("beats-cappa-same-data", "objective", {"cappa": -0.1}, CONTRADICTED),
-    ("scaling-params-probe", "scaling", {}, UNDECIDED),
     (
         "scaling-params-probe",
         "scaling",
@@ -180,10 +171,7 @@ CASES = [
         SUPPORTED,  # a slope, whatever its neighbours do
     ),
     ("scaling-data-loss", "scaling", {"size_050_samples_400": 0.5}, CONTRADICTED),
-    ("scaling-data-loss", "scaling", {}, UNDECIDED),
     ("scaling-resolution", "resolution", {"image_150": -0.1, "image_200": -0.2}, SUPPORTED),
-    ("scaling-resolution", "resolution", {"image_150": -0.1, "image_200": -0.1}, SUPPORTED),
-    ("scaling-resolution", "resolution", {}, UNDECIDED),
     ("scaling-resolution", "resolution", {"image_200": 0.1}, CONTRADICTED),
     ("data-mix", "data_mix", {"material": 0.1, "fontawesome": 0.1}, SUPPORTED),
     ("data-mix", "data_mix", {"material": 0.1, "fontawesome": -0.1}, CONTRADICTED),
@@ -198,7 +186,6 @@ CASES = [
     ("no-large-batch", "batch_size", gains(clip=0.1), SUPPORTED),
     ("no-large-batch", "batch_size", gains(clip=0.1, aimv2=0.05), SUPPORTED),  # AIMv2 gains, within the margin
     ("no-large-batch", "batch_size", gains(clip=0.1, aimv2=0.2), CONTRADICTED),
-    ("no-large-batch", "batch_size", {}, UNDECIDED),
     ("no-large-batch", "batch_size", gains(clip=0.4, aimv2=0.2), CONTRADICTED),  # less, but more than the margin
     ("width-matters-more-than-depth", "decoder_size", WIDTHS, SUPPORTED),
     ("width-matters-more-than-depth", "decoder_size", {"width_050": 0.2}, UNDECIDED),  # with other steps in weights
@@ -209,7 +196,6 @@ CASES = [
     ("aimv2-vs-cap-at-every-scale", "sample_efficiency", lead(0.4, 0.3, 0.2, 0.1), CONTRADICTED),
     ("aimv2-vs-cap-at-every-scale", "sample_efficiency", lead(-0.1, 0.2, 0.3, 0.4), CONTRADICTED),
     ("fewer-samples-than-contrastive", "sample_efficiency", {}, SUPPORTED),  # as good is enough
-    ("fewer-samples-than-contrastive", "sample_efficiency", {"clip_samples_100": -0.05}, SUPPORTED),
     ("fewer-samples-than-contrastive", "sample_efficiency", {"clip_samples_100": -0.2}, CONTRADICTED),
 ]
 
