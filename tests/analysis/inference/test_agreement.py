@@ -85,17 +85,6 @@ def test_one_seed_gives_no_interval():
     assert found.distinguishable.text() == "no value"
 
 
-@pytest.mark.exhaustive
-def test_only_arms_of_both_scales_count_and_a_missing_run_costs_its_arm_a_seed():
-    small, large = scale_of([1, 2, 3, 4]), scale_of([1.0, 2.0, 3.0])
-    large.loc[0, "b"] = 9.0
-    assert agreement(small, large).accuracy.value == pytest.approx(2 / 3)
-    large.loc[0, "b"] = np.nan
-    found = agreement(small, large)
-    assert found.accuracy.value == 1
-    assert found.accuracy.n == 3
-
-
 def test_each_scale_is_compared_with_the_largest():
     scales = {name: scale_of(means) for name, means in (("s", [1, 2, 3]), ("m", [1, 3, 2]), ("l", [1, 3, 2]))}
     found = agreements(scales, num_draws=10)
