@@ -96,7 +96,8 @@ def agreement(
         }
 
     counts = {"accuracy": len(pairs), "distinguishable": int(is_told.sum()), "rank": len(arms)}
-    return Agreement(*names, **_over_seeds(statistics, small_SA, large_SA, counts, num_draws))
+    shares = _over_seeds(statistics, small_SA, large_SA, counts, num_draws)
+    return Agreement(*names, shares["accuracy"], shares["distinguishable"], shares["rank"])
 
 
 def association(table: pd.DataFrame, loss: str, accuracy: str, *, num_draws: int = NUM_DRAWS) -> dict[str, Share]:

@@ -148,9 +148,19 @@ def fit(
 
     def refine(point_P: np.ndarray, scale: float) -> "optimize.OptimizeResult":
         ends = [np.repeat(pair, [num_linear, len(variables)]) for pair in ((0.0, BOUNDS[0]), (math.inf, BOUNDS[1]))]
-        tolerances = {"ftol": 1e-10, "xtol": 1e-10, "gtol": 1e-14, "max_nfev": MAX_EVALUATIONS}
-        how = {"x_scale": "jac", "loss": "huber", "f_scale": scale}
-        return optimize.least_squares(residual, point_P, jacobian, (ends[0], ends[1]), **how, **tolerances)
+        return optimize.least_squares(
+            residual,
+            point_P,
+            jacobian,
+            (ends[0], ends[1]),
+            x_scale="jac",
+            loss="huber",
+            f_scale=scale,
+            ftol=1e-10,
+            xtol=1e-10,
+            gtol=1e-14,
+            max_nfev=MAX_EVALUATIONS,
+        )
 
     if starts_KV is None:
         starts_KV = np.array(list(itertools.product(STARTS, repeat=len(variables))))
@@ -455,7 +465,7 @@ def frontier(law: Law, runs: pd.DataFrame) -> pd.DataFrame:
         grid = pd.DataFrame({"flops": flops, "n": np.geomspace(runs["n"].min() / 10, runs["n"].max() * 10, 5000)})
         grid["d"] = flops / (fixed + per_size * grid["n"])
         grid["loss"] = law.predict(grid)
-        rows.append(grid.loc[grid["loss"].idxmin()])
+        rows.append(grid.iloc[int(grid["loss"].to_numpy().argmin())])
     table = pd.DataFrame(rows).reset_index(drop=True)
     is_inside = [table[name].between(runs[name].min(), runs[name].max()) for name in ("n", "d")]
     return table.assign(is_inside=is_inside[0] & is_inside[1])

@@ -124,12 +124,12 @@ def _verdict(reasons: Reasons, claim: str, config: Program, level: float) -> Ver
 
 def _judged(study: Study, expected: Expected, differences: Differences, level: float) -> Judged:
     margin = study.margin_of(expected)
-    relation, is_lower_better = expected.relation, lower_is_better(expected.metric)
+    # A wider range is a larger number, whatever the direction of the metric.
+    relation = "better" if isinstance(expected, Ranges) else expected.relation
+    is_lower_better = not isinstance(expected, Ranges) and lower_is_better(expected.metric)
     difference: Estimate | Bracket
     if isinstance(expected, Ranges):
         difference = differences.ranges(expected.metric, expected.range_arms, expected.than_arms, level)
-        # A wider range is a larger number, whatever the direction of the metric.
-        relation, is_lower_better = "better", False
     elif isinstance(expected, Combination):
         difference = differences.combination(expected.metric, expected.weights, level)
     else:
