@@ -7,7 +7,6 @@ of freedom where a single pair of arms has S - 1. Letters: A arms, S seeds.
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import permutations
 from typing import ClassVar
 
@@ -38,68 +37,39 @@ RANK_TOLERANCE = 1e-8
 SAME_CHANCE = 1 + 1e-6  # ratio of two p-values below which rounding or the order of arms would choose one of them
 
 
-@dataclass(frozen=True, eq=False)
 class Blocks:
     """The least-squares fit of arms and seeds to values [S, A], NaN where a run is missing; seeds are fixed blocks.
+
+    ``effect_A`` are the arms' effects, with the sum 0 in each set of arms that seeds connect: only contrasts within one
+    count. ``covariance_AA`` is theirs in units of the error's variance. ``seed_effect_S`` is what a seed adds to its
+    arms. ``residual`` is the sum of squares with ``df`` degrees of freedom; 0 if it is only rounding.
 
     Source: the intrablock analysis of Yates 1940; Cochran and Cox 1957, section 9.4.
     """
 
-    value_SA: np.ndarray
+    def __init__(self, value_SA: np.ndarray) -> None:
+        is_there_SA = ~np.isnan(value_SA)
+        there_SA = is_there_SA.astype(float)
+        per_seed_S1 = np.maximum(there_SA.sum(axis=1, keepdims=True), 1)
 
-    @cached_property
-    def _there_SA(self) -> np.ndarray:
-        return np.asarray(~np.isnan(self.value_SA), dtype=float)
+        def seed_means(value_SA: np.ndarray) -> np.ndarray:
+            return np.asarray(np.where(is_there_SA, value_SA, 0).sum(axis=1, keepdims=True) / per_seed_S1)
 
-    @cached_property
-    def _per_seed_S1(self) -> np.ndarray:
-        return np.asarray(np.maximum(self._there_SA.sum(axis=1, keepdims=True), 1))
+        def within_seeds(value_SA: np.ndarray) -> np.ndarray:
+            return np.where(is_there_SA, value_SA - seed_means(value_SA), 0)
 
-    def _within_seeds(self, value_SA: np.ndarray) -> np.ndarray:
-        """Return the values minus their seed's mean; 0 where missing."""
-        value_SA = np.where(self._there_SA > 0, value_SA, 0)
-        return np.asarray(self._there_SA * (value_SA - value_SA.sum(axis=1, keepdims=True) / self._per_seed_S1))
-
-    @cached_property
-    def _centred_SA(self) -> np.ndarray:
         # Twice, as the first time leaves the rounding of a mean that is large beside the differences.
-        return self._within_seeds(self._within_seeds(self.value_SA))
-
-    @cached_property
-    def _information_AA(self) -> np.ndarray:
-        """The normal equations once seeds are eliminated; they leave a constant open in each set of connected arms."""
-        between_AA = self._there_SA.T @ (self._there_SA / self._per_seed_S1)
-        return np.asarray(np.diag(self._there_SA.sum(axis=0)) - between_AA)
-
-    @cached_property
-    def covariance_AA(self) -> np.ndarray:
-        """The covariance of the arms' effects, in units of the error's variance."""
-        return np.asarray(np.linalg.pinv(self._information_AA, rcond=RANK_TOLERANCE, hermitian=True))
-
-    @cached_property
-    def effect_A(self) -> np.ndarray:
-        """The arms' effects, with the sum 0 in each set of arms that seeds connect; only contrasts within one count."""
-        return np.asarray(self.covariance_AA @ self._centred_SA.sum(axis=0))
-
-    @cached_property
-    def seed_effect_S(self) -> np.ndarray:
-        """What each seed adds to its arms; 0 for a seed without values."""
-        rest_SA = np.where(self._there_SA > 0, self.value_SA - self.effect_A, 0)
-        return np.asarray((rest_SA.sum(axis=1, keepdims=True) / self._per_seed_S1)[:, 0])
-
-    @cached_property
-    def residual(self) -> float:
-        """The residual sum of squares; 0 without degrees of freedom, or if it is only rounding (``is_rounding``)."""
-        rest_SA = self._within_seeds(self._centred_SA - self.effect_A)
-        residual = float((rest_SA**2).sum())
-        has_spread = self.df > 0 and not is_rounding(math.sqrt(residual / self.df), size_of(self.value_SA))
-        return residual if has_spread else 0.0
-
-    @cached_property
-    def df(self) -> int:
-        """Degrees of freedom of the residual."""
-        rank = np.linalg.matrix_rank(self._information_AA, rtol=RANK_TOLERANCE, hermitian=True)
-        return int(self._there_SA.sum() - np.count_nonzero(self._there_SA.any(axis=1)) - rank)
+        centred_SA = within_seeds(within_seeds(value_SA))
+        # The normal equations once seeds are eliminated; they leave a constant open in each set of connected arms.
+        information_AA = np.diag(there_SA.sum(axis=0)) - there_SA.T @ (there_SA / per_seed_S1)
+        rank = np.linalg.matrix_rank(information_AA, rtol=RANK_TOLERANCE, hermitian=True)
+        self.covariance_AA = np.linalg.pinv(information_AA, rcond=RANK_TOLERANCE, hermitian=True)
+        self.effect_A = self.covariance_AA @ centred_SA.sum(axis=0)
+        self.seed_effect_S = seed_means(value_SA - self.effect_A)[:, 0]
+        self.df = int(there_SA.sum() - np.count_nonzero(is_there_SA.any(axis=1)) - rank)
+        residual = float((within_seeds(centred_SA - self.effect_A) ** 2).sum())
+        has_spread = self.df > 0 and not is_rounding(math.sqrt(residual / self.df), size_of(value_SA))
+        self.residual = residual if has_spread else 0.0
 
 
 @dataclass(frozen=True)

@@ -115,22 +115,15 @@ class _Model:
         seeds = ["C(seed, Sum)"] * (runs["seed"].nunique() > 1)
         self._formula = " + ".join([*seeds, f"({' + '.join(self._term.values())}) ** {order}"])
         self._design = dmatrix(self._formula, self._data)
-
-    @property
-    def is_identified(self) -> bool:
-        rank = np.linalg.matrix_rank(self._design, rtol=RANK_TOLERANCE) if len(self._design) else 0
-        return int(rank) == int(self._design.shape[1])
+        self.df = len(runs) - int(self._design.shape[1])  # of the error
+        rank = np.linalg.matrix_rank(self._design, rtol=RANK_TOLERANCE) if len(runs) else 0
+        self.is_identified = int(rank) == int(self._design.shape[1])
 
     @cached_property
     def _fit(self) -> Any:
         from statsmodels.formula.api import ols
 
         return ols(f"value ~ {self._formula}", self._data).fit()
-
-    @cached_property
-    def df(self) -> int:
-        """Degrees of freedom of the error."""
-        return len(self._data) - int(self._design.shape[1])
 
     @cached_property
     def sd(self) -> float:
@@ -189,7 +182,6 @@ def _combinations(levels: Levels) -> list[dict[str, str]]:
 
 
 def _is_at(runs: pd.DataFrame, levels: Mapping[str, str]) -> np.ndarray:
-    """Return True for the rows with these levels."""
     return np.asarray((runs[list(levels)] == pd.Series(levels)).all(axis=1))
 
 
