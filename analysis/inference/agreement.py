@@ -8,14 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from aimv2.analysis.inference.intervals import (
-    ROUNDING,
-    is_rounding,
-    mean_interval,
-    percentiles,
-    size_of,
-    with_interval,
-)
+from aimv2.analysis.inference.intervals import ROUNDING, is_rounding, mean_interval, percentiles, size_of, with_interval
 
 NUM_DRAWS = 1000
 MIN_ARMS = 3  # a rank correlation of two is always 1 or -1

@@ -9,14 +9,7 @@ import pandas as pd
 from aimv2.ablations.study import Cost, Study
 from aimv2.analysis.evidence.load import Evidence
 from aimv2.analysis.inference.contrasts import NO_BRACKET, Bracket, SharedError, range_difference
-from aimv2.analysis.inference.intervals import (
-    LEVEL,
-    NO_ESTIMATE,
-    Estimate,
-    mean_interval,
-    size_of,
-    unpaired_difference,
-)
+from aimv2.analysis.inference.intervals import LEVEL, NO_ESTIMATE, Estimate, mean_interval, size_of, unpaired_difference
 from aimv2.analysis.inference.items import with_items
 
 # By cost, that in words and its column in the table of runs.

@@ -99,9 +99,7 @@ def finding(difference: Estimate | Bracket, margin: float, *, lower_is_better: b
     """Return what a difference shows at its level, given the equivalence margin in the metric's unit."""
     advantage = Bounds.of(difference, lower_is_better=lower_is_better)
     return Finding(
-        advantage.direction,
-        is_not_better=advantage.high_alone < margin,
-        is_not_worse=advantage.low_alone > -margin,
+        advantage.direction, is_not_better=advantage.high_alone < margin, is_not_worse=advantage.low_alone > -margin
     )
 
 

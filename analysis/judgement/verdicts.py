@@ -86,10 +86,7 @@ def confirmation(comparison: Comparison | None, withheld: Sequence[str]) -> Conf
 
 
 def verdicts(
-    reasons: Reasons,
-    config: Program,
-    level: float = LEVEL,
-    share: Callable[[str, float], float] = level_of,
+    reasons: Reasons, config: Program, level: float = LEVEL, share: Callable[[str, float], float] = level_of
 ) -> dict[str, Verdict]:
     """Return a verdict on each claim; ``config`` is the baseline's run, and ``level`` that of this look."""
     return {claim: _verdict(reasons, claim, config, share(claim, level)) for claim in reasons.study.claims}

@@ -146,10 +146,7 @@ def document(run: TrainedRun, checks: Sequence[Check], arguments: Sequence[str])
         f" {config.budget.samples:,} samples, seed {config.seed}; computed here on {config.device} in float32.",
         answer=summary(run, checks),
         sections=[Section("Checks", blocks)],
-        numbers={
-            "run": run.name,
-            "checks": [check._asdict() | {"verdict": check.verdict} for check in checks],
-        },
+        numbers={"run": run.name, "checks": [check._asdict() | {"verdict": check.verdict} for check in checks]},
         files=files,
     )
 

@@ -116,8 +116,7 @@ def test_looks_at_a_sweep_keep_five_percent(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("relation", "difference"),
-    [("equal", 1), ("equal", -1), ("not better", -1), ("not worse", 1), ("far worse", 1)],
+    ("relation", "difference"), [("equal", 1), ("equal", -1), ("not better", -1), ("not worse", 1), ("far worse", 1)]
 )
 def test_relation_is_supported_at_most_five_percent_of_the_time_at_its_boundary(relation, difference):
     """The true difference of a loss is exactly the margin, at which none of these relations holds yet."""

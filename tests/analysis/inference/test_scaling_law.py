@@ -216,11 +216,7 @@ def test_draws_have_the_errors_of_white_without_seeds_and_what_seeds_share_with_
 @pytest.mark.parametrize(
     ("draws", "name", "reason"),
     [
-        (
-            {"a": [0.2, 0.7]},
-            "a",
-            "a is not identified: the interval of a, [0.213, 0.688], is wider than a factor of",
-        ),
+        ({"a": [0.2, 0.7]}, "a", "a is not identified: the interval of a, [0.213, 0.688], is wider than a factor of"),
         ({"a": [BOUNDS[0], BOUNDS[0], 0.02]}, "A", "reaches the end of the range of the search, [0.01, 4]"),
         ({"A": [0.0, 1.0, 0.0]}, "a", "the interval of A reaches 0, so the data may not need its term"),
         ({"E": [0.5, 2.0]}, "E", "is wider than 0.5 of the smallest loss"),

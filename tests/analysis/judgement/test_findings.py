@@ -131,11 +131,7 @@ def test_the_noise_of_held_out_curves_is_that_of_paired_differences_at_their_poi
 
 def test_metrics_that_order_what_is_certain_decide_the_kinds_that_they_see(ladder):
     judged = sensitivity_of(ladder)
-    assert {metric: one.is_blind for metric, one in judged.items()} == {
-        LOSS: False,
-        BLIND: True,
-        ACCURACY: False,
-    }
+    assert {metric: one.is_blind for metric, one in judged.items()} == {LOSS: False, BLIND: True, ACCURACY: False}
     for metric in (LOSS, ACCURACY):
         assert set(judged[metric].unseen) == {"width", "larger", "attention"}
         assert judged[metric].curve.harms == pytest.approx({0.25: 2.0, 0.5: 1.0, 0.75: 0.4, 2.0: -0.8}, abs=0.06)

@@ -158,12 +158,7 @@ CASES = [
         {f"size_{name}_samples_400": loss for name, loss in (("050", 0.1), ("100", 0.2), ("200", 0.3))},
         CONTRADICTED,
     ),
-    (
-        "scaling-data-loss",
-        "scaling",
-        {arm: -0.1 * int(arm[-3:]) / 25 for arm in STUDIES["scaling"].arms},
-        SUPPORTED,
-    ),
+    ("scaling-data-loss", "scaling", {arm: -0.1 * int(arm[-3:]) / 25 for arm in STUDIES["scaling"].arms}, SUPPORTED),
     (
         "scaling-data-loss",
         "scaling",

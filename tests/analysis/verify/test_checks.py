@@ -247,8 +247,7 @@ def test_trained_run_beats_the_mean_and_depends_on_images_and_random_weights_do_
 
 
 @pytest.mark.parametrize(
-    "kind",
-    [{"objective": {"name": "clip"}, "encoder": {"attention": "auto"}}, {"decoder": {"order": "text_first"}}],
+    "kind", [{"objective": {"name": "clip"}, "encoder": {"attention": "auto"}}, {"decoder": {"order": "text_first"}}]
 )
 def test_captions_without_an_image_are_not_applicable(variant, kind):
     assert check_captions(variant(**kind)).verdict == "NOT APPLICABLE"
