@@ -48,7 +48,7 @@ def verify_command(arguments: Sequence[str]) -> int:
     torch.set_num_threads(run.config.threads)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(f"run {run.name}")
-    checks = checks_of(run, Path(options.report))
+    checks = checks_of(run)
     for check in checks:
         console.print(str(check), style=STYLES[check.verdict])
     console.print(summary(run, checks))

@@ -1,14 +1,12 @@
-"""Does a trained run do what the paper says? Prefix lengths, masks, losses, predictions; and a report's numbers.
+"""Does a trained run do what the paper says? Prefix lengths, masks, losses and predictions.
 
 Letters: B images, I patches in reading order, P values in a patch, T caption tokens, S = 1 + T text positions, L
 positions of the decoder's sequence, D and E widths, N held-out pairs, V vocabulary.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,11 +15,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from aimv2.analysis.evidence.load import LIMITS
-from aimv2.analysis.inference.intervals import UNLIMITED, Estimate, mean_interval
+from aimv2.analysis.inference.intervals import Estimate, mean_interval
 from aimv2.analysis.inference.items import influence
 from aimv2.base import address
-from aimv2.base.errors import UsageError
 from aimv2.config.prefix import prefix_len_at
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch
@@ -48,7 +44,6 @@ MIN_GAIN = 0.05  # nats/token; with random weights, 12 seeds have intervals betw
 AIMV2 = ("aimv2", "caption", "image_only")  # objectives with the paper's losses
 LOSSES = {"pixel_loss": "pixels are normalised patch by patch", "text_loss": "caption tokens have their cross-entropy"}
 SAME = 1e-4  # relative difference of a loss in float32 from the same in other steps
-ROUNDED = 1e-6  # relative difference of a number from the same with the digits of a report
 
 
 @dataclass(frozen=True)
@@ -100,17 +95,9 @@ class Check(NamedTuple):
         return f"{self.verdict}  {self.name}: {self.finding}{criterion}"
 
 
-def checks_of(run: TrainedRun, report: Path) -> list[Check]:
-    """Run all checks; the numbers of a report are computed again from the records in its folder."""
+def checks_of(run: TrainedRun) -> list[Check]:
     masks = [check_encoder(run), check_decoder(run)]
-    return [
-        check_lengths(run),
-        *masks,
-        *check_losses(run),
-        check_pixels(run),
-        check_captions(run),
-        check_report(report),
-    ]
+    return [check_lengths(run), *masks, *check_losses(run), check_pixels(run), check_captions(run)]
 
 
 def check_lengths(run: TrainedRun) -> Check:
@@ -327,29 +314,3 @@ def clustered_mean(total_N: np.ndarray, weight_N: np.ndarray, cluster_N: np.ndar
     """
     total_C, weight_C = (pd.Series(part_N).groupby(cluster_N).sum().to_numpy() for part_N in (total_N, weight_N))
     return mean_interval(total_C.sum() / weight_C.sum() + influence(total_C, weight_C))
-
-
-def check_report(folder: Path) -> Check:
-    """Compute the means over seeds of a report and their t intervals again from its records, by pandas and scipy."""
-    name = f"means of {folder.name} follow from its records"
-    if not folder.is_dir():
-        return Check(name, None, f"there is no report {folder}; name one with report=")
-    try:
-        claimed = json.loads((folder / "report.json").read_text())["numbers"]["means"]
-        records = pd.read_parquet(folder / "records.parquet", columns=["arm", "seed", "metrics"])
-        rows = [(arm, row["metric"], row["value"]) for arm, _, metrics in records.to_numpy() for row in metrics]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"report={str(folder)!r} has no report.json and records.parquet that can be read") from error
-    values = pd.DataFrame(rows, columns=["arm", "metric", "value"]).dropna()
-    deviations = []
-    for (arm, metric), value in values.groupby(["arm", "metric"])["value"]:
-        if (number := claimed.get(metric, {}).get(arm)) is None:
-            continue
-        again = {"mean": value.mean()}
-        if number["low"] is not None:
-            ends = stats.t.interval(number["level"], len(value) - 1, value.mean(), stats.sem(value))
-            again |= dict(zip(("low", "high"), np.clip(ends, *LIMITS.get(number["unit"], UNLIMITED)), strict=True))
-        deviations += [abs(number[key] - mean) / value.abs().max() for key, mean in again.items()]
-    largest = max(deviations, default=np.inf)
-    finding = f"{len(deviations):,} numbers, largest relative deviation {largest:.1g}"
-    return Check(name, bool(largest < ROUNDED), finding, f"equal within {ROUNDED:g}")

@@ -1,3 +1,4 @@
+import json
 import math
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from aimv2.analysis.evidence.load import LIMITS
 from aimv2.analysis.inference.intervals import (
     NO_ESTIMATE,
     Aim,
@@ -23,6 +25,7 @@ from aimv2.analysis.inference.intervals import (
     with_interval,
 )
 from aimv2.analysis.inference.items import with_items
+from tests.helpers.pages import ROOT
 
 ABSENT = pd.Series(dtype=float)
 
@@ -177,3 +180,21 @@ def test_noise_of_an_estimate_keeps_its_parts_apart():
     assert noise.df(4) == pytest.approx(both.df, abs=1), "which is rounded down"
     assert Noise.of(seeds) == Noise(pytest.approx(0.2), 0.0)
     assert Noise.of(replace(seeds, error=0.0)) == Noise(0.0)
+
+
+@pytest.mark.parametrize("name", ["prefix_distribution", "scaling_laptop"])
+def test_means_of_a_committed_report_follow_from_its_records_by_pandas_and_scipy(name):
+    folder = ROOT / "reports" / "published" / name
+    means = json.loads((folder / "report.json").read_text())["numbers"]["means"]
+    records = pd.read_parquet(folder / "records.parquet", columns=["arm", "metrics"])
+    rows = [(arm, row["metric"], row["value"]) for arm, metrics in records.to_numpy() for row in metrics]
+    values = pd.DataFrame(rows, columns=["arm", "metric", "value"]).dropna().groupby(["metric", "arm"])["value"]
+    for metric, by_arm in means.items():
+        for arm, number in by_arm.items():
+            value = values.get_group((metric, arm))
+            expected = [value.mean(), math.nan, math.nan]
+            if number["low"] is not None:
+                ends = stats.t.interval(number["level"], len(value) - 1, value.mean(), stats.sem(value))
+                expected[1:] = np.clip(ends, *LIMITS.get(number["unit"], (-math.inf, math.inf)))
+            shown = [math.nan if number[end] is None else number[end] for end in ("mean", "low", "high")]
+            assert shown == pytest.approx(expected, rel=1e-5, abs=1e-6, nan_ok=True), (metric, arm)

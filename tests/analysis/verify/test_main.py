@@ -19,18 +19,16 @@ from aimv2.base.errors import UsageError
 from aimv2.config.recipes.scales import SCALES
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.objectives.build import build
-from tests.helpers.pages import ROOT
 
-REPORT = ROOT / "reports" / "published" / "prefix_distribution"
 ATTEMPT = "attempts/0001"
 
 
 def test_trained_run_passes_and_its_report_is_complete(finished, tmp_path, capsys):
     out = tmp_path / "reports" / "verify"
-    assert verify_command([str(finished.path), f"out={out}", f"report={REPORT}"]) == 0
+    assert verify_command([str(finished.path), f"out={out}"]) == 0
     printed = capsys.readouterr().out
-    assert len(re.findall(r"^PASS  ", printed, flags=re.M)) == 8
-    assert "\n8 checks: 8 PASS, 0 FAIL, 0 NOT APPLICABLE.\n" in printed
+    assert len(re.findall(r"^PASS  ", printed, flags=re.M)) == 7
+    assert "\n7 checks: 7 PASS, 0 FAIL, 0 NOT APPLICABLE.\n" in printed
     assert f"report: {out / 'report.md'}" in printed
     text = (out / "report.md").read_text()
     for line in printed.splitlines():
@@ -44,13 +42,13 @@ def test_trained_run_passes_and_its_report_is_complete(finished, tmp_path, capsy
 
 def test_random_weights_fail_in_output_and_report(copied, trained, tmp_path, capsys):
     save_file(build(trained).state_dict(), copied / ATTEMPT / "weights.safetensors")
-    assert verify_command([f"run={copied}", f"out={tmp_path / 'out'}", f"report={REPORT}"]) == 1
+    assert verify_command([f"run={copied}", f"out={tmp_path / 'out'}"]) == 1
     printed = capsys.readouterr().out
     assert re.findall(r"^FAIL  (.*?):", printed, flags=re.M) == [
         "predicted pixels beat each patch's mean",
         "captions depend on their image",
     ]
-    assert "\n8 checks: 6 PASS, 2 FAIL, 0 NOT APPLICABLE. The run is short: it has seen 6,400 samples." in printed
+    assert "\n7 checks: 5 PASS, 2 FAIL, 0 NOT APPLICABLE. The run is short: it has seen 6,400 samples." in printed
     recipe = SCALES["demo"]().budget.samples
     assert f"`python -m aimv2 train scale=demo objective.name=aimv2`, which sees {recipe:,}." in printed
     assert (tmp_path / "out" / "report.md").read_text().count("**FAIL**") == 2
@@ -66,7 +64,7 @@ def test_random_weights_fail_in_output_and_report(copied, trained, tmp_path, cap
 )
 def test_every_kind_of_run_has_a_report(variant, tmp_path, kind, has_pictures):
     run = variant(**kind)
-    checks = checks_of(run, REPORT)
+    checks = checks_of(run)
     num_absent = [check.verdict for check in checks].count("NOT APPLICABLE")
     assert f", {num_absent} NOT APPLICABLE." in summary(run, checks)
     path = write(document(run, checks, []), tmp_path / "out")
@@ -104,7 +102,7 @@ def test_run_is_found_by_path_or_by_name_in_runs_dir(copied, monkeypatch):
         (["run=nowhere"], "run='nowhere' is neither the folder of a run"),
         ([], "runs_dir='runs' has no finished trained run, controls apart; make one with: python -m aimv2 train"),
         (["runs_dir=mine"], "python -m aimv2 train runs_dir=mine"),
-        (["rum=x"], "unknown key 'rum'. Did you mean 'run'? Allowed: out, report, run, runs_dir."),
+        (["rum=x"], "unknown key 'rum'. Did you mean 'run'? Allowed: out, run, runs_dir."),
         (["x", "run=y"], "run= is given twice; once is allowed"),
     ],
 )
