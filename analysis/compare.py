@@ -32,11 +32,7 @@ Values = Mapping[str, "pd.Series[float]"]  # by arm, indexed by seed
 
 
 def compare(arguments: Sequence[str]) -> int:
-    """Print the comparison of a table's arms, and write it if ``out=`` is typed; return the exit status.
-
-    Raises:
-        UsageError: the file, a column, an arm or a value cannot be used.
-    """
+    """Print the comparison of a table's arms, and write it if ``out=`` is typed; return the exit status."""
     if not arguments or HELP & set(arguments):
         print(compare_usage(), end="")
         return 0 if arguments else 2
@@ -50,7 +46,7 @@ def compare(arguments: Sequence[str]) -> int:
 
 
 def report(path: Path, options: CompareOptions) -> Document:
-    """Return the report on a file of runs; errors as in ``compare``."""
+    """Return the report on a file of runs."""
     runs, left_out = read_runs(path, options)
     values = {arm: runs.loc[runs["arm"] == arm].set_index("seed")["metric"] for arm in dict.fromkeys(runs["arm"])}
     differences = differences_of(values, options)
@@ -63,8 +59,9 @@ def report(path: Path, options: CompareOptions) -> Document:
             *_draw(values, differences, options),
         )
     rows = {
-        arm: estimate_row(one) | {"df": one.df, "shows": shows(one, options), "value": arm_mean(values[arm]).mean}
-        for arm, one in differences.items()
+        arm: estimate_row(difference)
+        | {"df": difference.df, "shows": shows(difference, options), "value": arm_mean(values[arm]).mean}
+        for arm, difference in differences.items()
     }
     return Document(
         title=f"How does {escape(options.metric)} depend on {escape(options.arm)}?",
@@ -125,8 +122,8 @@ def shows(difference: Estimate, options: CompareOptions) -> str:
 
 def _answer(differences: Mapping[str, Estimate], options: CompareOptions) -> str:
     """Return how many arms differ, and the largest difference."""
-    compared = {arm: one for arm, one in differences.items() if one.has_interval}
-    differ = {arm: one for arm, one in compared.items() if one.excludes_zero}
+    compared = {arm: difference for arm, difference in differences.items() if difference.has_interval}
+    differ = {arm: difference for arm, difference in compared.items() if difference.excludes_zero}
     what = f"{escape(options.baseline)} in {escape(options.metric)}"
     if not compared:
         return f"Nothing can be compared with {what}: there are too few runs, or values do not vary."
@@ -145,11 +142,11 @@ def _table(values: Values, differences: Mapping[str, Estimate], options: Compare
     cells = {arm: Cell((mean.text(".4g"),), mean.basis, mean.mean) for arm, mean in means.items()}
     base = options.baseline
     rows: list[list[str | Cell]] = [[f"**{escape(base)}**", str(len(values[base])), cells[base], "", "", ""]]
-    for arm, one in differences.items():
-        smallest = detectable_difference(one)
-        detectable = Cell((f"{smallest:.2g}",), value=smallest) if one.has_interval else ""
-        difference = Cell((one.text("+.4g"),), one.basis, one.mean) if one.n else ""
-        rows.append([escape(arm), str(len(values[arm])), cells[arm], difference, shows(one, options), detectable])
+    for arm, difference in differences.items():
+        smallest = detectable_difference(difference)
+        detectable = Cell((f"{smallest:.2g}",), value=smallest) if difference.has_interval else ""
+        shown = Cell((difference.text("+.4g"),), difference.basis, difference.mean) if difference.n else ""
+        rows.append([escape(arm), str(len(values[arm])), cells[arm], shown, shows(difference, options), detectable])
     return Table(columns, rows, "differences", "Intervals of means are those of 95 %.")
 
 

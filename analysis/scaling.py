@@ -48,11 +48,7 @@ def _fit(arguments: Sequence[str]) -> int:
 
 
 def report(path: Path, options: FitOptions) -> Document:
-    """Return the report on a file of runs.
-
-    Raises:
-        UsageError: the file, a column or a value cannot be used, or the runs cannot determine the law.
-    """
+    """Return the report on a file of runs."""
     columns = options.columns
     variables: list[Variable] = [name for name in ("n", "d") if name in columns]
     if not variables:

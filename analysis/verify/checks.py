@@ -296,14 +296,14 @@ def check_captions(run: TrainedRun) -> Check:
         return Check(name, None, "this network predicts no captions from an image")
     assert isinstance(run.model, EncoderDecoder)
     dense, features_NID = run.pairs.dense, encode(run.model.encoder, run.pairs.images, config)
-    own_N, other_N = (
+    matched_N, mismatched_N = (
         token_nats(run.model, features_NID, dense, config, image_of_N=rows).sum(dim=1).double().numpy()
         for rows in (None, other_images(dense))
     )
     count_N = dense.supervised_NT.sum(dim=1).double().numpy()
-    difference = clustered_mean(other_N - own_N, count_N, run.pairs.item_N)
-    own, other = (nats_N.sum() / count_N.sum() for nats_N in (own_N, other_N))
-    finding = f"{own:.3f} nats/token with their own image, {other:.3f} with another ({difference.text()})"
+    difference = clustered_mean(mismatched_N - matched_N, count_N, run.pairs.item_N)
+    matched, mismatched = (nats_N.sum() / count_N.sum() for nats_N in (matched_N, mismatched_N))
+    finding = f"{matched:.3f} nats/token with their own image, {mismatched:.3f} with another ({difference.text()})"
     return Check(name, difference.low > MIN_GAIN, finding, f"difference above {MIN_GAIN:g} with its 95 % interval")
 
 
