@@ -39,7 +39,7 @@ class Differences:
             estimate = self._error(metric).contrast(arm, than_arm, level)
         else:
             estimate = self._alone(arm, metric, than_arm, than_metric, level)
-        return self._with_items_of_two(estimate, arm, metric, than_arm, than_metric)
+        return self._with_items(estimate, [(arm, metric, 1.0), (than_arm, than_metric, -1.0)])
 
     def combination(self, metric: str, weights: Mapping[str, float], level: float = LEVEL) -> Estimate:
         """Return a weighted sum of arms of the study."""
@@ -69,17 +69,17 @@ class Differences:
         if not covers_items:
             return estimates
         return {
-            arm: self._with_items_of_two(estimate, arm, metric, baseline, metric) for arm, estimate in estimates.items()
+            arm: self._with_items(estimate, [(arm, metric, 1.0), (baseline, metric, -1.0)])
+            for arm, estimate in estimates.items()
         }
 
     def separately(self, metric: str, arm: str, level: float = LEVEL, *, covers_items: bool = False) -> Estimate:
         """Return one arm, control or untrained encoder minus the baseline, with an interval of its own."""
+        baseline = self._study.baseline
         if arm in self._study.arms:
             return self.from_baseline(metric, [arm], level, covers_items=covers_items)[arm]
-        estimate = self._alone(arm, metric, self._study.baseline, metric, level)
-        if not covers_items:
-            return estimate
-        return self._with_items_of_two(estimate, arm, metric, self._study.baseline, metric)
+        estimate = self._alone(arm, metric, baseline, metric, level)
+        return self._with_items(estimate, [(arm, metric, 1.0), (baseline, metric, -1.0)]) if covers_items else estimate
 
     def relative_cost(self, arm: str, cost: Cost) -> float:
         """Return the ratio of an arm's mean cost to the baseline's; NaN if one has none, or it was not measured."""
@@ -109,16 +109,9 @@ class Differences:
             return NO_ESTIMATE
         return mean_interval(values - than_values, level, size=size_of(values, than_values))
 
-    def _with_items_of_two(
-        self, estimate: Estimate, arm: str, metric: str, than_arm: str, than_metric: str
-    ) -> Estimate:
-        if not are_paired(arm, than_arm):
-            return estimate
-        return self._with_items(estimate, [(arm, metric, 1.0), (than_arm, than_metric, -1.0)])
-
     def _with_items(self, estimate: Estimate, parts: Sequence[tuple[str, str, float]]) -> Estimate:
-        """Add the items' part if all seeds of all parts (``of_sum``) have the values of the same items."""
-        if not estimate.has_interval:
+        """Add the items' part if the parts are paired and all seeds (``of_sum``) have the values of the same items."""
+        if not estimate.has_interval or not all(are_paired(arm, parts[0][0]) for arm, _, _ in parts):
             return estimate
         covariance_SS, num_items = self._evidence.items.of_sum(parts)
         return estimate if len(covariance_SS) < estimate.n else with_items(estimate, covariance_SS, num_items)
