@@ -58,7 +58,7 @@ COMMANDS = {
         handles_errors=True,
     ),
     "verify": Command(
-        "aimv2.analysis.verify.report:verify_command",
+        "aimv2.analysis.verify.__main__:verify_command",
         "aimv2.analysis.usage:verify_usage",
         "check a trained run against the definitions of the paper",
         needs="torch",

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure as Picture
 
 from aimv2.analysis.document.model import Document, Figure, Paragraph, Section, Table
-from aimv2.analysis.document.style import BEHIND, COLOURS, INK, ArmLook, style
+from aimv2.analysis.document.style import COLOURS, ArmLook, style
 from aimv2.analysis.document.write import check_replaceable, show
-from aimv2.analysis.figures.arms import draw_estimate, estimate_row, mark_zero
+from aimv2.analysis.figures import draw_differences, estimate_row
 from aimv2.analysis.inference.contrasts import SharedError
 from aimv2.analysis.inference.intervals import (
     Estimate,
@@ -20,7 +19,7 @@ from aimv2.analysis.inference.intervals import (
     percent,
     unpaired_difference,
 )
-from aimv2.analysis.inference.relations import finding
+from aimv2.analysis.judgement.rules import finding
 from aimv2.analysis.tables import numbers, place_of, read_columns
 from aimv2.analysis.usage import CompareOptions, compare_command, compare_usage
 from aimv2.base.errors import UsageError, escape, unknown
@@ -30,11 +29,7 @@ Values = Mapping[str, "pd.Series[float]"]  # by arm, indexed by seed
 
 
 def compare(arguments: Sequence[str]) -> int:
-    """Print the comparison of a table's arms, and write it if ``out=`` is typed; return the exit status.
-
-    Raises:
-        UsageError: the file, a column, an arm or a value cannot be used.
-    """
+    """Print the comparison of a table's arms, and write it if ``out=`` is typed; return the exit status."""
     if not arguments or HELP & set(arguments):
         print(compare_usage(), end="")
         return 0 if arguments else 2
@@ -48,7 +43,7 @@ def compare(arguments: Sequence[str]) -> int:
 
 
 def report(path: Path, options: CompareOptions) -> Document:
-    """Return the report on a file of runs; errors as in ``compare``."""
+    """Return the report on a file of runs."""
     runs, left_out = read_runs(path, options)
     values = {arm: runs.loc[runs["arm"] == arm].set_index("seed")["metric"] for arm in dict.fromkeys(runs["arm"])}
     differences = differences_of(values, options)
@@ -61,8 +56,9 @@ def report(path: Path, options: CompareOptions) -> Document:
             *_draw(values, differences, options),
         )
     rows = {
-        arm: estimate_row(one) | {"df": one.df, "shows": shows(one, options), "value": arm_mean(values[arm]).mean}
-        for arm, one in differences.items()
+        arm: estimate_row(difference)
+        | {"df": difference.df, "shows": shows(difference, options), "value": arm_mean(values[arm]).mean}
+        for arm, difference in differences.items()
     }
     return Document(
         title=f"How does {escape(options.metric)} depend on {escape(options.arm)}?",
@@ -123,8 +119,8 @@ def shows(difference: Estimate, options: CompareOptions) -> str:
 
 def _answer(differences: Mapping[str, Estimate], options: CompareOptions) -> str:
     """Return how many arms differ, and the largest difference."""
-    compared = {arm: one for arm, one in differences.items() if one.has_interval}
-    differ = {arm: one for arm, one in compared.items() if one.excludes_zero}
+    compared = {arm: difference for arm, difference in differences.items() if difference.has_interval}
+    differ = {arm: difference for arm, difference in compared.items() if difference.excludes_zero}
     what = f"{escape(options.baseline)} in {escape(options.metric)}"
     if not compared:
         return f"Nothing can be compared with {what}: there are too few runs, or values do not vary."
@@ -143,11 +139,11 @@ def _table(values: Values, differences: Mapping[str, Estimate], options: Compare
     cells = {arm: mean.text(".4g") for arm, mean in means.items()}
     base = options.baseline
     rows = [[f"**{escape(base)}**", str(len(values[base])), cells[base], "", "", ""]]
-    for arm, one in differences.items():
-        smallest = detectable_difference(one)
-        detectable = f"{smallest:.2g}" if one.has_interval else ""
-        difference = one.text("+.4g") if one.n else ""
-        rows.append([escape(arm), str(len(values[arm])), cells[arm], difference, shows(one, options), detectable])
+    for arm, difference in differences.items():
+        smallest = detectable_difference(difference)
+        detectable = f"{smallest:.2g}" if difference.has_interval else ""
+        shown = difference.text("+.4g") if difference.n else ""
+        rows.append([escape(arm), str(len(values[arm])), cells[arm], shown, shows(difference, options), detectable])
     return Table(columns, rows, "differences", "Intervals of means are those of 95 %.")
 
 
@@ -170,19 +166,11 @@ def _methods(options: CompareOptions, left_out: Mapping[str, int]) -> list[str]:
 
 
 def _draw(values: Values, differences: Mapping[str, Estimate], options: CompareOptions) -> tuple[Picture, pd.DataFrame]:
-    """Draw each arm minus the baseline, with its interval and its runs; no name is a formula."""
-    figure, axis = plt.subplots(figsize=(5.2, 0.46 * len(differences) + 0.9), layout="constrained")
     base = values[options.baseline]
-    for row, (arm, difference) in enumerate(differences.items()):
-        look = ArmLook(COLOURS[row % len(COLOURS)], "o", "-")
-        single = (values[arm] - (base if options.seed else base.mean())).dropna()
-        axis.plot(single, [row + 0.2] * len(single), "o", ms=3.5, alpha=0.5, color=look.color)
-        if difference.n:
-            draw_estimate(axis, difference, row, look, f"{arm}: {difference.text('+.4g')}")
-        label, place = arm.replace("$", r"\$"), axis.get_yaxis_transform()
-        axis.text(0.01, row - 0.24, label, transform=place, va="center", bbox=BEHIND, color=INK)
-    mark_zero(axis, options.margin)
-    axis.set(yticks=[], ylim=(len(differences) - 0.5, -0.6))
-    axis.spines["left"].set_visible(False)
-    axis.set_xlabel(f"{options.metric} minus {options.baseline}".replace("$", r"\$"))
-    return figure, pd.DataFrame([{"arm": arm, **estimate_row(one)} for arm, one in differences.items()])
+    runs = {arm: (values[arm] - (base if options.seed else base.mean())).dropna() for arm in differences}
+    looks = {arm: ArmLook(COLOURS[row % len(COLOURS)], "o", "-") for row, arm in enumerate(differences)}
+    notes = {arm: difference.text("+.4g") for arm, difference in differences.items()}
+    labels = {arm: arm for arm in differences}
+    title = f"{options.metric} minus {options.baseline}"
+    figure = draw_differences(differences, runs, labels, looks, notes, options.margin, title)
+    return figure, pd.DataFrame([{"arm": arm, **estimate_row(difference)} for arm, difference in differences.items()])

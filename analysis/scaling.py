@@ -10,8 +10,7 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 from aimv2.analysis.document.model import Document, Section
 from aimv2.analysis.document.style import style
 from aimv2.analysis.document.write import check_replaceable, show
-from aimv2.analysis.inference.power_law import FitError, Variable
-from aimv2.analysis.inference.scaling import assess
+from aimv2.analysis.inference.scaling_law import FitError, Variable, assess
 from aimv2.analysis.sections.scaling import Fitted, conclusion, law_blocks, law_figure, law_numbers
 from aimv2.analysis.tables import numbers, read_columns
 from aimv2.analysis.usage import FitOptions, scaling_usage
@@ -45,11 +44,7 @@ def _fit(arguments: Sequence[str]) -> int:
 
 
 def report(path: Path, options: FitOptions) -> Document:
-    """Return the report on a file of runs.
-
-    Raises:
-        UsageError: the file, a column or a value cannot be used, or the runs cannot determine the law.
-    """
+    """Return the report on a file of runs."""
     columns = options.columns
     variables: list[Variable] = [name for name in ("n", "d") if name in columns]
     if not variables:

@@ -146,11 +146,6 @@ class VerifyOptions:
         " the newest finished trained run of runs_dir but no control with shuffled captions or pixels",
     )
     runs_dir: str = Field("runs", description="the folder of runs")
-    report: str = Field(
-        "reports/published/prefix_distribution",
-        examples=["FOLDER"],
-        description="a report with its records, whose means are computed again",
-    )
     out: str = Field("reports/verify", description="the folder of the report, which is replaced")
 
 

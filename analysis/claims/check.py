@@ -17,10 +17,10 @@ from aimv2.ablations.request import read_request, requested_names
 from aimv2.ablations.study import SEARCH_SUFFIX
 from aimv2.analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
 from aimv2.analysis.evidence.records import join, read_records
-from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import NOT_RUN, Answer, answers_of, overall, whole_claims
 from aimv2.analysis.judgement.findings import findings_in, findings_of
 from aimv2.analysis.judgement.planner import in_words
+from aimv2.analysis.judgement.rules import Word
 from aimv2.analysis.usage import check_usage
 from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.base.processes import imports_from

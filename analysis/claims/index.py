@@ -15,9 +15,9 @@ from aimv2.ablations.ladder import PUBLISHED
 from aimv2.analysis.claims.page import studies_in, summary_of
 from aimv2.analysis.document.model import VERDICTS, Block, Bullets, Document, Figure, Paragraph, Section, Table, stacked
 from aimv2.analysis.document.style import BEHIND, INK, SOFT, show_on_hover, style
-from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import DECIDED, WORDS, Answer, all_answers, by_claim, overall
 from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.rules import Word
 from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.scaling import law_of
 from aimv2.analysis.sections.summary import answer

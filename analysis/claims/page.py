@@ -12,7 +12,6 @@ from aimv2.ablations.recorded_runs import recorded_names
 from aimv2.analysis.document.model import Document, Paragraph, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.inference.intervals import Estimate, with_interval
-from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import (
     DECIDED,
     NOT_RUN,
@@ -25,6 +24,7 @@ from aimv2.analysis.judgement.claims import (
 )
 from aimv2.analysis.judgement.findings import Findings, findings_in
 from aimv2.analysis.judgement.planner import in_words, planner_at_own_scale, price_of_study
+from aimv2.analysis.judgement.rules import Word
 from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.agreement import scales_section
 from aimv2.analysis.sections.numbers import estimate, verdict_values

@@ -7,17 +7,8 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from aimv2.analysis.inference.intervals import (
-    is_rounding,
-    mean_interval,
-    merged,
-    percentiles,
-    size_of,
-    sizes_of,
-    with_interval,
-)
+from aimv2.analysis.inference.intervals import ROUNDING, is_rounding, mean_interval, percentiles, size_of, with_interval
 
 NUM_DRAWS = 1000
 MIN_ARMS = 3  # a rank correlation of two is always 1 or -1
@@ -26,40 +17,29 @@ Values = Mapping[str, np.ndarray]  # of each draw
 
 @dataclass(frozen=True)
 class Share:
-    """A share or a correlation with its percentile interval over seeds; NaN where there is none.
-
-    Attributes:
-        n: what it is a share or correlation of: pairs, arms or runs.
-        num_seeds: seeds that were resampled, those of the scale with fewer.
-    """
+    """A share or a correlation with its percentile interval over seeds; NaN where there is none."""
 
     value: float
     low: float
     high: float
-    n: int
-    num_seeds: int
+    n: int  # what it is a share or correlation of: pairs, arms or runs
+    num_seeds: int  # seeds that were resampled, those of the scale with fewer
 
     def text(self, form: str = ".2f") -> str:
-        """Return the value and its interval, or why there is none."""
         return "no value" if math.isnan(self.value) else with_interval(self.value, self.low, self.high, form)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How the order of arms at a small scale agrees with that at a larger one.
-
-    Attributes:
-        accuracy: decision accuracy, the share of pairs of arms in the same order at both scales; a tie counts half.
-        distinguishable: the same over pairs that the larger scale tells apart: the 95 % interval of their paired
-            difference over seeds excludes zero.
-        rank: Spearman's correlation of arm means.
-    """
+    """How the order of arms at a small scale agrees with that at a larger one."""
 
     small: str
     large: str
-    accuracy: Share
+    accuracy: Share  # decision accuracy, the share of pairs of arms in the same order at both scales; a tie counts half
+    # the same over pairs that the larger scale tells apart: the 95 % interval of their paired difference over seeds
+    # excludes zero
     distinguishable: Share
-    rank: Share
+    rank: Share  # Spearman's correlation of arm means
 
 
 def agreements(scales: Mapping[str, pd.DataFrame], *, num_draws: int = NUM_DRAWS) -> list[Agreement]:
@@ -81,10 +61,9 @@ def agreement(
 ) -> Agreement:
     """Compare the order of the arms that both scales have.
 
-    Intervals resample seeds as blocks over arms and over both scales, even if a seed has no runs at one of them. Scales
-    that share no seed are resampled separately. Draws in which an arm has no run are left out. Resampling adds noise
-    to noise, so that intervals lie lower than the value where arms are close. Which pairs are distinguishable is
-    decided once, not in every draw.
+    Intervals resample seeds as blocks over arms and over both scales; scales that share no seed are resampled
+    separately. Draws in which an arm has no run are left out. Resampling adds noise to noise, so that intervals lie
+    lower than the value where arms are close. Which pairs are distinguishable is decided once, not in every draw.
 
     Source: decision accuracy of Magnusson et al. 2025 (DataDecide, arXiv 2504.11393).
     """
@@ -117,13 +96,9 @@ def agreement(
 def association(table: pd.DataFrame, loss: str, accuracy: str, *, num_draws: int = NUM_DRAWS) -> dict[str, Share]:
     """Correlate two columns across arms and within them, with intervals over seeds as blocks.
 
-    Args:
-        table: a row per run with ``arm``, ``seed`` and both columns; runs that lack one are left out.
-
-    Returns:
-        Pearson's and Spearman's correlation of arm means (``across_pearson``, ``across_spearman``): whether arms with a
-        lower loss have a higher accuracy; and of deviations from arm means (``within_…``): whether it holds for seeds
-        of one arm.
+    The table has a row per run with ``arm``, ``seed`` and both columns. Returns Pearson's and Spearman's correlation of
+    arm means (``across_pearson``, ``across_spearman``): whether arms with a lower loss have a higher accuracy; and of
+    deviations from arm means (``within_…``): whether it holds for seeds of one arm.
     """
     complete = table[["arm", "seed", loss, accuracy]].dropna().astype({loss: float, accuracy: float})
     loss_SA, accuracy_SA = (complete.pivot(index="seed", columns="arm", values=name) for name in (loss, accuracy))
@@ -154,8 +129,7 @@ def _over_seeds(
     rng, num_seeds = np.random.default_rng(0), min(len(first_SA), len(second_SA))
     is_paired = bool(first_SA.index.isin(second_SA.index).any())
     if is_paired:
-        seeds = first_SA.index.union(second_SA.index)
-        first_SA, second_SA = first_SA.reindex(seeds), second_SA.reindex(seeds)
+        first_SA, second_SA = first_SA.align(second_SA, axis=0)
     picked = [(np.arange(len(first_SA)), np.arange(len(second_SA)))]  # all, and then the draws
     for _ in range(num_draws if num_seeds > 1 else 0):
         rows = rng.integers(len(first_SA), size=len(first_SA))
@@ -186,25 +160,34 @@ def _deviations(values_NSA: np.ndarray, mean_NA: np.ndarray) -> np.ndarray:
     """Return the deviations from arm means of all runs, float [N, runs], NaN where missing; 0 if they are rounding, as
     of one seed drawn several times."""
     deviations = (values_NSA - mean_NA[:, None]).reshape(len(values_NSA), -1)
-    size = sizes_of(values_NSA.reshape(len(values_NSA), -1))
-    return merged(np.where(is_rounding(np.abs(deviations), size), 0.0, deviations))
+    sizes = _row_sizes(values_NSA.reshape(len(values_NSA), -1))
+    return merged(np.where(is_rounding(np.abs(deviations), sizes), 0.0, deviations))
+
+
+def _row_sizes(values: np.ndarray) -> np.ndarray:
+    return np.asarray(np.nanmax(np.abs(values), axis=-1, keepdims=True, initial=0.0))
+
+
+def merged(values: np.ndarray) -> np.ndarray:
+    """Return rows of values, those equal that differ by no more than rounding, so that ties are found; NaN stays."""
+    order = np.argsort(values, axis=-1)
+    ascending = np.take_along_axis(values, order, axis=-1)
+    is_new = ~(np.diff(ascending, axis=-1, prepend=-math.inf) <= ROUNDING * _row_sizes(values))  # true of NaN
+    first = np.maximum.accumulate(np.where(is_new, np.arange(values.shape[-1]), 0), axis=-1)
+    merged_values = np.empty(values.shape)
+    np.put_along_axis(merged_values, order, np.take_along_axis(ascending, first, axis=-1), axis=-1)
+    return merged_values
 
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return _correlation(*(stats.rankdata(values, axis=1, nan_policy="omit") for values in (first, second)))
+    return _correlation(*(pd.DataFrame(values).rank(axis=1).to_numpy() for values in (first, second)))
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return Pearson's correlation of each row; NaN for too few values or without spread; 0 if it is rounding."""
-    is_there = ~np.isnan(first + second)
-    count = is_there.sum(axis=1, keepdims=True)
-    has_correlation, unit = count[:, 0] >= MIN_ARMS, []
-    for values in (first, second):
-        low, high = np.where(is_there, values, math.inf), np.where(is_there, values, -math.inf)
-        has_correlation &= low.min(axis=1, initial=math.inf) < high.max(axis=1, initial=-math.inf)
-        mean = np.where(is_there, values, 0).sum(axis=1, keepdims=True) / np.maximum(count, 1)
-        centred = np.where(is_there, values - mean, 0)
-        length = np.linalg.norm(centred, axis=1, keepdims=True)
-        unit.append(centred / np.where(has_correlation[:, None], length, 1))
-    product = np.clip((unit[0] * unit[1]).sum(axis=1), -1, 1)
-    return np.where(has_correlation, np.where(is_rounding(np.abs(product), 1), 0.0, product), math.nan)
+    tables = [pd.DataFrame(np.where(np.isnan(first + second), math.nan, values)) for values in (first, second)]
+    has_correlation = tables[0].count(axis=1) >= MIN_ARMS
+    for table in tables:
+        has_correlation &= table.min(axis=1) < table.max(axis=1)
+    correlation = tables[0].corrwith(tables[1], axis=1).clip(-1, 1)
+    return correlation.mask(correlation.abs() <= ROUNDING, 0.0).where(has_correlation).to_numpy()

@@ -5,11 +5,10 @@ of freedom where a single pair of arms has S - 1. Letters: A arms, S seeds.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import permutations
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -38,82 +37,44 @@ RANK_TOLERANCE = 1e-8
 SAME_CHANCE = 1 + 1e-6  # ratio of two p-values below which rounding or the order of arms would choose one of them
 
 
-@dataclass(frozen=True, eq=False)
 class Blocks:
-    """The least-squares fit of arms and seeds, seeds as fixed blocks; cells may be missing.
+    """The least-squares fit of arms and seeds to values [S, A], NaN where a run is missing; seeds are fixed blocks.
 
-    Attributes:
-        value_SA: float [S, A], NaN where a run is missing.
+    ``effect_A`` are the arms' effects, with the sum 0 in each set of arms that seeds connect: only contrasts within one
+    count. ``covariance_AA`` is theirs in units of the error's variance. ``seed_effect_S`` is what a seed adds to its
+    arms. ``residual`` is the sum of squares with ``df`` degrees of freedom; 0 if it is only rounding.
 
     Source: the intrablock analysis of Yates 1940; Cochran and Cox 1957, section 9.4.
     """
 
-    value_SA: np.ndarray
+    def __init__(self, value_SA: np.ndarray) -> None:
+        is_there_SA = ~np.isnan(value_SA)
+        there_SA = is_there_SA.astype(float)
+        per_seed_S1 = np.maximum(there_SA.sum(axis=1, keepdims=True), 1)
 
-    @cached_property
-    def _there_SA(self) -> np.ndarray:
-        return np.asarray(~np.isnan(self.value_SA), dtype=float)
+        def seed_means(value_SA: np.ndarray) -> np.ndarray:
+            return np.asarray(np.where(is_there_SA, value_SA, 0).sum(axis=1, keepdims=True) / per_seed_S1)
 
-    @cached_property
-    def _per_seed_S1(self) -> np.ndarray:
-        return np.asarray(np.maximum(self._there_SA.sum(axis=1, keepdims=True), 1))
+        def within_seeds(value_SA: np.ndarray) -> np.ndarray:
+            return np.where(is_there_SA, value_SA - seed_means(value_SA), 0)
 
-    def _within_seeds(self, value_SA: np.ndarray) -> np.ndarray:
-        """Return the values minus their seed's mean; 0 where missing."""
-        value_SA = np.where(self._there_SA > 0, value_SA, 0)
-        return np.asarray(self._there_SA * (value_SA - value_SA.sum(axis=1, keepdims=True) / self._per_seed_S1))
-
-    @cached_property
-    def _centred_SA(self) -> np.ndarray:
         # Twice, as the first time leaves the rounding of a mean that is large beside the differences.
-        return self._within_seeds(self._within_seeds(self.value_SA))
-
-    @cached_property
-    def _information_AA(self) -> np.ndarray:
-        """The normal equations once seeds are eliminated; they leave a constant open in each set of connected arms."""
-        between_AA = self._there_SA.T @ (self._there_SA / self._per_seed_S1)
-        return np.asarray(np.diag(self._there_SA.sum(axis=0)) - between_AA)
-
-    @cached_property
-    def covariance_AA(self) -> np.ndarray:
-        """The covariance of the arms' effects, in units of the error's variance."""
-        return np.asarray(np.linalg.pinv(self._information_AA, rcond=RANK_TOLERANCE, hermitian=True))
-
-    @cached_property
-    def effect_A(self) -> np.ndarray:
-        """The arms' effects, with the sum 0 in each set of arms that seeds connect; only contrasts within one count."""
-        return np.asarray(self.covariance_AA @ self._centred_SA.sum(axis=0))
-
-    @cached_property
-    def seed_effect_S(self) -> np.ndarray:
-        """What each seed adds to its arms; 0 for a seed without values."""
-        rest_SA = np.where(self._there_SA > 0, self.value_SA - self.effect_A, 0)
-        return np.asarray((rest_SA.sum(axis=1, keepdims=True) / self._per_seed_S1)[:, 0])
-
-    @cached_property
-    def residual(self) -> float:
-        """The residual sum of squares; 0 without degrees of freedom, or if it is only rounding (``is_rounding``)."""
-        rest_SA = self._within_seeds(self._centred_SA - self.effect_A)
-        residual = float((rest_SA**2).sum())
-        has_spread = self.df > 0 and not is_rounding(math.sqrt(residual / self.df), size_of(self.value_SA))
-        return residual if has_spread else 0.0
-
-    @cached_property
-    def df(self) -> int:
-        """Degrees of freedom of the residual."""
-        rank = np.linalg.matrix_rank(self._information_AA, rtol=RANK_TOLERANCE, hermitian=True)
-        return int(self._there_SA.sum() - np.count_nonzero(self._there_SA.any(axis=1)) - rank)
+        centred_SA = within_seeds(within_seeds(value_SA))
+        # The normal equations once seeds are eliminated; they leave a constant open in each set of connected arms.
+        information_AA = np.diag(there_SA.sum(axis=0)) - there_SA.T @ (there_SA / per_seed_S1)
+        rank = np.linalg.matrix_rank(information_AA, rtol=RANK_TOLERANCE, hermitian=True)
+        self.covariance_AA = np.linalg.pinv(information_AA, rcond=RANK_TOLERANCE, hermitian=True)
+        self.effect_A = self.covariance_AA @ centred_SA.sum(axis=0)
+        self.seed_effect_S = seed_means(value_SA - self.effect_A)[:, 0]
+        self.df = int(there_SA.sum() - np.count_nonzero(is_there_SA.any(axis=1)) - rank)
+        residual = float((within_seeds(centred_SA - self.effect_A) ** 2).sum())
+        has_spread = self.df > 0 and not is_rounding(math.sqrt(residual / self.df), size_of(value_SA))
+        self.residual = residual if has_spread else 0.0
 
 
 @dataclass(frozen=True)
 class Spreads:
-    """Arms, by number, whose spread around the other arms is larger than theirs.
-
-    Attributes:
-        wider: by a test at ``WIDER`` each.
-        apart: so much that they would spoil the pooled error: those left out up to the last test that is significant at
-            ``APART``, shared by the arms.
-    """
+    """Arms, by number, whose spread is larger than that of the others, and those that would spoil the pooled error."""
 
     wider: frozenset[int]
     apart: frozenset[int]
@@ -125,42 +86,29 @@ def spreads(value_SA: np.ndarray) -> Spreads:
     The arm that spreads most is left out, one at a time; arms with the same values leave together. Noisy arms mask one
     another: the first may not differ from a rest in which the others still are. So every arm left out up to the last
     significant test is apart (adapted from generalized ESD, Rosner 1983).
-
-    The arm's part of the residual, which vanishes when the arm is left out, and the rest are independent; their ratio
-    has an F distribution if all spreads are equal.
     """
-    steps = list(_departures(value_SA))
-    last = max((number for number, step in enumerate(steps, 1) if step.differs), default=0)
-    apart = frozenset[int]().union(*(step.worst for step in steps[:last]))
-    wider = frozenset[int]().union(*(step.wider for step in steps[: last + 1]))
-    return Spreads(wider, apart)
-
-
-class _Departure(NamedTuple):
-    """The arms that spread most of those that are left, and whether they differ; ``wider`` as in ``Spreads``."""
-
-    wider: frozenset[int]
-    worst: frozenset[int]
-    differs: bool
-
-
-def _departures(value_SA: np.ndarray) -> Iterator[_Departure]:
-    """Yield the arms that leave, step by step, until half of them have gone or two are left."""
-    arms, rest = list(range(value_SA.shape[1])), value_SA.shape[1] / 2
-    while len(arms) > 2:
+    arms, half = list(range(value_SA.shape[1])), value_SA.shape[1] / 2
+    wider, worst = list[set[int]](), list[set[int]]()  # by step
+    num_apart = 0  # steps up to the last significant test
+    while len(arms) > 2 and len(arms) >= half:
         whole = Blocks(value_SA[:, arms])
-        chances = {arm: _chance(whole, Blocks(value_SA[:, [one for one in arms if one != arm]])) for arm in arms}
+        chances = {arm: _chance(whole, Blocks(value_SA[:, [other for other in arms if other != arm]])) for arm in arms}
         smallest = min(chances.values())
-        worst = frozenset(arm for arm, chance in chances.items() if chance <= smallest * SAME_CHANCE)
-        differs = smallest < APART / len(arms) and len(arms) - len(worst) >= rest
-        yield _Departure(frozenset(arm for arm, chance in chances.items() if chance < WIDER), worst, differs)
-        arms = [arm for arm in arms if arm not in worst]
-        if not worst or len(arms) < rest:  # none if chances are NaN, as of values whose squares overflow
-            return
+        wider.append({arm for arm, chance in chances.items() if chance < WIDER})
+        worst.append({arm for arm, chance in chances.items() if chance <= smallest * SAME_CHANCE})
+        if smallest < APART / len(arms) and len(arms) - len(worst[-1]) >= half:
+            num_apart = len(worst)
+        if not worst[-1]:  # chances are NaN, as of values whose squares overflow
+            break
+        arms = [arm for arm in arms if arm not in worst[-1]]
+    return Spreads(frozenset().union(*wider[: num_apart + 1]), frozenset().union(*worst[:num_apart]))
 
 
 def _chance(whole: Blocks, others: Blocks) -> float:
-    """Return the p-value of the hypothesis that the arm left out of ``others`` spreads no more than they do."""
+    """Return the p-value of the hypothesis that the arm left out of ``others`` spreads no more than they do.
+
+    The arm's part of the residual and the rest are independent; their ratio has an F distribution if spreads are equal.
+    """
     df, residual = whole.df - others.df, whole.residual - others.residual
     if df < 1 or others.df < 1 or others.residual <= 0:
         return 1.0
@@ -187,41 +135,36 @@ class SharedError:
         return self.contrasts([arm], other, level)[arm]
 
     def combination(self, weights: Mapping[str, float], level: float = LEVEL) -> Estimate:
-        """Return a weighted sum of arms with an interval of its own, as ``contrasts`` chooses its error.
-
-        Args:
-            weights: by arm; they add up to 0.
-        """
+        """Return a sum of arms, whose weights add up to 0, with an interval of its own."""
         weights = {arm: weight for arm, weight in weights.items() if weight}
         if not weights or not set(weights) <= set(self._number):
             return NO_ESTIMATE
-        candidates = []
-        if self._is_pooled(weights):
-            candidates.append(replace(self._pooled(weights), level=level))
-        if not candidates or {self._number[arm] for arm in weights} & self._spreads.wider:
-            candidates.append(self._own(weights, level))
-        return max(candidates, key=lambda estimate: np.nan_to_num(estimate.half_width))
+        pooled = replace(self._pooled(weights), level=level) if self._is_pooled(weights) else None
+        return self._wider_of(pooled, weights, level)
 
     def contrasts(self, arms: Sequence[str], other: str, level: float = LEVEL) -> dict[str, Estimate]:
         """Return several arms minus one other; the intervals hold together with ``level``.
 
-        Arms with the pooled error have Dunnett intervals.
-        An arm with a larger spread has its own paired interval. Each arm has an equal share of the error rate, and
-        those in the pool use theirs together.
+        Arms with the pooled error have Dunnett intervals. An arm with a larger spread has its own paired interval. Each
+        arm has an equal share of the error rate, and those in the pool use theirs together.
         """
         together = [arm for arm in arms if self._is_pooled((arm, other))]
         level_together = 1 - (1 - level) * len(together) / max(len(arms), 1)
-        correlation = self._smallest_correlation(together, other)
-        found = {}
+        correlation, estimates = self._smallest_correlation(together, other), {}
         for arm in arms:
-            candidates = []
+            weights, pooled = {arm: 1.0, other: -1.0}, None
             if arm in together:
-                pooled, family = self._pooled({arm: 1.0, other: -1.0}), len(together)
-                candidates = [replace(pooled, level=level_together, family=family, correlation=correlation)]
-            if arm not in together or {self._number[arm], self._number[other]} & self._spreads.wider:
-                candidates.append(self._own({arm: 1.0, other: -1.0}, bonferroni(len(arms), level)))
-            found[arm] = max(candidates, key=lambda estimate: np.nan_to_num(estimate.half_width))
-        return found
+                family = len(together)
+                pooled = replace(self._pooled(weights), level=level_together, family=family, correlation=correlation)
+            estimates[arm] = self._wider_of(pooled, weights, bonferroni(len(arms), level))
+        return estimates
+
+    def _wider_of(self, pooled: Estimate | None, weights: Mapping[str, float], level: float) -> Estimate:
+        """Return the estimate with the pooled error, or with its own if an arm's spread makes that one wider."""
+        candidates = [pooled] if pooled else []
+        if not pooled or {self._number[arm] for arm in weights} & self._spreads.wider:
+            candidates.append(self._own(weights, level))
+        return max(candidates, key=lambda estimate: np.nan_to_num(estimate.half_width))
 
     def _is_pooled(self, arms: Collection[str]) -> bool:
         """True if the pool has an error for contrasts of the arms, and they share two seeds or more."""
@@ -255,10 +198,9 @@ class SharedError:
         return weight_A
 
     def _smallest_correlation(self, arms: Sequence[str], other: str) -> float:
-        """Return the smallest correlation of contrasts with one arm: 1/2 if no cell is missing.
+        """Return the smallest correlation of contrasts with one arm, 1/2 if no cell is missing, which is safe for all.
 
-        Contrasts with a larger correlation exceed a critical value together more often, so it is safe for all. It is
-        rounded down so that critical values can be cached.
+        It is rounded down so that critical values can be cached.
         """
         if len(arms) < 2:
             return 0.0
@@ -271,19 +213,12 @@ class SharedError:
 
 @dataclass(frozen=True)
 class Bracket:
-    """A quantity that lies between two ends with a level, without a standard error of its own.
+    """A difference of ranges that lies between two ends with a level; NaN if there is no interval."""
 
-    Attributes:
-        mean: the difference of the observed ranges, which noise biases; the bounds do not rest on it.
-        low, high: NaN if there is no interval.
-        n: the number of seeds; of several contrasts, the smallest.
-        covers, family: as in ``Estimate``; the bounds stand alone.
-    """
-
-    mean: float
+    mean: float  # the difference of the observed ranges, which noise biases; the bounds do not rest on it
     low: float
     high: float
-    n: int
+    n: int  # the smallest number of seeds of the contrasts
     level: float = LEVEL
     error_from: ErrorSource = "own"
     covers: ClassVar[Covers] = "seeds"
@@ -299,14 +234,11 @@ class Bracket:
         return self
 
     def text(self, form: str = "+.3f") -> str:
-        """Return the observed difference and the bounds, or why there are none."""
-        if not self.n:
-            return NOT_MEASURED
-        return with_interval(self.mean, self.low, self.high, form)
+        return with_interval(self.mean, self.low, self.high, form) if self.n else NOT_MEASURED
 
     @property
     def basis(self) -> str:
-        """Return what the bounds rest on: level, seeds, error, and what they cover."""
+        """What the bounds rest on: level, seeds, error, and what they cover."""
         return (
             f"{percent(self.level, 2)} %, bounds of all contrasts, n = {self.n}, {self.error_from} error, covers seeds"
         )
@@ -320,17 +252,13 @@ def range_difference(
 ) -> Bracket:
     """Return how much wider the range of some arms, the largest minus the smallest true mean, is than that of others.
 
-    The range of observed means is too wide, because noise spreads arms that are equal; a mean of ranges over seeds is
-    wider still, and its interval closes around the wrong value. Bounds are therefore taken from contrasts, which are
-    unbiased: the difference of two ranges is
+    The range of observed means is too wide, because noise spreads arms that are equal. Bounds are therefore taken from
+    contrasts, which are unbiased: the difference of two ranges is
 
         max over (i, j)  min over (k, l)  of  (mean_i - mean_j) - (mean_k - mean_l) ,
 
     with all ordered pairs of the one group and of the other. If simultaneous intervals hold all these contrasts, the
     same maximum of minima of their ends holds the difference of the ranges. The bounds are conservative.
-
-    Args:
-        arms, than_arms: two or more each; an arm may be in both.
     """
     share = bonferroni(num_contrasts(arms, than_arms), level)
     rows = [

@@ -31,19 +31,12 @@ RANK_TOLERANCE = 1e-8
 
 @dataclass(frozen=True)
 class Effect:
-    """A difference that a level makes, or, of an interaction, a difference of differences.
+    """A difference that a level makes, or, of an interaction, a difference of differences."""
 
-    Attributes:
-        term: the factors, joined by ``TIMES``.
-        levels: by factor, the level and the reference level that it is compared with.
-        estimate: in the metric's unit; its interval holds for this effect alone.
-        size: the estimate in standard deviations of the error, with its interval; NaN without an interval.
-    """
-
-    term: str
-    levels: Mapping[str, tuple[str, str]]
-    estimate: Estimate
-    size: float
+    term: str  # the factors, joined by ``TIMES``
+    levels: Mapping[str, tuple[str, str]]  # by factor, the level and the reference level that it is compared with
+    estimate: Estimate  # in the metric's unit; its interval holds for this effect alone
+    size: float  # the estimate in standard deviations of the error, with its interval; NaN without an interval
     size_low: float
     size_high: float
 
@@ -55,12 +48,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class TermTest:
-    """The F test of a main effect or an interaction.
-
-    Attributes:
-        statistic: F, with ``df`` and ``error_df`` degrees of freedom; NaN if the term has no test.
-        adjusted_p: corrected by Holm for all terms of the analysis.
-    """
+    """The F test of a term, NaN without one; ``adjusted_p`` is corrected by Holm for all terms of the analysis."""
 
     term: str
     df: int
@@ -76,13 +64,7 @@ class TermTest:
 
 @dataclass(frozen=True)
 class FactorAnalysis:
-    """The effects of factors on a metric.
-
-    Attributes:
-        effects: of every identified term, its levels against the reference levels.
-        sd: the standard deviation of the error within seeds; NaN if there is none to estimate it from.
-        notes: what limits the analysis, a sentence each.
-    """
+    """The tests of factors, the effects of every identified term, the SD of the error, and what limits the analysis."""
 
     tests: tuple[TermTest, ...]
     effects: tuple[Effect, ...]
@@ -93,19 +75,16 @@ class FactorAnalysis:
 def analyse(runs: pd.DataFrame, factors: Levels) -> FactorAnalysis:
     """Estimate and test the main effects of factors and their interactions.
 
-    Interactions of two factors, then of three and so on, are part of the model if all of that order are identified:
-    which of two aliased ones is there is unknown. A level, or a combination of levels, that one seed ran has no
-    interval and no test.
-
-    Args:
-        runs: a row per run: ``seed``, ``value``, and a column per factor. Rows without a value are left out.
-        factors: levels by factor, in the order of reports. Effects compare with the first level that ran.
+    Runs have a row each with ``seed``, ``value``, and a column per factor; effects compare with a factor's first level
+    that ran. Interactions of two factors, then of three and so on, are part of the model if all of that order are
+    identified: which of two aliased ones is there is unknown. A level, or a combination of levels, that one seed ran
+    has no interval and no test.
     """
     runs = runs.dropna(subset=["value"])
     present = {name: [level for level in levels if (runs[name] == level).any()] for name, levels in factors.items()}
-    constant = [name for name, levels in present.items() if len(levels) < 2]
+    varied = {name: levels for name, levels in present.items() if len(levels) > 1}
+    constant = [name for name in present if name not in varied]
     notes = [f"Only one level of {name} has results, so it has no effect to estimate." for name in constant]
-    varied = {name: levels for name, levels in present.items() if name not in constant}
     model = None
     for order in range(1, len(varied) + 1):
         larger = _Model(runs, varied, order)
@@ -120,12 +99,7 @@ def analyse(runs: pd.DataFrame, factors: Levels) -> FactorAnalysis:
 
 
 class _Model:
-    """The least-squares fit of seeds and of all interactions of factors up to an order.
-
-    Args:
-        runs: a row per run: ``seed``, ``value``, and a column per factor.
-        factors: levels by factor; effects compare with the first.
-    """
+    """The least-squares fit of seeds and of all interactions of factors up to an order."""
 
     def __init__(self, runs: pd.DataFrame, factors: Levels, order: int) -> None:
         from patsy import dmatrix  # here and below, because it and statsmodels take seconds to import
@@ -141,22 +115,15 @@ class _Model:
         seeds = ["C(seed, Sum)"] * (runs["seed"].nunique() > 1)
         self._formula = " + ".join([*seeds, f"({' + '.join(self._term.values())}) ** {order}"])
         self._design = dmatrix(self._formula, self._data)
-
-    @property
-    def is_identified(self) -> bool:
-        rank = np.linalg.matrix_rank(self._design, rtol=RANK_TOLERANCE) if len(self._design) else 0
-        return int(rank) == int(self._design.shape[1])
+        self.df = len(runs) - int(self._design.shape[1])  # of the error
+        rank = np.linalg.matrix_rank(self._design, rtol=RANK_TOLERANCE) if len(runs) else 0
+        self.is_identified = int(rank) == int(self._design.shape[1])
 
     @cached_property
     def _fit(self) -> Any:
         from statsmodels.formula.api import ols
 
         return ols(f"value ~ {self._formula}", self._data).fit()
-
-    @cached_property
-    def df(self) -> int:
-        """Degrees of freedom of the error."""
-        return len(self._data) - int(self._design.shape[1])
 
     @cached_property
     def sd(self) -> float:
@@ -183,10 +150,9 @@ class _Model:
                 row = table.loc[":".join(self._term[name] for name in term)]
                 test = replace(test, statistic=float(row["F"]), p=float(row["PR(>F)"]))
             tests.append(test)
-        tested = [test for test in tests if test.has_test]
-        adjusted = multipletests([test.p for test in tested], method="holm")[1] if tested else []
-        by_term = {test.term: float(p) for test, p in zip(tested, adjusted, strict=True)}
-        return tuple(replace(test, adjusted_p=by_term.get(test.term, math.nan)) for test in tests)
+        p_values = [test.p for test in tests if test.has_test]
+        adjusted = iter(multipletests(p_values, method="holm")[1] if p_values else [])
+        return tuple(replace(test, adjusted_p=float(next(adjusted))) if test.has_test else test for test in tests)
 
     def effects(self, term: tuple[str, ...]) -> Iterator[Effect]:
         """Yield the contrasts of a term's levels with the reference levels: the other factors' levels weigh equally."""
@@ -216,7 +182,6 @@ def _combinations(levels: Levels) -> list[dict[str, str]]:
 
 
 def _is_at(runs: pd.DataFrame, levels: Mapping[str, str]) -> np.ndarray:
-    """Return True for the rows with these levels."""
     return np.asarray((runs[list(levels)] == pd.Series(levels)).all(axis=1))
 
 

@@ -1,10 +1,14 @@
-"""Estimates with intervals, alone or simultaneous, and the difference that they could have detected."""
+"""Estimates with intervals, alone or simultaneous, and what they could detect with so many seeds.
 
+The error of a difference has two parts: more seeds reduce one, and the choice of evaluation items adds the other.
+"""
+
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -19,6 +23,8 @@ UNLIMITED = (-math.inf, math.inf)
 # smallest step of a metric from float32 numbers is 6e-8: no spread comes near this number from either side.
 ROUNDING = 1e-11
 SPREAD_TEST_COST = 0.4  # tests/analysis/test_error_rates.py: the power is then the predicted one
+SMALLEST_SHARE = 1e-6  # of the seeds in an error's square; ``Estimate`` keeps nine digits of an error
+MAX_SEARCHED = 2**24  # seeds; the noncentral t distribution is still accurate
 
 Covers = Literal["seeds", "seeds and items"]
 ErrorSource = Literal["pooled", "own"]
@@ -26,33 +32,20 @@ ErrorSource = Literal["pooled", "own"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, or a difference of means, with an interval from Student's t or the multivariate t.
-
-    Attributes:
-        error: the standard error; 0 if there is no interval, because there is one seed or no spread.
-        df: degrees of freedom of the error.
-        n: number of seeds; of two arms, the smaller number.
-        level: the confidence level; of the whole family if there is one.
-        family, correlation: the number of estimates whose intervals hold together with ``level``, and the correlation
-            of each two of them; 1 for an estimate that stands alone.
-        covers: what the interval treats as random.
-        error_from: ``pooled`` if the error is shared by arms, ``own`` if it is that of these values alone.
-        items_error: the part of the error that the choice of items adds, which more seeds do not reduce; the squares of
-            the parts add up.
-        limits: the least and the greatest possible value, at which the interval is cut. What is cut off cannot be the
-            true value, so the interval has the same level.
-    """
+    """A mean, or a difference of means, with an interval from Student's t or the multivariate t."""
 
     mean: float
-    error: float
+    error: float  # the standard error; 0 if there is no interval, because there is one seed or no spread
     df: float
-    n: int
-    level: float = LEVEL
+    n: int  # number of seeds; of two arms, the smaller number
+    level: float = LEVEL  # the confidence level; of the whole family if there is one
+    # family, correlation: the number of simultaneous estimates, and the correlation of each two of them
     family: int = 1
     correlation: float = 0.0
-    covers: Covers = "seeds"
-    error_from: ErrorSource = "own"
-    items_error: float = 0.0
+    covers: Covers = "seeds"  # what the interval treats as random
+    error_from: ErrorSource = "own"  # ``pooled`` if the error is shared by arms
+    items_error: float = 0.0  # the part of the error that the choice of items adds; the squares of the parts add up
+    # possible values, at which the interval is cut without a change of its level
     limits: tuple[float, float] = UNLIMITED
 
     def __post_init__(self) -> None:
@@ -94,18 +87,11 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
     def text(self, form: str = "+.3f") -> str:
-        """Return mean and interval, or *not measured* if no seed has a value; of a difference, on both sides."""
-        if not self.n:
-            return NOT_MEASURED
-        return with_interval(self.mean, self.low, self.high, form)
-
-    def bounds(self, form: str = "+.3f") -> str:
-        """Return the interval, or that there is none."""
-        return f"[{self.low:{form}}, {self.high:{form}}]" if self.has_interval else "no interval"
+        return with_interval(self.mean, self.low, self.high, form) if self.n else NOT_MEASURED
 
     @property
     def basis(self) -> str:
-        """Return what the interval rests on: level, seeds, error, and what it covers; without one, the seeds."""
+        """What the interval rests on: level, seeds, error, and what it covers; without one, the seeds."""
         if not self.has_interval:
             return f"n = {self.n}, no interval"
         return f"{percent(self.level, 2)} %, n = {self.n}, {self.error_from} error, covers {self.covers}"
@@ -142,10 +128,10 @@ def critical_value(level: float, df: float, family: int = 1, correlation: float 
     error_E = (nodes + 1) * most / 2
     mean_weight_M = 8 * weights * stats.norm.pdf(mean_M)
     error_weight_E = most / 2 * weights * stats.chi.pdf(error_E * math.sqrt(df), df) * math.sqrt(df)
-    shared, own = math.sqrt(correlation), math.sqrt(1 - correlation)
+    shared, rest = math.sqrt(correlation), math.sqrt(1 - correlation)
 
     def excess(critical: float) -> float:
-        high_EM, low_EM = ((end * error_E[:, None] - shared * mean_M) / own for end in (critical, -critical))
+        high_EM, low_EM = ((end * error_E[:, None] - shared * mean_M) / rest for end in (critical, -critical))
         inside_EM = (special.ndtr(high_EM) - special.ndtr(low_EM)) ** family
         return float(error_weight_E @ inside_EM @ mean_weight_M) - level
 
@@ -155,29 +141,12 @@ def critical_value(level: float, df: float, family: int = 1, correlation: float 
 
 def size_of(*values: "pd.DataFrame | pd.Series[float] | np.ndarray") -> float:
     """Return the largest absolute value; 0 without any. Missing values are left out."""
-    return max(float(np.nanmax(np.abs(np.asarray(some, dtype=float)), initial=0.0)) for some in values)
-
-
-def sizes_of(values: np.ndarray) -> np.ndarray:
-    """Return what ``size_of`` returns, of each row; the rows keep an axis of length 1."""
-    return np.asarray(np.nanmax(np.abs(values), axis=-1, keepdims=True, initial=0.0))
+    return max(float(np.nanmax(np.abs(np.asarray(array, dtype=float)), initial=0.0)) for array in values)
 
 
 def is_rounding(spread: float | np.ndarray, size: float | np.ndarray) -> bool | np.ndarray:
-    """True if a spread, or each of several, is no more than rounding leaves of equal values, or of differences of
-    values, of this largest absolute size."""
+    """True if a spread is no more than rounding leaves of equal values of this largest absolute size; elementwise."""
     return spread <= ROUNDING * size
-
-
-def merged(values: np.ndarray) -> np.ndarray:
-    """Return rows of values, those equal that differ by no more than rounding, so that ties are found; NaN stays."""
-    order = np.argsort(values, axis=-1)
-    ascending = np.take_along_axis(values, order, axis=-1)
-    is_new = ~(np.diff(ascending, axis=-1, prepend=-math.inf) <= ROUNDING * sizes_of(values))  # true of NaN
-    first = np.maximum.accumulate(np.where(is_new, np.arange(values.shape[-1]), 0), axis=-1)
-    found = np.empty(values.shape)
-    np.put_along_axis(found, order, np.take_along_axis(ascending, first, axis=-1), axis=-1)
-    return found
 
 
 def mean_interval(
@@ -208,15 +177,14 @@ def percentiles(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]
 
 
 def arm_mean(values: "pd.Series[float] | np.ndarray", limits: tuple[float, float] = UNLIMITED) -> Estimate:
-    """Return the mean of an arm's values over seeds, as tables and figures show it: within the limits of possible
-    values, and without an interval with fewer than MIN_SEEDS seeds."""
-    found = mean_interval(values, limits=limits)
-    return replace(found, error=0.0) if found.has_interval and found.n < MIN_SEEDS else found
+    """Return the mean of an arm over seeds for tables and figures: without an interval below MIN_SEEDS seeds."""
+    mean = mean_interval(values, limits=limits)
+    return replace(mean, error=0.0) if mean.has_interval and mean.n < MIN_SEEDS else mean
 
 
-def unpaired_difference(one: "pd.Series[float]", other: "pd.Series[float]", level: float = LEVEL) -> Estimate:
+def unpaired_difference(values: "pd.Series[float]", others: "pd.Series[float]", level: float = LEVEL) -> Estimate:
     """Return the difference of two means of other seeds (Welch 1947); ``NO_ESTIMATE`` if one has no value."""
-    first, second = mean_interval(one), mean_interval(other)
+    first, second = mean_interval(values), mean_interval(others)
     n = min(first.n, second.n)
     if not n:
         return NO_ESTIMATE
@@ -238,17 +206,74 @@ def bonferroni(num_families: int, level: float = LEVEL) -> float:
 
 
 def detectable_difference(difference: Estimate) -> float:
-    """Return the minimum detectable difference; NaN without an interval.
-
-    It is the true difference whose interval excludes 0, on the correct side, with 80 % power, at the estimate's
-    level, number of seeds and standard error.
+    """Return the true difference whose interval excludes 0 on the correct side with 80 % power; NaN if there is none.
 
     With a pooled error, the test of spreads sometimes gives a comparison a wider interval. By simulation, that costs as
-    much as a difference larger by 0.4 / n.
-
-    Source: the t statistic of a true difference has a noncentral t distribution (Cohen 1988, chapter 2).
+    much as a difference larger by 0.4 / n. Source: the noncentral t distribution (Cohen 1988, chapter 2).
     """
     if not difference.has_interval:
         return math.nan
     cost = 1 + SPREAD_TEST_COST / difference.n if difference.error_from == "pooled" else 1
     return cost * float(special.nctdtrinc(difference.df, 1 - POWER, difference.critical)) * difference.error
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The two parts of the error of a difference: error^2 = seeds^2 / n + items^2."""
+
+    seeds: float  # the standard deviation of the difference over seeds
+    items: float = 0.0  # the standard error from the choice of items; 0 if the interval does not cover it
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Self:
+        seeds = estimate.error**2 - estimate.items_error**2
+        # Of an error that is all of items, rounding is left, and no degrees of freedom to count.
+        is_there = seeds > SMALLEST_SHARE * estimate.error**2
+        return cls(math.sqrt(estimate.n * seeds) if is_there else 0.0, estimate.items_error)
+
+    def error(self, num_seeds: int) -> float:
+        """Return the standard error with so many seeds."""
+        return math.hypot(self.seeds / math.sqrt(num_seeds), self.items)
+
+    def df(self, num_seeds: int) -> float:
+        """Return the degrees of freedom of that error (Satterthwaite 1946), with the items' part known."""
+        if not self.seeds:
+            return math.inf
+        share = self.error(num_seeds) ** 2 * num_seeds / self.seeds**2
+        return (num_seeds - 1) * share**2
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What an interval must exclude: a value at a distance from the true difference, in the metric's unit."""
+
+    distance: float
+    alpha: float  # the probability with which that end of the interval may be wrong
+    power: float = POWER  # the probability with which the value must be excluded
+
+    def detectable(self, noise: Noise, num_seeds: int) -> float:
+        """Return the smallest distance that so many seeds exclude with the power, as ``detectable_difference``."""
+        df = noise.df(num_seeds)
+        if math.isinf(df):
+            return self.factor * noise.error(num_seeds)
+        critical = stats.t.isf(self.alpha, df)
+        return float(special.nctdtrinc(df, 1 - self.power, critical)) * noise.error(num_seeds)
+
+    @property
+    def factor(self) -> float:
+        """The detectable distance in standard errors that are known."""
+        return float(stats.norm.isf(self.alpha) + stats.norm.ppf(self.power))
+
+
+def seeds_for(noise: Noise, aim: Aim) -> float:
+    """Return the fewest seeds, 2 or more, that reach an aim; infinity if no number suffices; NaN without a distance."""
+    if not aim.distance > 0:
+        return math.nan
+    if aim.factor * noise.items >= aim.distance:
+        return math.inf  # the items' part alone is too large
+
+    def suffice(num_seeds: int) -> bool:
+        return aim.detectable(noise, num_seeds) <= aim.distance
+
+    fewest = 2 + bisect.bisect_left(range(2, MAX_SEARCHED), True, key=suffice)
+    return fewest if fewest < MAX_SEARCHED else math.inf

@@ -5,9 +5,10 @@ seeds or the rest of an unfinished sweep.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from aimv2.ablations.request import FOLDER, LOOKS_SUFFIX
 from aimv2.base.errors import UsageError
@@ -18,12 +19,7 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a study.
-
-    Attributes:
-        number: 1 for the first.
-        earlier: the seeds of each earlier look.
-    """
+    """One look at a study, 1 for the first, and the seeds of each earlier look."""
 
     number: int
     earlier: tuple[tuple[int, ...], ...] = ()
@@ -32,6 +28,12 @@ class Look:
     def level(self) -> float:
         """The level of all that decides. Over any number of looks the errors add up to 5 % (Lan and DeMets 1983)."""
         return 1 - ALPHA / float(2**self.number)
+
+
+@dataclass(frozen=True)
+class _Record:
+    seeds: list[int]
+    runs: list[str]
 
 
 def looks_path(runs_dir: Path, folder: str) -> Path:
@@ -45,22 +47,15 @@ def num_looks(path: Path) -> int:
 
 
 def look(path: Path, seeds: Sequence[int], runs: Sequence[str]) -> Look:
-    """Record a look at these runs unless it is recorded, and return it.
+    """Record a look at these finished runs of all compared arms unless it is recorded, and return it.
 
     Looks at the same set of runs are one. Looks without any of these runs, such as those at another config, do not
-    count.
-
-    Args:
-        seeds: those with results; without two of them there is no interval, and the look is not recorded.
-        runs: the names of all finished runs of the arms that the study compares.
-
-    Raises:
-        UsageError: the record cannot be read or written.
+    count. Without two seeds with results there is no interval, and the look is not recorded.
     """
     recorded = _read(path) if path.exists() else []
-    related = [one for one in recorded if set(one["runs"]) & set(runs)]
-    earlier = tuple(tuple(int(seed) for seed in one["seeds"]) for one in related)
-    known = [set(one["runs"]) for one in related]
+    related = [record for record in recorded if set(record.runs) & set(runs)]
+    earlier = tuple(tuple(record.seeds) for record in related)
+    known = [set(record.runs) for record in related]
     if set(runs) in known:
         number = known.index(set(runs))
         return Look(number + 1, earlier[:number])
@@ -68,24 +63,17 @@ def look(path: Path, seeds: Sequence[int], runs: Sequence[str]) -> Look:
     if len(this) > 1:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, [*recorded, {"seeds": this, "runs": sorted(runs)}])
+            write_json(path, [asdict(record) for record in (*recorded, _Record(this, sorted(runs)))])
         except OSError as error:
             raise UsageError(f"the record of looks {path} cannot be written: {error.strerror}") from error
     return Look(len(known) + 1, earlier)
 
 
-def _read(path: Path) -> list[dict[str, list[Any]]]:
+def _read(path: Path) -> list[_Record]:
     try:
-        recorded = read_json(path)
-    except UsageError:
-        recorded = None
-    is_valid = isinstance(recorded, list) and all(
-        isinstance(one, dict) and isinstance(one.get("seeds"), list) and isinstance(one.get("runs"), list)
-        for one in recorded
-    )
-    if not is_valid:
+        return TypeAdapter(list[_Record]).validate_python(read_json(path))
+    except (UsageError, ValidationError) as error:
         raise UsageError(
             f"{path} is not a record of looks at a study; restore it, because without it the report would claim fewer"
             " looks than there were"
-        )
-    return list(recorded)
+        ) from error

@@ -1,15 +1,13 @@
 """Convergence as survival data: what a run spends until it reaches a loss, which it may never do within its budget.
 
 A *time* here is a cost on any scale: samples, FLOPs or seconds. A run that does not reach the loss is censored at its
-budget. Arms are summarised by the restricted mean, the mean of the time or the horizon, whichever comes first. The
-horizon is the smallest budget, so that every run is observed until then. The area under the Kaplan-Meier curve is then
-this plain mean, and its interval is Student's: with 4 to 8 runs, Greenwood's normal interval is too narrow
-(docs/statistics.md has the simulation). A log-rank test needs more runs than that, and ignores that seeds are paired.
+budget. Arms are summarised by the restricted mean, up to the smallest budget: every run is observed until then, so the
+area under the Kaplan-Meier curve is a plain mean. Its interval is Student's: with 4 to 8 runs, Greenwood's normal
+interval is too narrow (docs/statistics.md has the simulation).
 
-Two arms are compared by the *lead*, and not by the difference of their times to the baseline's loss. The baseline
-reaches its own final loss at the end of its budget by definition, so an arm that learns just as fast seems faster: some
-of its runs arrive earlier, and none can count as later. The lead exchanges the roles of the arms, so it is symmetric
-around zero if they do not differ.
+Two arms are compared by the *lead*, which exchanges their roles and so is symmetric around zero if they do not differ.
+Of times to the baseline's final loss, which it reaches at the end of its budget by definition, some would be earlier
+and none later.
 
 Sources: Irwin 1949; Kaplan and Meier 1958; Royston and Parmar 2013.
 """
@@ -26,15 +24,7 @@ from aimv2.analysis.inference.intervals import Estimate, arm_mean, is_rounding
 
 @dataclass(frozen=True)
 class RestrictedMean:
-    """How soon runs reach a loss.
-
-    Attributes:
-        estimate: the mean time until the loss or the horizon. Without spread, as where no run arrives, it has no
-            interval.
-        horizon: the smallest budget of the runs.
-        num_reached: the number of runs that reach the loss within their budget. If it is smaller than the number of
-            runs, the mean is a lower bound of the time without a horizon.
-    """
+    """The mean time of runs until a loss or the horizon, their smallest budget, and how many reach the loss."""
 
     estimate: Estimate
     horizon: float
@@ -42,6 +32,7 @@ class RestrictedMean:
 
     @property
     def is_lower_bound(self) -> bool:
+        """True if some runs do not arrive, so that the time without a horizon is longer."""
         return self.num_reached < self.estimate.n
 
 
@@ -55,14 +46,11 @@ def restricted_mean(times: Sequence[float], budgets: Sequence[float]) -> Restric
 
 
 def lead(curve: "pd.Series[float]", other: "pd.Series[float]", horizon: float) -> float:
-    """Return how far a run is ahead of another at a horizon; negative if it is behind.
-
-    It is the time that the other takes to reach the run's loss at the horizon, minus the time that the run takes to
-    reach the other's, both restricted to the horizon.
-    """
-    own = time_to_reach(curve, loss_at(other, horizon))
-    others = time_to_reach(other, loss_at(curve, horizon))
-    return float(np.fmin(others, horizon) - np.fmin(own, horizon))
+    """Return how far a run is ahead of another: the time that the other takes to reach the run's loss at the horizon,
+    minus the time that the run takes to reach the other's, both restricted to the horizon."""
+    time = time_to_reach(curve, loss_at(other, horizon))
+    other_time = time_to_reach(other, loss_at(curve, horizon))
+    return float(np.fmin(other_time, horizon) - np.fmin(time, horizon))
 
 
 def loss_at(curve: "pd.Series[float]", time: float) -> float:

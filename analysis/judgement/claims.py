@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aimv2.ablations.claims import CLAIMS, Claim
-from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.planner import Price, price_to_decide, seeds_to_decide
+from aimv2.analysis.judgement.rules import Word
 from aimv2.analysis.judgement.verdicts import Verdict
 
 NOT_RUN = "not run yet"
@@ -21,10 +21,8 @@ WORDS = (*DECIDED, DISAGREE, Word.UNDECIDED, Word.NOT_TESTABLE, OUT_OF_REACH, NO
 class Answer:
     """What one study says about a claim, or that it has not run yet, or why there is none.
 
-    Attributes:
-        study: its name; empty if no study judges the claim.
-        report: the folder of its report, or of one that measures the claim without a verdict; empty if there is none.
-        findings: of its report.
+    ``study`` is empty if no study judges the claim; ``report`` is the folder of the study's report, or of one that
+    measures the claim without a verdict.
     """
 
     claim: Claim
@@ -66,11 +64,7 @@ class Answer:
 
 
 def answers_of(claim: Claim, findings: Mapping[str, Findings]) -> list[Answer]:
-    """Return the answers to a claim, by study in the order of the claim, and by report.
-
-    Args:
-        findings: by the folder of the report.
-    """
+    """Return the answers to a claim, by study in the order of the claim; findings are by the folder of the report."""
     if not claim.studies:
         measured = [name for name, report in findings.items() if report.study.slug in claim.measured_by]
         return [Answer(claim, report=name) for name in measured] or [Answer(claim)]
@@ -86,11 +80,7 @@ def answers_of(claim: Claim, findings: Mapping[str, Findings]) -> list[Answer]:
 
 
 def all_answers(findings: Mapping[str, Findings]) -> dict[str, list[Answer]]:
-    """Return the answers to each whole claim and then to its parts, by its id, in the order of the file.
-
-    Args:
-        findings: as in ``answers_of``.
-    """
+    """Return the answers to each whole claim and then to its parts, by its id, in the order of the file."""
     return {
         name: [answer for claim in (CLAIMS[name], *parts) for answer in answers_of(claim, findings)]
         for name, parts in whole_claims().items()

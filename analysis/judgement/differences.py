@@ -9,14 +9,7 @@ import pandas as pd
 from aimv2.ablations.study import Cost, Study
 from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.contrasts import NO_BRACKET, Bracket, SharedError, range_difference
-from aimv2.analysis.inference.intervals import (
-    LEVEL,
-    NO_ESTIMATE,
-    Estimate,
-    mean_interval,
-    size_of,
-    unpaired_difference,
-)
+from aimv2.analysis.inference.intervals import LEVEL, NO_ESTIMATE, Estimate, mean_interval, size_of, unpaired_difference
 from aimv2.analysis.inference.items import with_items
 
 # By cost, that in words and its column in the table of runs.
@@ -28,13 +21,11 @@ COSTS: Mapping[Cost, tuple[str, str]] = {
 
 
 class Differences:
-    """Differences between the arms of a study.
+    """Differences between the arms of a study; intervals cover evaluation items where both sides have their values.
 
     Arms of the study share an error. The controls do not, because their spread may be another: the positive control has
-    its own paired error, and the null control, with seeds of its own, an unpaired one. A difference of two
-    metrics has its own paired error, because its spread differs from arm to arm.
-
-    Intervals cover evaluation items where both sides have their values.
+    its own paired error, and the null control, with seeds of its own, an unpaired one. A difference of two metrics has
+    its own paired error, because its spread differs from arm to arm.
     """
 
     def __init__(self, study: Study, evidence: Evidence) -> None:
@@ -48,7 +39,7 @@ class Differences:
             estimate = self._error(metric).contrast(arm, than_arm, level)
         else:
             estimate = self._alone(arm, metric, than_arm, than_metric, level)
-        return self._with_items_of_two(estimate, arm, metric, than_arm, than_metric)
+        return self._with_items(estimate, [(arm, metric, 1.0), (than_arm, than_metric, -1.0)])
 
     def combination(self, metric: str, weights: Mapping[str, float], level: float = LEVEL) -> Estimate:
         """Return a weighted sum of arms of the study."""
@@ -72,27 +63,23 @@ class Differences:
     def from_baseline(
         self, metric: str, arms: Sequence[str], level: float = LEVEL, *, covers_items: bool = False
     ) -> dict[str, Estimate]:
-        """Return each arm of the study minus the baseline; the intervals hold together with ``level``.
-
-        Args:
-            covers_items: True to treat evaluation items as random where runs have their values, which reads files.
-        """
+        """Return each arm of the study minus the baseline; the intervals hold together; covering items reads files."""
         baseline = self._study.baseline
         estimates = self._error(metric).contrasts(arms, baseline, level)
         if not covers_items:
             return estimates
         return {
-            arm: self._with_items_of_two(estimate, arm, metric, baseline, metric) for arm, estimate in estimates.items()
+            arm: self._with_items(estimate, [(arm, metric, 1.0), (baseline, metric, -1.0)])
+            for arm, estimate in estimates.items()
         }
 
     def separately(self, metric: str, arm: str, level: float = LEVEL, *, covers_items: bool = False) -> Estimate:
         """Return one arm, control or untrained encoder minus the baseline, with an interval of its own."""
+        baseline = self._study.baseline
         if arm in self._study.arms:
             return self.from_baseline(metric, [arm], level, covers_items=covers_items)[arm]
-        estimate = self._alone(arm, metric, self._study.baseline, metric, level)
-        if not covers_items:
-            return estimate
-        return self._with_items_of_two(estimate, arm, metric, self._study.baseline, metric)
+        estimate = self._alone(arm, metric, baseline, metric, level)
+        return self._with_items(estimate, [(arm, metric, 1.0), (baseline, metric, -1.0)]) if covers_items else estimate
 
     def relative_cost(self, arm: str, cost: Cost) -> float:
         """Return the ratio of an arm's mean cost to the baseline's; NaN if one has none, or it was not measured."""
@@ -102,7 +89,7 @@ class Differences:
         return float(of_arm / of_baseline) if of_arm > 0 and of_baseline > 0 else math.nan
 
     def relative_time(self, arm: str) -> Estimate:
-        """Return the logarithm of the ratio of an arm's time of training to the baseline's, over the seeds of both."""
+        """Return the log ratio of an arm's training time to the baseline's, over the seeds of both."""
         costs = self._costs("seconds")
         if not {arm, self._study.baseline} <= set(costs):
             return NO_ESTIMATE
@@ -122,28 +109,18 @@ class Differences:
             return NO_ESTIMATE
         return mean_interval(values - than_values, level, size=size_of(values, than_values))
 
-    def _with_items_of_two(
-        self, estimate: Estimate, arm: str, metric: str, than_arm: str, than_metric: str
-    ) -> Estimate:
-        if not are_paired(arm, than_arm):
-            return estimate
-        return self._with_items(estimate, [(arm, metric, 1.0), (than_arm, than_metric, -1.0)])
-
     def _with_items(self, estimate: Estimate, parts: Sequence[tuple[str, str, float]]) -> Estimate:
-        """Add the items' part if all seeds of all parts (``of_sum``) have the values of the same items."""
-        if not estimate.has_interval:
+        """Add the items' part if the parts are paired and all seeds (``of_sum``) have the values of the same items."""
+        if not estimate.has_interval or not all(are_paired(arm, parts[0][0]) for arm, _, _ in parts):
             return estimate
         covariance_SS, num_items = self._evidence.items.of_sum(parts)
         return estimate if len(covariance_SS) < estimate.n else with_items(estimate, covariance_SS, num_items)
 
     def _costs(self, cost: Cost) -> pd.DataFrame:
-        """Return the cost of each run, a row per seed and a column per arm; empty if it was not measured.
-
-        Wall time stands in for CPU time if a device trained.
-        """
+        """Return the cost of each run, a row per seed and a column per arm; empty if it was not measured."""
         runs, column = self._evidence.runs, COSTS[cost][1]
         if cost == "seconds" and "train_seconds" in runs and runs[column].isna().any():
-            column = "train_seconds"
+            column = "train_seconds"  # a device trained
         if column not in runs:
             return pd.DataFrame()
         return runs.pivot(index="seed", columns="arm", values=column).astype(float)

@@ -1,11 +1,12 @@
 """All that a report concludes from a study's runs, before it is put in words."""
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
@@ -21,7 +22,6 @@ from aimv2.analysis.evidence.records import Records, read_records
 from aimv2.analysis.evidence.tables import HELD_OUT, Evidence
 from aimv2.analysis.inference.intervals import Estimate, is_rounding, size_of
 from aimv2.analysis.inference.looks import Look
-from aimv2.analysis.judgement.controls import check_controls
 from aimv2.analysis.judgement.differences import Differences
 from aimv2.analysis.judgement.sensitivity import MetricSensitivity, margins, sensitivity_by, sensitivity_of
 from aimv2.analysis.judgement.verdicts import (
@@ -32,35 +32,58 @@ from aimv2.analysis.judgement.verdicts import (
     primary_comparisons,
     verdicts,
 )
-from aimv2.analysis.judgement.withheld import ControlOutcome, Lacking, Reasons, lacking
+from aimv2.analysis.judgement.withheld import ControlOutcome, Reasons, check_controls
+from aimv2.base.errors import count
 from aimv2.config.program import Program
-from aimv2.definitions.metrics import unit_of
+from aimv2.definitions.metrics import is_ours, unit_of
+
+AGAIN = "runs_again"  # a folder of runs that a command suggests
+
+
+class Lacking(NamedTuple):
+    """A metric that finished runs lack though they could have it, the fact as a clause, and what measures it."""
+
+    metric: str
+    text: str
+    command: str
+
+
+def lacking(request: Request, evidence: Evidence) -> list[Lacking]:
+    """Return which finished runs lack the primary metric, or one that was measured on others after training.
+
+    Runs that cannot have a metric do not lack it. Nor does any run lack a metric that no run has, such as one whose
+    function fails, unless the study is decided by it.
+    """
+    as_typed = {metric.name: metric.typed for metric in request.metrics}
+    finished, primary = evidence.runs_of(evidence.runs), request.study.primary_metric
+    metrics = []
+    for metric in dict.fromkeys([primary, *as_typed]):
+        answered = evidence.answered(metric)
+        runs = [run for run in finished if run not in answered]
+        if runs and (answered or metric == primary):
+            verb = "lacks" if len(finished) == 1 else "lack"
+            text = f"{len(runs)} of {count(len(finished), 'finished run')} {verb} {metric}"
+            words = ["evaluate", request.folder, f"metric={as_typed.get(metric, f'FILE.py:{metric}')}"]
+            if is_ours(metric):  # newer code has it
+                words = ["measure", request.folder, f"to={AGAIN}"]
+            metrics.append(Lacking(metric, text, shlex.join(["python", "sweeps/manage.py", *words])))
+    return metrics
 
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """A study, its runs, and what they show.
-
-    Attributes:
-        request: the launches of the study.
-        ladder: what a sensitivity study found; None for other studies.
-        reasons: why verdicts are withheld, with the controls and the sensitivity. Its study has the measured margins,
-            and actual values in the labels of arms that miss their ratio.
-        comparisons: each requested arm but the baseline, in the primary metric.
-        verdicts: by claim.
-        search: that whose winner is compared with the baseline; None for other studies.
-        unmeasured: what of the sensitivity that the study needs was not measured, as a clause; empty if nothing is
-            missing.
-    """
+    """A study, its runs, and what they show."""
 
     request: Request
     look: Look
-    ladder: Ladder | None
+    ladder: Ladder | None  # what a sensitivity study found; None for other studies
+    # why verdicts are withheld, with the study: it has the measured margins, and actual values in the labels of arms
+    # that miss their ratio
     reasons: Reasons
-    comparisons: Mapping[str, Comparison]
+    comparisons: Mapping[str, Comparison]  # by arm but the baseline, in the primary metric; ``verdicts`` are by claim
     verdicts: Mapping[str, Verdict]
-    search: Search | None = None
-    unmeasured: str = ""
+    search: Search | None = None  # that whose winner is compared with the baseline; None for other studies
+    unmeasured: str = ""  # what of the sensitivity that the study needs was not measured, as a clause
 
     @property
     def study(self) -> Study:
@@ -133,7 +156,7 @@ class Findings:
         return self.metric in {metric.name for metric in self.request.metrics}
 
     def present(self, arms: Sequence[str]) -> list[str]:
-        """Return which of all arms, controls and untrained encoders are among these, in the order of reports."""
+        """Return these arms, controls and untrained encoders in the order of reports."""
         return [arm for arm in self.study.cell_names if arm in set(arms)]
 
 
@@ -144,12 +167,7 @@ def judge(
     sensitivity: Mapping[str, MetricSensitivity],
     search: Search | None = None,
 ) -> Findings:
-    """Return what the runs of a request show.
-
-    Args:
-        sensitivity: what was measured before; a sensitivity study measures its own.
-        search: that whose winner the runs confirm.
-    """
+    """Return what the runs of a request show; a sensitivity study measures its own sensitivity."""
     study, config, ladder = with_actual_ratios(request.study, request.cells), request.baseline, None
     if measures_sensitivity(study):
         ladder = climb(study, evidence, config)
@@ -180,11 +198,7 @@ def measures_sensitivity(study: Study) -> bool:
 
 
 def climb(study: Study, evidence: Evidence, config: Program) -> Ladder:
-    """Measure every rung in every metric that the base has with two seeds or more.
-
-    Args:
-        config: the baseline's run.
-    """
+    """Measure every rung in every metric that the base, whose run is ``config``, has with two seeds or more."""
     names = [arm for arm in (*study.arms, "positive_control", UNTRAINED) if arm != study.baseline]
     rungs = {name: study.label(name) for name in names}
     reasons = Reasons(study, evidence)
@@ -230,11 +244,7 @@ def _curves(study: Study, evidence: Evidence) -> dict[str, dict[int, float]]:
 
 
 def _paired_sd(study: Study, values: pd.DataFrame) -> float:
-    """Return the standard deviation of arm minus baseline over seeds, pooled over the trained arms; 0 if all agree.
-
-    Args:
-        values: by seed and arm.
-    """
+    """Return the standard deviation of arm minus baseline over seeds, pooled over the trained arms; 0 if all agree."""
     others = [arm for arm in study.arms if arm != study.baseline and arm in values]
     paired = values[others].sub(values[study.baseline], axis=0)
     counts, variances = paired.count(), paired.var()
@@ -248,7 +258,7 @@ def _known_effect(estimate: Estimate) -> KnownEffect:
 
 
 def findings_of(records: Records, reports_dir: Path) -> Findings:
-    """Return what records show, with the sensitivity of these reports. Raises UsageError if it cannot be read."""
+    """Return what records show, with the sensitivity of these reports."""
     request, evidence = records.request, records.evidence
     if measures_sensitivity(request.study):
         return judge(request, evidence, records.look, {}, records.search)
@@ -259,9 +269,5 @@ def findings_of(records: Records, reports_dir: Path) -> Findings:
 
 
 def findings_in(reports_dir: Path, name: str) -> Findings:
-    """Return what the records of a report show.
-
-    Raises:
-        UsageError: there are none, or they or a sensitivity cannot be read.
-    """
+    """Return what the records of a report show."""
     return findings_of(read_records(reports_dir / name / FILE, STUDIES), reports_dir)

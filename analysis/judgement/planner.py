@@ -13,13 +13,12 @@ from aimv2.ablations.expand import expand
 from aimv2.ablations.expectations import Combination, Expected, Ranges
 from aimv2.ablations.study import Study
 from aimv2.analysis.inference.contrasts import num_contrasts
-from aimv2.analysis.inference.intervals import POWER, Estimate, bonferroni
+from aimv2.analysis.inference.intervals import POWER, Aim, Estimate, Noise, bonferroni, seeds_for
 from aimv2.analysis.inference.looks import Look
-from aimv2.analysis.inference.power import Aim, Noise, aim_of, seeds_for
-from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.rules import Word, aim_of, level_of
 from aimv2.analysis.judgement.sensitivity import MetricSensitivity, insensitive, margins, read_sensitivity
-from aimv2.analysis.judgement.verdicts import compared_in_words, level_of
+from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.config.program import Program
 from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import resolve
@@ -32,10 +31,7 @@ MAX_SEEDS = 999  # that a text names
 class Planner:
     """What a study's comparisons of a claim can show, at the noise of the sensitivity study and the level of a look.
 
-    Attributes:
-        study: one that judges the claim, with measured margins.
-        level: of the next look (``Look.level``).
-        sensitivity: by metric, on the study's baseline.
+    The study has measured margins, and the sensitivity, by metric, is that of its baseline.
     """
 
     study: Study
@@ -56,11 +52,7 @@ class Planner:
 
     @property
     def seeds(self) -> float:
-        """About how many seeds each comparison takes at most, by itself.
-
-        Returns:
-            Infinity if no number decides one of them; NaN if the metric is blind, or nothing is known.
-        """
+        """About how many seeds each comparison takes at most; infinity if no number decides it; NaN if unknown."""
         if self.blind:
             return math.nan
         known = [seeds for expected in self.expectations if not math.isnan(seeds := self.seeds_of(expected))]
@@ -108,7 +100,7 @@ class Planner:
 
 
 def _what(expected: Expected) -> str:
-    """Return what seeds do to the distance of an aim (``aim_of``)."""
+    """Return what seeds do to the distance of an aim."""
     if expected.relation == "far worse" and expected.effect is not None:
         return "detect an excess over the margin of"
     does_rule_out = expected.relation in ("equal", "not better", "not worse", "far worse")
@@ -128,7 +120,7 @@ def planner_at_own_scale(claim: str, slug: str, reports_dir: Path) -> Planner:
 
 
 def _base(slug: str) -> Program:
-    """Return the base run of a study on the CPU, so that pages are the same on all machines."""
+    """Return the base run of a study on the CPU: pages are the same on all machines."""
     return resolve(SCALES[STUDIES[slug].scale](), available="cpu")
 
 

@@ -26,8 +26,7 @@ from aimv2.ablations.ladder import (
 )
 from aimv2.ablations.studies.sensitivity import RUNGS, SAMPLES
 from aimv2.analysis.document.pages import plain
-from aimv2.analysis.inference.intervals import with_interval
-from aimv2.analysis.inference.power import Noise
+from aimv2.analysis.inference.intervals import Noise, with_interval
 from aimv2.config.program import Program
 
 NO_SENSITIVITY = "the sensitivity was not measured on this base run"
@@ -36,12 +35,9 @@ MARGIN_SHARE = 0.1  # of the samples: what they are worth is the equivalence mar
 
 @dataclass(frozen=True)
 class SampleCurve:
-    """How much worse a metric is after a share of the samples than after all of them.
+    """How much worse a metric is after a share of the samples than after all of them, in its unit.
 
-    Between the measured shares it is linear in the logarithm of the share.
-
-    Attributes:
-        harms: in the metric's unit, by share of the samples; below 0 where it is better. All samples have 0.
+    ``harms`` are by share, below 0 where it is better; in between they are linear in the logarithm of the share.
     """
 
     harms: Mapping[float, float] = field(default_factory=dict)
@@ -67,22 +63,15 @@ class SampleCurve:
 
 @dataclass(frozen=True)
 class MetricSensitivity:
-    """The sensitivity of a metric at a scale.
-
-    Attributes:
-        text: what it sees, or why it decides no claim, for verdicts.
-        is_blind: True if it decides no claim at all.
-        unseen: by kind of claim that it does not decide, the reason.
-        curve: what samples are worth; empty for a metric that does not depend on them.
-        noise: of a difference between two arms; None if it was not measured on this base.
-    """
+    """The sensitivity of a metric at a scale."""
 
     metric: str
-    text: str
+    text: str  # what it sees, or why it decides no claim (``is_blind``), for verdicts
     is_blind: bool = False
-    unseen: Mapping[Kind, str] = field(default_factory=dict)
+    unseen: Mapping[Kind, str] = field(default_factory=dict)  # by kind of claim that it does not decide, the reason
+    # what samples are worth; empty for a metric that does not depend on them
     curve: SampleCurve = field(default_factory=SampleCurve)
-    noise: Noise | None = None
+    noise: Noise | None = None  # of a difference between two arms; None if it was not measured on this base
 
     def why_undecided(self, kinds: Sequence[Kind] = ()) -> str:
         """Return why the metric decides no claim of these kinds, or none at all; empty if it can decide."""
@@ -107,22 +96,15 @@ def margins(sensitivity: Mapping[str, MetricSensitivity]) -> dict[str, float]:
 
 
 def read_sensitivity(reports_dir: Path, config: Program) -> Mapping[str, MetricSensitivity]:
-    """Return the sensitivity of each metric that was measured on this run, whatever its seed; empty if none was.
+    """Return the sensitivity of each metric that was measured on this baseline's run, whatever its seed.
 
-    The reports folder comes first, then the reports that are committed with this code. In both, every folder counts
-    whose name starts with ``sensitivity``.
-
-    Args:
-        config: the baseline's run.
-
-    Raises:
-        UsageError: a file is broken.
+    The folders that start with ``sensitivity`` count, those of the reports folder before those committed with the code.
     """
     return sensitivity_by(nearest_ladder(reports_dir, config), config)
 
 
 def sensitivity_by(nearest: Ladder | None, config: Program) -> Mapping[str, MetricSensitivity]:
-    """Return the sensitivity of each metric by the nearest findings, as ``read_sensitivity`` does."""
+    """Return the sensitivity of each metric by the nearest findings; empty if they do not hold for this run."""
     return {} if nearest is None or not holds_for(nearest, config) else sensitivity_of(nearest)
 
 

@@ -1,35 +1,32 @@
-"""Why a study draws no verdict, and what qualifies the verdicts and limits the numbers that it has.
+"""Controls, why a study draws no verdict, and what qualifies the verdicts and limits the numbers that it has.
 
 A verdict is withheld if runs are of different code or failed, a control did not pass, the metric is not shown to be
 sensitive, arms or metrics are absent, or the runs lack the claim's mechanism. What there was before training qualifies
 a verdict; seeds, budget and epochs limit a number.
 """
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expectations import READER, Combination, Expectation, Expected, Ranges
-from aimv2.ablations.request import Request
 from aimv2.ablations.study import UNEQUAL, UNTRAINED, Control, Study
 from aimv2.analysis.evidence.tables import Evidence
-from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate
-from aimv2.analysis.inference.relations import finding
+from aimv2.analysis.inference.intervals import LEVEL, NO_ESTIMATE, NOT_MEASURED, Estimate
 from aimv2.analysis.judgement.differences import COSTS, Differences
+from aimv2.analysis.judgement.rules import NULL_LEVEL, finding
 from aimv2.analysis.judgement.sensitivity import MetricSensitivity, insensitive
-from aimv2.base.errors import count
 from aimv2.config.program import Program
-from aimv2.definitions.metrics import is_of_encoder, is_ours, lower_is_better
+from aimv2.definitions.metrics import is_of_encoder, lower_is_better
 
 # Muennighoff et al. (arXiv 2305.16264): in language models, up to 4 epochs of repeated text are nearly as good as new
 # text, and more repeats are worth less and less. We know of no such measurement for pairs of images and captions.
 MAX_EPOCHS = 4
 ROUNDING = 1e-9  # share of the largest weight below which a sum of weights is 0
-CONSEQUENCE = "so the difference after training is not the effect of training alone"
-AGAIN = "runs_again"  # a folder of runs that a command suggests
+Result = Literal["passed", "failed", "inconclusive", "not measured"]
+REQUIRED: tuple[Control, ...] = ("null_control", "positive_control")
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class ControlOutcome:
 
     control: Control
     metric: str
-    result: Literal["passed", "failed", "inconclusive", "not measured"]
+    result: Result
     reason: str
 
     @property
@@ -56,21 +53,16 @@ def mixed_code(study: Study, evidence: Evidence) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Reasons:
-    """What is wrong with the runs, controls and metrics of a study.
-
-    Attributes:
-        sensitivity: by metric. One that is absent, or does not see the rungs of a claim's kinds, does not decide it.
-        untrained: by arm, the name of its encoder before training (``expand.untrained_names``); arms that it lacks have
-            the baseline's.
-        measures_sensitivity: True for a sensitivity study, which must not withhold what it measures.
-    """
+    """What is wrong with the runs, controls and metrics of a study."""
 
     study: Study
     evidence: Evidence
     controls: Sequence[ControlOutcome] = ()
+    # by metric. One that is absent, or does not see the rungs of a claim's kinds, does not decide it
     sensitivity: Mapping[str, MetricSensitivity] = field(default_factory=dict)
+    # by arm, its encoder before training (``expand.untrained_names``) if it is not the baseline's
     untrained: Mapping[str, str] = field(default_factory=dict)
-    measures_sensitivity: bool = False
+    measures_sensitivity: bool = False  # True for a sensitivity study, which must not withhold what it measures
 
     @cached_property
     def differences(self) -> Differences:
@@ -81,8 +73,7 @@ class Reasons:
         return mixed_code(self.study, self.evidence)
 
     def of_runs(self, arms: Iterable[str]) -> list[str]:
-        """Return why nothing is concluded about these arms: the runs are of different code, or runs failed, and those
-        that remain are a selection."""
+        """Return why nothing is concluded about these arms; where runs failed, those that remain are a selection."""
         if mixed := self.of_code:
             return [mixed]
         return [
@@ -102,10 +93,7 @@ class Reasons:
 
     @property
     def blind(self) -> str:
-        """Why the primary metric decides nothing; empty if it can.
-
-        Of another model than AIMv2 only the positive control says so.
-        """
+        """Why the primary metric decides nothing; empty if it can. Of another model the positive control says so."""
         if self.measures_sensitivity or self.study.base is not None:
             return ""
         return insensitive(self.study.primary_metric, self.sensitivity)
@@ -118,11 +106,7 @@ class Reasons:
         return [*self.of_controls([self.study.primary_metric]), *filter(None, [self.blind])]
 
     def of_claim(self, claim: str, config: Program) -> list[str]:
-        """Return why a claim is not judged although its metrics were measured.
-
-        Args:
-            config: the baseline's run.
-        """
+        """Return why a claim is not judged although its metrics were measured; ``config`` is the baseline's run."""
         if mixed := self.of_code:  # then the others follow from it
             return [mixed]
         expectations = self.study.claims[claim]
@@ -139,27 +123,22 @@ class Reasons:
         ]
 
     def of_absent_metrics(self, claim: str, config: Program) -> list[str]:
-        """Return why a claim cannot be judged because no run has one of its metrics; empty if each has a run."""
+        """Return which metrics of a claim no run has, so that it cannot be judged."""
         metrics = dict.fromkeys(metric for expected in self.study.claims[claim] for metric in expected.metrics)
-        absent = [f"{metric} is {why}" for metric in metrics if (why := self._why_absent(metric))]
+        absent = []
+        for metric in metrics:
+            is_lacking = len(self.evidence.metrics) and not len(self.evidence.values(metric))
+            why = self.evidence.why_absent(metric) or ("not among the metrics of these runs" if is_lacking else "")
+            absent += [f"{metric} is {why}"] if why else []
         return [*absent, *self._without_mechanism(claim, config)] if absent else []
-
-    def _why_absent(self, metric: str) -> str:
-        is_lacking = len(self.evidence.metrics) and not len(self.evidence.values(metric))
-        return self.evidence.why_absent(metric) or ("not among the metrics of these runs" if is_lacking else "")
 
     def _without_mechanism(self, claim: str, config: Program) -> list[str]:
         """Return what the base run lacks of the claim's mechanism; then it speaks neither for nor against the claim."""
         needs = self.study.needs.get(claim)
-        missing = needs(config) if needs else ""
-        return [missing] if missing else []
+        return list(filter(None, [needs(config)])) if needs else []
 
     def _offsets(self, expectations: Iterable[Expected]) -> list[str]:
-        """Return a note for each two metrics that an expectation compares and that may differ before training.
-
-        The untrained encoder is the control: on it the difference of the two metrics must be shown to lie within the
-        margin.
-        """
+        """Return a note for each two metrics that an expectation compares and that may differ before training."""
         notes = []
         for expected in expectations:
             if not isinstance(expected, Expectation) or expected.metric == expected.than_metric:
@@ -187,47 +166,40 @@ class Reasons:
         return list(dict.fromkeys(notes))
 
     def before_training(self, expectations: Iterable[Expected]) -> list[str]:
-        """Return which deciding comparisons of different encoders there were before training already, or that none was
-        measured.
+        """Return which comparisons of different encoders exceed the margin, or may, before training already.
 
-        They withhold no verdict, because the difference after training is real. Comparisons that are shown to lie
-        within the margin before training are left out.
+        They withhold no verdict, because the difference after training is real.
         """
-        differ, may_differ, unknown = list[str](), list[str](), list[str]()
+        unknown, texts = list[str](), {"differ": list[str](), "may differ by the margin": list[str]()}
         for expected in expectations:
             encoders = {arm: self.untrained.get(arm, UNTRAINED) for arm in expected.arms}
             weights = _weights(expected, encoders)
             if len(expected.metrics) > 1 or not is_of_encoder(expected.metric) or not weights:
                 continue
-            estimate = NO_ESTIMATE
-            if not isinstance(expected, Ranges):
-                estimate = self.differences.weighted(expected.metric, weights)
+            is_range = isinstance(expected, Ranges)
+            estimate = NO_ESTIMATE if is_range else self.differences.weighted(expected.metric, weights)
             if not estimate.has_interval:
                 unknown += [self.study.label(arm) for arm in expected.arms if encoders[arm] != UNTRAINED]
                 continue
-            margin, is_lower_better = self.study.margin_of(expected), lower_is_better(expected.metric)
-            shown = finding(estimate, margin, lower_is_better=is_lower_better)
+            margin = self.study.margin_of(expected)
+            shown = finding(estimate, margin, lower_is_better=lower_is_better(expected.metric))
             if not shown.is_small:
                 compared = getattr(expected, "name", "")
                 if isinstance(expected, Expectation):
                     compared = f"{self.study.label(expected.arm)} minus {self.study.label(expected.than_arm)}"
-                texts = may_differ if shown.direction == "unclear" else differ
-                texts.append(f"{expected.metric}, {compared}: {estimate.text()}")
-        by_margin, before = "may differ by the margin before training", "differ before training"
+                how = "may differ by the margin" if shown.direction == "unclear" else "differ"
+                texts[how].append(f"{expected.metric}, {compared}: {estimate.text()}")
         notes = [
-            f"the encoders {how} ({'; '.join(texts)}), {CONSEQUENCE}"
-            for how, texts in ((before, differ), (by_margin, may_differ))
-            if texts
+            f"the encoders {how} before training ({'; '.join(some)}), so the difference after training is not the"
+            " effect of training alone"
+            for how, some in texts.items()
+            if some
         ]
         labels = ", ".join(dict.fromkeys(unknown))
         return [*notes, *([f"not measured before training, where encoders differ: {labels}"] if unknown else [])]
 
     def limits(self, arm: str, metric: str = "") -> list[str]:
-        """Return what limits a number of an arm, in a few words that stand beside it.
-
-        Args:
-            metric: the metric that the number is of; empty for a cost, which has neither controls nor a sensitivity.
-        """
+        """Return what limits a number of an arm; a cost, with no metric, has neither controls nor a sensitivity."""
         return [*self.limits_of_metric(metric), *self.limits_of_arm(arm, metric)]
 
     def limits_of_metric(self, metric: str = "") -> list[str]:
@@ -239,14 +211,12 @@ class Reasons:
         if metric:
             notes += self.of_controls([metric])
             if not self.measures_sensitivity and insensitive(metric, self.sensitivity):
-                is_measured = metric in self.sensitivity
-                lacks = f"{metric} is not sensitive at this scale"
+                is_measured, lacks = metric in self.sensitivity, f"{metric} is not sensitive at this scale"
                 notes.append(lacks if is_measured else f"the sensitivity of {metric} was not measured")
         return notes
 
     def limits_of_arm(self, arm: str, metric: str = "") -> list[str]:
-        """Return what limits the numbers of an arm: failed runs, missing or few seeds, budget, epochs, and a difference
-        of its encoder from the baseline's that was there before training."""
+        """Return what limits an arm: failed runs, missing or few seeds, budget, epochs, its encoder before training."""
         notes = [] if self.of_code else self.of_arm(arm)
         notes += self._seeds(arm, metric)
         if self.is_unequal(arm):
@@ -285,12 +255,52 @@ class Reasons:
         return [f"before training {before.text()} from the baseline already"] if before.excludes_zero else []
 
 
-def _weights(expected: Expected, encoders: Mapping[str, str]) -> dict[str, float]:
-    """Return the weights that the comparison gives the encoders before training, without those of weight 0.
+def check_controls(study: Study, evidence: Evidence) -> list[ControlOutcome]:
+    """Compare both controls with the baseline in every metric that decides, but those that the data cannot have.
 
-    Args:
-        encoders: the name of each arm's encoder before training.
+    The confirmation of a search needs no controls of its own: what its primary metric can detect is known from the
+    sensitivity study, without which nothing is concluded either.
     """
+    reasons = Reasons(study, evidence)
+    return [
+        ControlOutcome(control, metric, *_check(reasons, control, metric))
+        for control in (study.controls if study.is_search else REQUIRED)
+        for metric in study.deciding_metrics
+        if not evidence.why_absent(metric)
+    ]
+
+
+def _check(reasons: Reasons, control: Control, metric: str) -> tuple[Result, str]:
+    study, is_null = reasons.study, control == "null_control"
+    if control not in study.controls:
+        return "inconclusive", "The sweep was launched without it."
+    if notes := reasons.of_arm(control):
+        return "inconclusive", f"{'; '.join(notes)}."
+    # The null control has other seeds than the baseline, so the two means are compared unpaired (Welch).
+    level = NULL_LEVEL if is_null else LEVEL
+    estimate = reasons.differences.separately(metric, control, level, covers_items=not is_null)
+    if not estimate.n:
+        return NOT_MEASURED, "It was not measured with seeds of the baseline."
+    if not estimate.has_interval:
+        return "inconclusive", "There are too few seeds."
+    shown = f"{estimate.text()}, {estimate.basis}"
+    if is_null and estimate.excludes_zero:
+        return "failed", f"Other seeds alone differ: {shown}. Differences between arms are not reliable."
+    if is_null:
+        return "passed", f"Other seeds do not differ detectably from the baseline: {shown}."
+    observed = finding(estimate, study.margin(metric), lower_is_better=lower_is_better(metric))
+    shuffled = "shuffled captions" if study.base is None else "shuffled targets"
+    if observed.direction == "worse":
+        return "passed", f"{shuffled.capitalize()} are harmful, and the study detects it: {shown}."
+    if observed.direction == "better":
+        return "failed", f"The effect is on the wrong side: with {shuffled} the metric is better: {shown}."
+    if observed.is_small:
+        return "failed", f"{shuffled.capitalize()} make no difference larger than the margin: {shown}."
+    return "inconclusive", f"The study does not detect that {shuffled} are harmful: {shown}."
+
+
+def _weights(expected: Expected, encoders: Mapping[str, str]) -> dict[str, float]:
+    """Return the weights, but 0, that the comparison gives the encoders before training; ``encoders`` are by arm."""
     if isinstance(expected, Ranges):  # no weighted sum: each encoder counts where there are several
         several = set(encoders.values())
         return dict.fromkeys(several, 1.0) if len(several) > 1 else {}
@@ -300,33 +310,3 @@ def _weights(expected: Expected, encoders: Mapping[str, str]) -> dict[str, float
         weights[encoders[arm]] += weight
     largest = max(map(abs, of_arms.values()))
     return {name: weight for name, weight in weights.items() if abs(weight) > ROUNDING * largest}
-
-
-class Lacking(NamedTuple):
-    """A metric that finished runs lack though they could have it, the fact as a clause, and what measures it."""
-
-    metric: str
-    text: str
-    command: str
-
-
-def lacking(request: Request, evidence: Evidence) -> list[Lacking]:
-    """Return which finished runs lack the primary metric, or one that was measured on others after training.
-
-    Runs that cannot have a metric, whose objective or data it does not apply to, do not lack it. Nor does any run lack
-    a metric that no run has, such as one whose function fails, unless the study is decided by it.
-    """
-    as_typed = {metric.name: metric.typed for metric in request.metrics}
-    finished, primary = evidence.runs_of(evidence.runs), request.study.primary_metric
-    metrics = []
-    for metric in dict.fromkeys([primary, *as_typed]):
-        answered = evidence.answered(metric)
-        runs = [run for run in finished if run not in answered]
-        if runs and (answered or metric == primary):
-            verb = "lacks" if len(finished) == 1 else "lack"
-            text = f"{len(runs)} of {count(len(finished), 'finished run')} {verb} {metric}"
-            words = ["evaluate", request.folder, f"metric={as_typed.get(metric, f'FILE.py:{metric}')}"]
-            if is_ours(metric):  # newer code has it
-                words = ["measure", request.folder, f"to={AGAIN}"]
-            metrics.append(Lacking(metric, text, shlex.join(["python", "sweeps/manage.py", *words])))
-    return metrics

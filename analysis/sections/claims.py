@@ -4,10 +4,9 @@ from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.study import Study
 from aimv2.analysis.document.model import Bullets, Chip, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
-from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import Answer, overall, whole_claims
-from aimv2.analysis.judgement.controls import NULL_LEVEL
 from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.rules import NULL_LEVEL, Word
 from aimv2.analysis.judgement.sensitivity import MARGIN_SHARE
 from aimv2.analysis.judgement.verdicts import Verdict, compared_in_words
 

@@ -6,8 +6,8 @@ from aimv2.analysis.document.model import Block, Bullets, Paragraph, Section, Ta
 from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.inference.intervals import LEVEL, POWER, Estimate, bonferroni, detectable_difference, percent
 from aimv2.analysis.inference.looks import Look
-from aimv2.analysis.judgement.controls import NULL_LEVEL
 from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.rules import NULL_LEVEL
 from aimv2.analysis.judgement.verdicts import Comparison
 from aimv2.analysis.sections.tables import (
     Column,

@@ -11,10 +11,10 @@ import pandas as pd
 from aimv2.ablations.study import Study
 from aimv2.analysis.document.model import Block, Bullets, Figure, Paragraph, Section, Table
 from aimv2.analysis.evidence.tables import Evidence
-from aimv2.analysis.figures.scaling import draw_scaling
-from aimv2.analysis.inference.power_law import FitError
-from aimv2.analysis.inference.scaling import (
+from aimv2.analysis.figures import draw_scaling
+from aimv2.analysis.inference.scaling_law import (
     NUM_DRAWS,
+    FitError,
     ScalingLaw,
     assess,
     bounds,

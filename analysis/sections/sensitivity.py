@@ -4,8 +4,7 @@ from aimv2.ablations.ladder import Ladder, Seen, label_of
 from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.analysis.document.model import Paragraph, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
-from aimv2.analysis.inference.intervals import LEVEL, POWER, with_interval
-from aimv2.analysis.inference.power import Aim, Noise, seeds_for
+from aimv2.analysis.inference.intervals import LEVEL, POWER, Aim, Noise, seeds_for, with_interval
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.planner import MAX_SEEDS
 from aimv2.analysis.sections.tables import as_heading

@@ -7,7 +7,7 @@ from aimv2.ablations.ladder import FILE
 from aimv2.ablations.study import WINNER
 from aimv2.analysis.document.model import INK, Block, Document, Figure, Paragraph, Section, Table, code_span
 from aimv2.analysis.document.style import style
-from aimv2.analysis.figures.arms import differences_to_baseline, learning_curves
+from aimv2.analysis.figures import differences_to_baseline, learning_curves
 from aimv2.analysis.inference.intervals import percent
 from aimv2.analysis.judgement.differences import COSTS
 from aimv2.analysis.judgement.findings import Findings

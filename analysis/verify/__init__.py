@@ -1,1 +1,1 @@
-"""Checks of a finished run: prefix lengths, masks, losses, predictions, and the numbers of a report."""
+"""Checks of a finished run: prefix lengths, masks, losses and predictions."""

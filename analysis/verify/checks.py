@@ -1,12 +1,12 @@
-"""Does a trained run do what the paper says? Prefix lengths, masks, losses, predictions; and a report's numbers.
+"""Does a trained run do what the paper says? Prefix lengths, masks, losses and predictions.
 
 Letters: B images, I patches in reading order, P values in a patch, T caption tokens, S = 1 + T text positions, L
 positions of the decoder's sequence, D and E widths, N held-out pairs, V vocabulary.
 """
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,22 +15,26 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from aimv2.analysis.evidence.tables import LIMITS
-from aimv2.analysis.inference.intervals import UNLIMITED, Estimate, mean_interval
+from aimv2.analysis.inference.intervals import Estimate, mean_interval
 from aimv2.analysis.inference.items import influence
-from aimv2.analysis.verify.trained_run import TrainedRun
 from aimv2.base import address
-from aimv2.base.errors import UsageError
 from aimv2.config.prefix import prefix_len_at
+from aimv2.config.run_config import RunConfig
+from aimv2.data.batches.batch import Batch
+from aimv2.data.batches.training import TrainBatches
+from aimv2.data.prepare import Data
+from aimv2.definitions.objectives import Objective, objective
 from aimv2.evaluation.features import encode
-from aimv2.evaluation.held_out import network_inputs, other_images
+from aimv2.evaluation.held_out import HeldOutPairs, Words, network_inputs, other_images, prepare_pairs
 from aimv2.evaluation.losses import pixel_errors, token_nats
-from aimv2.model.network import EncoderDecoder
+from aimv2.model.network import EncoderDecoder, Network
 from aimv2.model.positions import reading_order
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.objectives.base import visible_prefix
 from aimv2.objectives.build import implementation_of
 
+NUM_IMAGES = 8  # of training, whose masks and losses are checked
+MAX_PAIRS = 1024  # held-out pairs; more would only narrow the intervals
 MAX_DRAWS = 4096  # of prefix lengths, in the first training batches
 MIN_P = 1e-3  # a correct distribution fails at one seed in a thousand
 MIN_EXPECTED = 5.0  # draws in a bin; chi-square's approximation is poor below, so smaller bins are joined
@@ -40,18 +44,42 @@ MIN_GAIN = 0.05  # nats/token; with random weights, 12 seeds have intervals betw
 AIMV2 = ("aimv2", "caption", "image_only")  # objectives with the paper's losses
 LOSSES = {"pixel_loss": "pixels are normalised patch by patch", "text_loss": "caption tokens have their cross-entropy"}
 SAME = 1e-4  # relative difference of a loss in float32 from the same in other steps
-ROUNDED = 1e-6  # relative difference of a number from the same with the digits of a report
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run and everything that the checks read of it, on a device of this machine and in float32."""
+
+    name: str
+    config: RunConfig
+    model: Network
+    data: Data
+
+    @cached_property
+    def objective(self) -> Objective:
+        return objective(self.config.objective.name)
+
+    @cached_property
+    def batches(self) -> TrainBatches:
+        """The batches that the run was trained on."""
+        return TrainBatches(self.config, self.data.train, self.data.tokenizer)
+
+    @cached_property
+    def first(self) -> Batch:
+        """The first images of the first training batch."""
+        images = range(min(NUM_IMAGES, self.config.budget.batch_size))
+        return self.batches.part(0, images).to(torch.device(self.config.device))
+
+    @cached_property
+    def pairs(self) -> HeldOutPairs:
+        """At most ``MAX_PAIRS`` held-out pairs, prepared."""
+        pairs = self.data.held_out.subset(min(self.config.evaluation.num_pairs, MAX_PAIRS))
+        return prepare_pairs(pairs, Words.of(self.data.tokenizer, self.config), self.config.data.max_bad_rate)
 
 
 class Check(NamedTuple):
-    """A check and its outcome.
-
-    Attributes:
-        name: the statement that is checked.
-        passes: None if the check does not apply to the run.
-        finding: the measured values, or why the check does not apply.
-        criterion: what the values must satisfy.
-    """
+    """A statement that is checked, the measured values, and what they must satisfy; ``passes`` is None if it does not
+    apply to the run, and then the finding says why."""
 
     name: str
     passes: bool | None
@@ -67,21 +95,9 @@ class Check(NamedTuple):
         return f"{self.verdict}  {self.name}: {self.finding}{criterion}"
 
 
-def checks_of(run: TrainedRun, report: Path) -> list[Check]:
-    """Run all checks.
-
-    Args:
-        report: the folder of a report with its records, whose numbers are computed again.
-    """
-    learned = [check_pixels(run), check_captions(run)]
-    return [
-        check_lengths(run),
-        check_encoder(run),
-        check_decoder(run),
-        *check_losses(run),
-        *learned,
-        check_report(report),
-    ]
+def checks_of(run: TrainedRun) -> list[Check]:
+    masks = [check_encoder(run), check_decoder(run)]
+    return [check_lengths(run), *masks, *check_losses(run), check_pixels(run), check_captions(run)]
 
 
 def check_lengths(run: TrainedRun) -> Check:
@@ -90,11 +106,8 @@ def check_lengths(run: TrainedRun) -> Check:
     With ``per='batch'`` a step is one draw. Neighbouring lengths are joined until each bin expects 5 draws.
     """
     name, config, prefix = "prefix lengths follow their distribution", run.config, run.config.prefix
-    attention, num_patches, num_steps = (
-        config.model.encoder.attention,
-        config.model.num_patches,
-        config.budget.num_steps,
-    )
+    attention, num_patches = config.model.encoder.attention, config.model.num_patches
+    num_steps = config.budget.num_steps
     if attention != "prefix" and "pixels" not in run.objective.reports:
         return Check(name, None, f"nothing reads them with {attention} attention in the encoder and no pixel loss")
     steps = range(min(num_steps, -(-MAX_DRAWS // config.budget.batch_size)))
@@ -109,7 +122,7 @@ def check_lengths(run: TrainedRun) -> Check:
     if (pmf_I > 0).sum() == 1:
         return Check(name, True, f"all draws are {pmf_I.argmax() + 1} of {num_patches} patches; {draws}", "that length")
     count_I, expected_I = count_I[pmf_I > 0], len(drawn_N) * pmf_I[pmf_I > 0]
-    starts = [0]
+    starts = [0]  # of bins
     for place in range(len(expected_I)):
         if expected_I[starts[-1] : place].sum() >= MIN_EXPECTED:
             starts.append(place)
@@ -129,8 +142,10 @@ Reach = tuple[float, int]
 
 @torch.no_grad()
 def check_encoder(run: TrainedRun) -> Check:
-    """Perturb each patch under the mask of training. Outputs before a patch outside the prefix must not change, and all
-    outputs that may see the patch must: every output if it lies in the prefix, those from it on otherwise."""
+    """Perturb each patch under the mask of training: the outputs that may see it must change, and no other.
+
+    Every output sees a patch in the prefix, and those from a patch on see one after it.
+    """
     name, config, encoder = "the encoder's mask leaks nothing", run.config.model, run.model.encoder
     image, prefix_len_B = run.first.image, visible_prefix(config, run.first.prefix_len_B)
     if prefix_len_B is None:
@@ -148,8 +163,7 @@ def check_encoder(run: TrainedRun) -> Check:
 
 @torch.no_grad()
 def check_decoder(run: TrainedRun) -> Check:
-    """Perturb image features and caption tokens. Nothing before them in the sequence may change; their own position and
-    all after it must. Padding is left as it is."""
+    """Perturb image features and caption tokens: nothing before them may change, all from them on must; not padding."""
     name, config, batch = "the decoder's mask leaks nothing", run.config.model, run.first
     if not isinstance(run.model, EncoderDecoder):
         return Check(name, None, f"objective {run.config.objective.name} has no decoder")
@@ -242,9 +256,9 @@ def check_losses(run: TrainedRun) -> list[Check]:
         if term not in trained:
             checks.append(Check(name, None, f"objective {goal.name} has no such loss"))
             continue
-        own, other = float(np.mean(defined[term])), float(trained[term])
-        finding = f"{own:.6f} over {len(defined[term]):,} by definition, {other:.6f} in training"
-        checks.append(Check(name, bool(np.isclose(own, other, rtol=SAME)), finding, f"equal within {SAME:g}"))
+        loss, in_training = float(np.mean(defined[term])), float(trained[term])
+        finding = f"{loss:.6f} over {len(defined[term]):,} by definition, {in_training:.6f} in training"
+        checks.append(Check(name, bool(np.isclose(loss, in_training, rtol=SAME)), finding, f"equal within {SAME:g}"))
     return checks
 
 
@@ -282,54 +296,21 @@ def check_captions(run: TrainedRun) -> Check:
         return Check(name, None, "this network predicts no captions from an image")
     assert isinstance(run.model, EncoderDecoder)
     dense, features_NID = run.pairs.dense, encode(run.model.encoder, run.pairs.images, config)
-    own_N, other_N = (
+    matched_N, mismatched_N = (
         token_nats(run.model, features_NID, dense, config, image_of_N=rows).sum(dim=1).double().numpy()
         for rows in (None, other_images(dense))
     )
     count_N = dense.supervised_NT.sum(dim=1).double().numpy()
-    difference = clustered_mean(other_N - own_N, count_N, run.pairs.item_N)
-    own, other = (nats_N.sum() / count_N.sum() for nats_N in (own_N, other_N))
-    finding = f"{own:.3f} nats/token with their own image, {other:.3f} with another ({difference.text()})"
+    difference = clustered_mean(mismatched_N - matched_N, count_N, run.pairs.item_N)
+    matched, mismatched = (nats_N.sum() / count_N.sum() for nats_N in (matched_N, mismatched_N))
+    finding = f"{matched:.3f} nats/token with their own image, {mismatched:.3f} with another ({difference.text()})"
     return Check(name, difference.low > MIN_GAIN, finding, f"difference above {MIN_GAIN:g} with its 95 % interval")
 
 
 def clustered_mean(total_N: np.ndarray, weight_N: np.ndarray, cluster_N: np.ndarray) -> Estimate:
     """Estimate sum(total) / sum(weight) with an interval in which clusters, not rows, are independent.
 
-    Variants of one concept (the skin tones of an emoji) are near copies, and counting them as independent would make
-    the interval too narrow.
-
-    Source: Cochran 1977, chapters 6 (ratios) and 9A (clusters).
+    Variants of one concept (the skin tones of an emoji) are near copies. Source: Cochran 1977, chapters 6 and 9A.
     """
     total_C, weight_C = (pd.Series(part_N).groupby(cluster_N).sum().to_numpy() for part_N in (total_N, weight_N))
     return mean_interval(total_C.sum() / weight_C.sum() + influence(total_C, weight_C))
-
-
-def check_report(folder: Path) -> Check:
-    """Compute the means over seeds of a report, with Student's intervals, again from its records by pandas and scipy.
-
-    Raises:
-        UsageError: the report or its records cannot be read.
-    """
-    name = f"means of {folder.name} follow from its records"
-    if not folder.is_dir():
-        return Check(name, None, f"there is no report {folder}; name one with report=")
-    try:
-        claimed = json.loads((folder / "report.json").read_text())["numbers"]["means"]
-        records = pd.read_parquet(folder / "records.parquet", columns=["arm", "seed", "metrics"])
-        rows = [(arm, row["metric"], row["value"]) for arm, _, metrics in records.to_numpy() for row in metrics]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"report={str(folder)!r} has no report.json and records.parquet that can be read") from error
-    values = pd.DataFrame(rows, columns=["arm", "metric", "value"]).dropna()
-    deviations = []
-    for (arm, metric), value in values.groupby(["arm", "metric"])["value"]:
-        if (number := claimed.get(metric, {}).get(arm)) is None:
-            continue
-        again = {"mean": value.mean()}
-        if number["low"] is not None:
-            ends = stats.t.interval(number["level"], len(value) - 1, value.mean(), stats.sem(value))
-            again |= dict(zip(("low", "high"), np.clip(ends, *LIMITS.get(number["unit"], UNLIMITED)), strict=True))
-        deviations += [abs(number[key] - mean) / value.abs().max() for key, mean in again.items()]
-    largest = max(deviations, default=np.inf)
-    finding = f"{len(deviations):,} numbers, largest relative deviation {largest:.1g}"
-    return Check(name, bool(largest < ROUNDED), finding, f"equal within {ROUNDED:g}")

@@ -49,7 +49,7 @@ API = {  # modules that extensions and analyses import
     ),
     "Statistics": (
         *("aimv2.analysis.inference.intervals", "aimv2.analysis.inference.contrasts", "aimv2.analysis.inference.items"),
-        *("aimv2.analysis.inference.looks", "aimv2.analysis.inference.power", "aimv2.analysis.inference.relations"),
+        *("aimv2.analysis.inference.looks", "aimv2.analysis.judgement.rules"),
     ),
 }
 MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)

@@ -42,11 +42,11 @@ def numbers_of(path, **options):
 
 def test_two_arms_with_seeds_are_a_paired_test(write):
     runs = runs_of({"base": 0, "mixup": 1})
-    (found,) = numbers_of(write(runs), seed="seed").values()
+    (found,) = numbers_of(write(runs), seed="seed", margin=5).values()
     base, mixup = (runs.loc[runs["recipe"] == arm, "top1"].to_numpy() for arm in ("base", "mixup"))
     low, high = stats.ttest_rel(mixup, base).confidence_interval(0.95)
     assert np.allclose([found["mean"], found["low"], found["high"]], [np.mean(mixup - base), low, high], rtol=1e-6)
-    assert found["shows"] == "higher"
+    assert found["shows"] == "higher, within the margin"
 
 
 def test_without_seeds_it_is_welchs_test(write):
@@ -58,20 +58,8 @@ def test_without_seeds_it_is_welchs_test(write):
     assert found["shows"] == "inconclusive", "the seeds differ more than the arms"
 
 
-def test_intervals_of_several_arms_hold_together(write):
-    """The critical value of Dunnett for 2 arms of 4 and 12 degrees of freedom, from his table of 1955: 2.50."""
-    runs = runs_of({"base": 0, "a": 0, "b": 0}, seeds=7)
-    table = runs.pivot(index="seed", columns="recipe", values="top1")
-    rest = table.sub(table.mean(axis=1), axis=0) - table.mean() + table.to_numpy().mean()
-    error = np.sqrt((rest**2).to_numpy().sum() / 12 * 2 / 7)
-    for one in numbers_of(write(runs), seed="seed").values():
-        assert one["df"] == 12
-        assert (one["high"] - one["low"]) / 2 / error == pytest.approx(2.50, abs=0.005)
-
-
 @given(st.floats(-50, 50), st.permutations(["base", "a", "b"]))
 def test_order_and_shift_do_not_matter(shift, order):
-    """What is compared depends on differences alone."""
     means = {"base": 0.0, "a": 1.0, "b": 0.2}
     options = CompareOptions(arm="recipe", metric="top1", baseline="base", seed="seed")
 
@@ -82,12 +70,6 @@ def test_order_and_shift_do_not_matter(shift, order):
     for arm, one in differences_of(values(order, runs_of(means, shift=shift)), options).items():
         assert (one.mean, one.high) == pytest.approx((plain[arm].mean, plain[arm].high), abs=1e-6)
         assert shows(one, options) == shows(plain[arm], options)
-
-
-def test_a_margin_tells_equivalent_from_inconclusive(write):
-    path = write(runs_of({"base": 0, "same": 0}, noise=0.05))
-    assert numbers_of(path, seed="seed")["same"]["shows"] == "inconclusive"
-    assert numbers_of(path, seed="seed", margin=1)["same"]["shows"] == "equivalent"
 
 
 def test_the_report_is_printed_and_written(write, tmp_path, capsys):

@@ -23,20 +23,16 @@ from aimv2.ablations.request import Request
 from aimv2.analysis.inference.agreement import agreement, association
 from aimv2.analysis.inference.contrasts import SharedError, range_difference, spreads
 from aimv2.analysis.inference.factors import analyse
-from aimv2.analysis.inference.intervals import mean_interval, unpaired_difference
-from aimv2.analysis.inference.items import item_covariance, with_items
+from aimv2.analysis.inference.intervals import Aim, Noise, mean_interval, seeds_for, unpaired_difference
 from aimv2.analysis.inference.looks import Look
-from aimv2.analysis.inference.power import Aim, Noise, seeds_for
-from aimv2.analysis.inference.power_law import fit
-from aimv2.analysis.inference.relations import finding, outcome
-from aimv2.analysis.inference.scaling import lack_of_fit
+from aimv2.analysis.inference.scaling_law import fit, lack_of_fit
 from aimv2.analysis.inference.survival import lead, restricted_mean, time_to_reach
-from aimv2.analysis.judgement.controls import check_controls
 from aimv2.analysis.judgement.findings import Findings, climb
 from aimv2.analysis.judgement.planner import planner_of
+from aimv2.analysis.judgement.rules import finding, outcome
 from aimv2.analysis.judgement.sensitivity import MetricSensitivity, SampleCurve, margins, sensitivity_of
 from aimv2.analysis.judgement.verdicts import primary_comparisons, verdicts
-from aimv2.analysis.judgement.withheld import Reasons
+from aimv2.analysis.judgement.withheld import Reasons, check_controls
 from aimv2.analysis.sections.metrics import detected
 from aimv2.analysis.sections.summary import answer
 from aimv2.config.program import replaced
@@ -185,22 +181,6 @@ def test_agreement_of_scales_stays_the_same(large, is_counted, how, rng, constan
     if how != "seeds":  # which seeds are drawn follows from their order
         ends, others = ([(one.low, one.high) for one in some] for some in zip(*pairs, strict=True))
         np.testing.assert_allclose(others, ends, atol=1e-7)
-
-
-@given(num_seeds=st.integers(2, 6), kind=st.sampled_from(["noise", "constant", "additive"]), rng=st.integers(0, 2**32))
-def test_part_of_items_stays_the_same(num_seeds, kind, rng):
-    rng = np.random.default_rng(rng)
-    value_SN = rng.normal(0, 1, (num_seeds, 1)) + {"constant": 0.0, "additive": rng.normal(0, 1, 20)}.get(
-        kind, rng.normal(0, 1, (num_seeds, 20))
-    ) * np.ones((num_seeds, 20))
-    found = []
-    for value in (value_SN, value_SN * (1 + rng.uniform(-NOISE, NOISE, value_SN.shape)), value_SN[::-1] + 7):
-        shift = 7 if value[-1, 0] == value_SN[0, 0] + 7 else 0
-        estimate = mean_interval(value.mean(axis=1) - shift)
-        found.append(with_items(estimate, item_covariance(value, value), value.shape[1]))
-    for other in found[1:]:
-        assert_same(found[:1], [other])
-        assert other.items_error == pytest.approx(found[0].items_error, rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.exhaustive

@@ -12,8 +12,8 @@ from aimv2.analysis.claims.index import FAR, Row, claimed_sign, document, forest
 from aimv2.analysis.document.model import VERDICTS
 from aimv2.analysis.document.style import style
 from aimv2.analysis.inference.intervals import Estimate
-from aimv2.analysis.inference.relations import Outcome, Word, outcome
 from aimv2.analysis.judgement.claims import WORDS
+from aimv2.analysis.judgement.rules import Outcome, Word, outcome
 from aimv2.definitions.metrics import lower_is_better
 from tests.helpers.documents import changed, lines_of, tables
 

@@ -14,12 +14,12 @@ from aimv2.analysis.claims.plan import base_of_study
 from aimv2.analysis.document.pages import to_json
 from aimv2.analysis.evidence.records import Records, pack
 from aimv2.analysis.evidence.run_files import load
+from aimv2.analysis.inference.intervals import Aim, Noise
 from aimv2.analysis.inference.looks import Look
-from aimv2.analysis.inference.power import Aim, Noise
-from aimv2.analysis.inference.relations import Outcome, Word
 from aimv2.analysis.judgement.claims import DECIDED
 from aimv2.analysis.judgement.findings import Findings, findings_in
 from aimv2.analysis.judgement.planner import price_of_study
+from aimv2.analysis.judgement.rules import Outcome, Word
 from aimv2.analysis.judgement.verdicts import Verdict, verdicts
 from aimv2.analysis.judgement.withheld import Reasons
 from aimv2.config.recipes.scales import SCALES

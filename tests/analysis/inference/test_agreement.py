@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from aimv2.analysis.inference.agreement import agreement, agreements, association
+from aimv2.analysis.inference.agreement import agreement, agreements, association, merged
 
 ARMS = ["a", "b", "c", "d"]
 
@@ -39,6 +39,13 @@ def test_decision_accuracy_matches_the_obvious_loop(small, large):
         assert math.isnan(found.rank.value)
 
 
+@given(st.lists(st.lists(st.sampled_from([0, 1, 1 + 1e-13, 2, math.nan]), min_size=4, max_size=4), min_size=1))
+def test_values_of_a_row_that_differ_by_rounding_are_merged(rows):
+    for row, found in zip(rows, merged(np.array(rows)), strict=True):
+        smallest = [min([one for one in row if abs(one - value) < 1e-12], default=math.nan) for value in row]
+        np.testing.assert_array_equal(found, smallest)
+
+
 def test_pairs_that_the_larger_scale_does_not_tell_apart_are_left_out():
     """At the large scale a and b are apart from c and d; the two pairs within are equal but for noise."""
     large = scale_of([1.0, 1.0, 2.0, 2.0], noise=0.05, num_seeds=4)
@@ -52,18 +59,6 @@ def test_pairs_that_the_larger_scale_does_not_tell_apart_are_left_out():
     assert 0 < len(told) < 6
     assert found.distinguishable.n == len(told)
     assert found.distinguishable.value == pytest.approx(np.mean(right))
-
-
-@pytest.mark.exhaustive
-def test_intervals_shrink_with_noise_and_hold_the_value():
-    means = [1.0, 1.2, 1.1, 1.5]
-    sure, unsure = (
-        agreement(scale_of(means, noise=noise, rng=1), scale_of(means, noise=noise, rng=2)).accuracy
-        for noise in (0.001, 0.3)
-    )
-    assert (sure.low, sure.value, sure.high) == (1, 1, 1)
-    assert unsure.low < unsure.high
-    assert unsure.low <= unsure.value <= unsure.high
 
 
 @pytest.mark.exhaustive
@@ -88,17 +83,6 @@ def test_one_seed_gives_no_interval():
     found = agreement(scale_of([1, 2, 3], num_seeds=1), scale_of([1, 2, 3], num_seeds=1))
     assert found.accuracy.text() == "1.00 (no interval)"
     assert found.distinguishable.text() == "no value"
-
-
-@pytest.mark.exhaustive
-def test_only_arms_of_both_scales_count_and_a_missing_run_costs_its_arm_a_seed():
-    small, large = scale_of([1, 2, 3, 4]), scale_of([1.0, 2.0, 3.0])
-    large.loc[0, "b"] = 9.0
-    assert agreement(small, large).accuracy.value == pytest.approx(2 / 3)
-    large.loc[0, "b"] = np.nan
-    found = agreement(small, large)
-    assert found.accuracy.value == 1
-    assert found.accuracy.n == 3
 
 
 def test_each_scale_is_compared_with_the_largest():
@@ -142,9 +126,3 @@ def test_runs_that_lack_a_column_are_left_out():
     assert association(table, "loss", "probe", num_draws=10)["across_pearson"].n == 3
     table.loc[table["arm"] == "c", "probe"] = np.nan
     assert association(table, "loss", "probe", num_draws=10)["across_pearson"].text() == "no value"
-
-
-def test_one_seed_has_no_correlation_within_arms():
-    found = association(table_of(across=-0.1, within=0.0, num_seeds=1), "loss", "probe")
-    assert math.isnan(found["within_pearson"].value)
-    assert found["across_pearson"].text().endswith("(no interval)")

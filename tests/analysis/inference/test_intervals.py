@@ -1,4 +1,6 @@
+import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -7,18 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from aimv2.analysis.evidence.tables import LIMITS
 from aimv2.analysis.inference.intervals import (
     NO_ESTIMATE,
+    Aim,
     Estimate,
+    Noise,
     arm_mean,
     critical_value,
     detectable_difference,
     mean_interval,
-    merged,
     percent,
+    seeds_for,
     unpaired_difference,
     with_interval,
 )
+from aimv2.analysis.inference.items import with_items
+from tests.helpers.pages import ROOT
 
 ABSENT = pd.Series(dtype=float)
 
@@ -30,13 +37,6 @@ def test_mean_interval_agrees_with_the_t_test(level):
     expected = stats.ttest_1samp(values, 0).confidence_interval(level)
     assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
     assert estimate.mean == pytest.approx(values.mean())
-
-
-@given(st.lists(st.lists(st.sampled_from([0, 1, 1 + 1e-13, 2, math.nan]), min_size=4, max_size=4), min_size=1))
-def test_values_of_a_row_that_differ_by_rounding_are_merged(rows):
-    for row, found in zip(rows, merged(np.array(rows)), strict=True):
-        smallest = [min([one for one in row if abs(one - value) < 1e-12], default=math.nan) for value in row]
-        np.testing.assert_array_equal(found, smallest)
 
 
 @pytest.mark.parametrize(("form", "text"), [("+.3f", "+0.000 [-0.500, +0.000]"), (".2f", "0.00 [-0.50, 0.00]")])
@@ -130,16 +130,15 @@ def test_critical_values_agree_with_the_multivariate_t(size, df, level, correlat
     assert inside == pytest.approx(level, abs=2e-4)
 
 
-@pytest.mark.parametrize(("level", "text"), [(0.95, "95"), (0.975, "97.5"), (0.9875, "98.75"), (0.996875, "99.6875")])
-def test_levels_in_per_cent_have_no_zeros_at_their_end(level, text):
-    assert percent(level) == text
-
-
 @pytest.mark.parametrize(
-    ("level", "text"), [(0.99996, "99.996"), (1 - 1e-9, "99.9999999"), (0.99994, "99.99"), (1.0, "100")]
+    ("level", "decimals", "text"),
+    [
+        *((0.95, 4, "95"), (0.975, 4, "97.5"), (0.996875, 4, "99.6875")),
+        *((0.99994, 2, "99.99"), (0.99996, 2, "99.996"), (1 - 1e-9, 2, "99.9999999"), (1.0, 2, "100")),
+    ],
 )
-def test_only_a_level_of_all_is_100_per_cent(level, text):
-    assert percent(level, 2) == text
+def test_levels_in_per_cent_have_no_zeros_at_their_end_and_only_that_of_all_is_100(level, decimals, text):
+    assert percent(level, decimals) == text
 
 
 def test_basis_names_level_seeds_error_and_cover():
@@ -158,3 +157,44 @@ def test_means_that_differ_in_their_last_digits_are_printed_alike(noise):
 @given(st.floats(-1e3, 1e3), st.floats(1e-6, 1e3))
 def test_rounding_changes_a_mean_by_less_than_a_billionth_of_its_error(mean, error):
     assert abs(Estimate(mean, error, 3, 4).mean - mean) <= error * 1e-9
+
+
+def test_no_number_of_seeds_makes_up_for_too_few_items():
+    """The closed form: with a known error, 0.0308 is (2.241 + 0.842) errors of 0.01."""
+    aim = Aim(0.0308, 0.0125)
+    factor = stats.norm.ppf(0.9875) + stats.norm.ppf(0.8)
+    assert seeds_for(Noise(0.04, 1.001 * 0.0308 / factor), aim) == math.inf
+    assert math.isfinite(seeds_for(Noise(0.04, 0.99 * 0.0308 / factor), aim))
+    assert seeds_for(Noise(0.0, 0.99 * 0.0308 / factor), aim) == 2
+
+
+def test_noise_of_an_estimate_keeps_its_parts_apart():
+    """Four seeds with a spread of 0.2, and items that add 0.05 to the error whatever the seeds."""
+    seeds = Estimate(0.1, 0.1, 3, 4)
+    covariance_SS = np.full((4, 4), 0.05**2)  # all of it is shared by seeds: there is no rest
+    both = with_items(seeds, covariance_SS, 1000)
+    assert both.error == pytest.approx(math.hypot(0.1, 0.05))
+    noise = Noise.of(both)
+    assert (noise.seeds, noise.items) == (pytest.approx(0.2), pytest.approx(0.05))
+    assert noise.error(4) == pytest.approx(both.error)
+    assert noise.df(4) == pytest.approx(both.df, abs=1), "which is rounded down"
+    assert Noise.of(seeds) == Noise(pytest.approx(0.2), 0.0)
+    assert Noise.of(replace(seeds, error=0.0)) == Noise(0.0)
+
+
+@pytest.mark.parametrize("name", ["prefix_distribution", "scaling_laptop"])
+def test_means_of_a_committed_report_follow_from_its_records_by_pandas_and_scipy(name):
+    folder = ROOT / "reports" / "published" / name
+    means = json.loads((folder / "report.json").read_text())["numbers"]["means"]
+    records = pd.read_parquet(folder / "records.parquet", columns=["arm", "metrics"])
+    rows = [(arm, row["metric"], row["value"]) for arm, metrics in records.to_numpy() for row in metrics]
+    values = pd.DataFrame(rows, columns=["arm", "metric", "value"]).dropna().groupby(["metric", "arm"])["value"]
+    for metric, by_arm in means.items():
+        for arm, number in by_arm.items():
+            value = values.get_group((metric, arm))
+            expected = [value.mean(), math.nan, math.nan]
+            if number["low"] is not None:
+                ends = stats.t.interval(number["level"], len(value) - 1, value.mean(), stats.sem(value))
+                expected[1:] = np.clip(ends, *LIMITS.get(number["unit"], (-math.inf, math.inf)))
+            shown = [math.nan if number[end] is None else number[end] for end in ("mean", "low", "high")]
+            assert shown == pytest.approx(expected, rel=1e-5, abs=1e-6, nan_ok=True), (metric, arm)

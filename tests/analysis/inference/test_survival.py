@@ -114,20 +114,6 @@ def test_interval_of_the_lead_covers_nominally(speed, horizon):
 
 
 @pytest.mark.exhaustive
-def test_difference_of_times_to_the_final_loss_finds_false_effects():
-    """The reason for the lead: of arms that learn just as fast, one in five seems faster with 8 seeds."""
-    rng, found = np.random.default_rng(0), []
-    for _ in range(1000):
-        pairs = [pair(rng, 1.0) for _ in range(8)]
-        times = [
-            [np.fmin(time_to_reach(curve, loss_at(baseline, 1.0)), 1.0) for curve in (baseline, arm)]
-            for arm, baseline in pairs
-        ]
-        found.append(mean_interval(np.array([of_baseline - of_arm for of_baseline, of_arm in times])).excludes_zero)
-    assert np.mean(found) == pytest.approx(0.2, abs=0.05)
-
-
-@pytest.mark.exhaustive
 @pytest.mark.parametrize(("share", "seeds", "most"), [(1, 4, 7), (1, 8, 7), (0.75, 4, 9), (0.75, 8, 8), (0.5, 8, 12)])
 def test_interval_of_the_restricted_mean_misses_no_more_than_documented(share, seeds, most):
     """In percent. It is Student's: the normal one misses more."""

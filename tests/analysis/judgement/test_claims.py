@@ -10,17 +10,11 @@ from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expand import Cell
 from aimv2.ablations.expectations import READER, default_margin
 from aimv2.ablations.request import Request
+from aimv2.analysis.inference.intervals import Noise, seeds_for
 from aimv2.analysis.inference.looks import Look
-from aimv2.analysis.inference.power import Noise, aim_of, seeds_for
-from aimv2.analysis.inference.relations import Word
-from aimv2.analysis.judgement.claims import (
-    DISAGREE,
-    NOT_RUN,
-    Answer,
-    answers_of,
-    overall,
-)
+from aimv2.analysis.judgement.claims import DISAGREE, NOT_RUN, Answer, answers_of, overall
 from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.rules import Word, aim_of
 from aimv2.analysis.judgement.verdicts import verdicts
 from aimv2.config.recipes.scales import demo
 from tests.helpers.evidence import evidence_of, sensitive, trusted

@@ -7,19 +7,11 @@ from scipy import stats
 from aimv2.ablations.study import UNTRAINED
 from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.contrasts import NO_BRACKET
-from aimv2.analysis.judgement.differences import Differences, are_paired
+from aimv2.analysis.judgement.differences import Differences
 from aimv2.analysis.judgement.verdicts import primary_comparisons
 from aimv2.analysis.judgement.withheld import Reasons
 from tests.helpers.evidence import evidence_of, write_run
 from tests.helpers.specimen import STUDY
-
-
-def test_only_the_null_control_is_unpaired():
-    assert are_paired("causal", "uniform")
-    assert are_paired("positive_control", "uniform")
-    assert are_paired("null_control", "null_control")
-    assert not are_paired("null_control", "uniform")
-    assert not are_paired("uniform", "null_control")
 
 
 def test_controls_have_their_own_error(evidence):

@@ -1,4 +1,5 @@
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -7,16 +8,24 @@ import pytest
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
+from aimv2.ablations.measured import MeasuredMetric
 from aimv2.ablations.request import Request
 from aimv2.ablations.study import WINNER
+from aimv2.analysis.document.pages import to_markdown
+from aimv2.analysis.evidence.records import Records, pack, unpack
+from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.items import ItemMoments
 from aimv2.analysis.inference.looks import Look
-from aimv2.analysis.judgement.findings import climb, judge
+from aimv2.analysis.judgement.findings import climb, judge, lacking
 from aimv2.analysis.judgement.sensitivity import sensitivity_of
+from aimv2.analysis.sections.study import document
 from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
-from tests.helpers.documents import judged_again
-from tests.helpers.evidence import evidence_from, evidence_of, sensitive
+from aimv2.definitions.items import Items
+from aimv2.definitions.metrics import Definition, Metric, know
+from aimv2.runs.record import RunFolder
+from tests.helpers.documents import judged_again, text_of
+from tests.helpers.evidence import evidence_from, evidence_of, sensitive, write_run
 from tests.helpers.ladders import HARMS
 from tests.helpers.searches import parsed, request_of_search, search_of, trial, typical, won_by_the_baseline
 from tests.helpers.specimen import STUDY
@@ -122,11 +131,7 @@ def test_the_noise_of_held_out_curves_is_that_of_paired_differences_at_their_poi
 
 def test_metrics_that_order_what_is_certain_decide_the_kinds_that_they_see(ladder):
     judged = sensitivity_of(ladder)
-    assert {metric: one.is_blind for metric, one in judged.items()} == {
-        LOSS: False,
-        BLIND: True,
-        ACCURACY: False,
-    }
+    assert {metric: one.is_blind for metric, one in judged.items()} == {LOSS: False, BLIND: True, ACCURACY: False}
     for metric in (LOSS, ACCURACY):
         assert set(judged[metric].unseen) == {"width", "larger", "attention"}
         assert judged[metric].curve.harms == pytest.approx({0.25: 2.0, 0.5: 1.0, 0.75: 0.4, 2.0: -0.8}, abs=0.06)
@@ -211,3 +216,99 @@ def test_what_withholds_a_conclusion_withholds_a_confirmation(search):
 )
 def test_a_search_without_another_winner_confirms_nothing(values):
     assert confirmed(parsed(values), has_winner=False).confirmation == "no winner"
+
+
+SCALAR = MeasuredMetric(
+    name="own_rank", unit="dimensions", lower_is_better=False, plugin="my.py@a", digest="a" * 12, typed="my.py:own_rank"
+)
+RATIO = replace(SCALAR, name="own_ratio", unit="share", typed="own_ratio")
+NUM_ITEMS = 40
+COMMAND = "python sweeps/manage.py evaluate prefix_ratio_test metric=my.py:own_rank"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def known():
+    """Let the metrics be known, as by the records of launches."""
+    for metric in (SCALAR, RATIO):
+        know(Definition(metric.name, metric.unit, metric.lower_is_better))
+
+
+def measure(metric, cell, runs_dir, value, items=None):
+    """Write the result of the run that measures a metric of the run of a cell."""
+    (alone,) = metric.cells([cell])
+    with RunFolder(runs_dir, alone.name).acquire(alone.config) as attempt:
+        attempt.publish({metric.name: Metric(value, metric.unit, "40 pairs, by my.py", items=items)})
+
+
+@pytest.fixture
+def measured(cells, runs_dir, tmp_path):
+    """Return a copy of the finished runs, all but seed 3 of which have both metrics: 0.2 more than the baseline in the
+    causal arm, in every seed and item."""
+    folder, rng = shutil.copytree(runs_dir, tmp_path / "runs"), np.random.default_rng(0)
+    shared_N = rng.normal(1, 0.1, NUM_ITEMS)
+    for cell in cells:
+        if cell.seed == 3:
+            continue
+        more = 0.2 * (cell.arm == "causal") + rng.normal(0, 0.001)
+        measure(SCALAR, cell, folder, cell.seed + more)
+        items = Items.of(np.arange(NUM_ITEMS), shared_N + rng.normal(0, 0.001, NUM_ITEMS) + more)
+        measure(RATIO, cell, folder, items.value, items)
+    return folder
+
+
+def with_metrics(request_of, evidence, **study):
+    request = replace(request_of, study=replace(request_of.study, **study), metrics=(SCALAR, RATIO))
+    return judge(request, evidence, Look(1), sensitive(*request.study.deciding_metrics))
+
+
+def page_of(report):
+    """Return the text of a report with its details."""
+    return "\n".join([to_markdown(report), *map(text_of, report.details)])
+
+
+@pytest.mark.exhaustive
+def test_report_names_what_lacks_the_metric_and_the_command_from_records_too(request_of, cells, measured):
+    evidence = load(cells, measured, [SCALAR, RATIO])
+    judged = with_metrics(request_of, evidence)
+    rank, ratio = judged.lacking
+    assert rank.text == "8 of 32 finished runs lack own_rank"
+    assert rank.command == COMMAND
+    assert ratio.command.endswith(" metric=own_ratio"), "a plug-in of an installed package"
+    page = page_of(document(judged, {}))
+    assert "8 of 32 finished runs lack own\\_rank." in page
+    assert f"`{COMMAND}`" in page
+    assert "`own_rank`: 40 pairs, by my.py." in page
+    again = unpack(pack(Records(judged.request, evidence, Look(1))), STUDIES)
+    assert again.request.metrics == (SCALAR, RATIO)
+    assert [one.command for one in lacking(again.request, again.evidence)] == [rank.command, ratio.command]
+    assert lacking(replace(request_of, metrics=()), evidence) == []
+
+
+def test_a_primary_metric_that_no_run_has_is_the_reason(request_of, cells, runs_dir):
+    judged = with_metrics(request_of, load(cells, runs_dir, [SCALAR, RATIO]), primary_metric="own_rank")
+    report = document(judged, {})
+    assert report.answer == "Nothing is compared yet, as 32 of 32 finished runs lack own_rank."
+    page = page_of(report)
+    assert "shares two seeds" not in page
+    assert f"`{COMMAND}`" in page
+
+
+def test_a_metric_of_newer_code_is_measured_into_another_folder(request_of, cells, runs_dir):
+    request = replace(request_of, study=replace(request_of.study, primary_metric="reader_loss"))
+    (one,) = lacking(request, load(cells, runs_dir))
+    assert one.text == "32 of 32 finished runs lack reader_loss"
+    assert one.command == "python sweeps/manage.py measure prefix_ratio_test to=runs_again"
+
+
+def test_a_metric_that_cannot_exist_is_not_lacking(request_of, cells, runs_dir):
+    request = replace(request_of, study=replace(request_of.study, primary_metric="caption_bits"))
+    assert lacking(request, load(cells, runs_dir)) == [], "some arms have it, and to the others it does not apply"
+
+
+def test_a_run_that_has_the_metric_itself_keeps_it_if_the_plug_in_is_the_same(cells, tmp_path):
+    one = replace(cells[0], config=replace(cells[0].config, plugins={"evaluation.metrics.own_rank": SCALAR.plugin}))
+    write_run(one, tmp_path, 3.0)
+    edited = replace(SCALAR, plugin="my.py@b", digest="b" * 12)
+    for metric, value in ((SCALAR, 1.0), (edited, 2.0)):
+        measure(metric, one, tmp_path, value)
+        assert load([one], tmp_path, [metric]).values("own_rank").loc[0, one.arm] == value

@@ -8,11 +8,10 @@ import pytest
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expectations import Combination, Ranges, expect
-from aimv2.analysis.inference.intervals import Estimate, bonferroni, detectable_difference
-from aimv2.analysis.inference.power import Noise
+from aimv2.analysis.inference.intervals import Estimate, Noise, bonferroni, detectable_difference
 from aimv2.analysis.judgement.planner import in_words, planner_of
+from aimv2.analysis.judgement.rules import level_of
 from aimv2.analysis.judgement.sensitivity import MetricSensitivity, SampleCurve
-from aimv2.analysis.judgement.verdicts import level_of
 
 METRIC, CLAIM = "reader_loss", "image-first-order"
 LEVEL = 0.975  # of the first look

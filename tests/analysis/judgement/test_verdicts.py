@@ -10,11 +10,10 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import FILE
 from aimv2.ablations.expectations import DIGITS, PROBE, READER, expect
 from aimv2.analysis.evidence.tables import MISSING_COLUMNS
-from aimv2.analysis.inference.relations import Word
-from aimv2.analysis.judgement.controls import check_controls
+from aimv2.analysis.judgement.rules import Word
 from aimv2.analysis.judgement.sensitivity import NO_SENSITIVITY, MetricSensitivity, SampleCurve
 from aimv2.analysis.judgement.verdicts import primary_comparisons, verdicts
-from aimv2.analysis.judgement.withheld import Reasons
+from aimv2.analysis.judgement.withheld import Reasons, check_controls
 from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
 from tests.helpers.evidence import evidence_from, evidence_of, passed_controls, sensitive
@@ -75,7 +74,6 @@ CASES = [
     # claim, study, effects (losses, such as the reader's, fall and accuracies rise where an arm is better), verdict
     ("alpha-insensitive", "loss_weight", {}, SUPPORTED),
     ("alpha-insensitive", "loss_weight", {("alpha_02", LOSS): 4}, CONTRADICTED),
-    ("alpha-insensitive", "loss_weight", {("alpha_02", LOSS): -4}, CONTRADICTED),
     ("alpha-insensitive", "loss_weight", {("alpha_06", READER): 0.2}, CONTRADICTED),
     ("alpha-insensitive", "loss_weight", {("alpha_06", READER): 0.05}, SUPPORTED),  # detected, within the margin
     ("alpha-insensitive", "loss_weight", {("alpha_06", READER): 0.10}, UNDECIDED),
@@ -86,7 +84,6 @@ CASES = [
     ("zero-weight-decay", "high_res_adaptation", {("weight_decay", READER): -0.02}, CONTRADICTED),
     ("v1-normalised-pixels", "loss_form", {("raw", READER): 0.1}, SUPPORTED),
     ("v1-normalised-pixels", "loss_form", {("raw", READER): -0.1}, CONTRADICTED),
-    ("v1-normalised-pixels", "loss_form", {}, UNDECIDED),
     *(
         ("both-losses-beat-text-only", slug, {(arm, READER): effect}, word)
         for slug, arm in (("loss_weight", "alpha_04"), ("encoder_attention", "prefix_both"), ("objective", "aimv2"))
@@ -116,7 +113,6 @@ CASES = [
     ("prefix-without-mask-is-best", "prefix_ratio", {}, SUPPORTED),  # it need not be better
     ("prefix-without-mask-is-best", "prefix_ratio", {("causal", MASKED): -0.2}, CONTRADICTED),
     ("prefix-beats-causal-probe", "prefix_ratio", {("causal", PROBE): -0.1}, SUPPORTED),
-    ("prefix-beats-causal-probe", "prefix_ratio", {}, UNDECIDED),
     ("prefix-beats-causal-probe", "prefix_ratio", {("causal", PROBE): 0.1}, CONTRADICTED),
     ("prefix-beats-causal-probe", "prefix_ratio", {("causal", MASKED_PROBE): 0.1}, CONTRADICTED),
     ("uniform-prefix-length", "prefix_distribution", {"causal": 0.5}, SUPPORTED),
@@ -131,7 +127,6 @@ CASES = [
     ("decoder-width-optimum", "decoder_width", {"width_050": 0.1, "width_150": -0.1}, CONTRADICTED),  # monotone
     ("decoder-width-optimum", "decoder_width", {"width_050": 0.1}, UNDECIDED),
     ("decoder-depth-optimum", "decoder_depth", {("depth_067", READER): 0.1}, SUPPORTED),
-    ("decoder-depth-optimum", "decoder_depth", {}, UNDECIDED),
     (
         "decoder-depth-optimum",
         "decoder_depth",
@@ -141,21 +136,16 @@ CASES = [
     ("decoder-depth-optimum", "decoder_depth", {("depth_067", READER): 0.1, ("depth_133", READER): -0.2}, CONTRADICTED),
     ("joint-equals-separate-decoder", "decoder_sharing", {}, SUPPORTED),
     ("joint-equals-separate-decoder", "decoder_sharing", {("separate", READER): -1}, CONTRADICTED),
-    ("joint-equals-separate-decoder", "decoder_sharing", {("separate", READER): 1}, SUPPORTED),
     ("image-first-order", "caption_order", {("text_first", READER): 0.1}, SUPPORTED),
     ("image-first-order", "caption_order", {("text_first", READER): -0.1}, CONTRADICTED),
-    ("image-first-order", "caption_order", {}, UNDECIDED),
     ("swiglu-rmsnorm", "norm_ffn", harms("rms_gelu", "layer_swiglu", "layer_gelu"), SUPPORTED),
-    ("swiglu-rmsnorm", "norm_ffn", {}, UNDECIDED),
     ("swiglu-rmsnorm", "norm_ffn", harms("rms_gelu", "layer_gelu"), UNDECIDED),
     ("swiglu-rmsnorm", "norm_ffn", {("layer_swiglu", READER): -0.1}, CONTRADICTED),
-    ("swiglu-rmsnorm", "norm_ffn", {("layer_swiglu", LOSS): -0.5}, CONTRADICTED),
     ("beats-clip-same-data", "objective", {"clip": 0.1, "clip_batch_200": 0.1}, SUPPORTED),
     ("beats-clip-same-data", "objective", {"clip": 0.1, "clip_batch_200": -0.1}, CONTRADICTED),
     ("beats-clip-same-data", "objective", {"clip": 0.1}, UNDECIDED),
     ("beats-cappa-same-data", "objective", {"cappa": 0.1}, SUPPORTED),
     ("beats-cappa-same-data", "objective", {"cappa": -0.1}, CONTRADICTED),
-    ("scaling-params-probe", "scaling", {}, UNDECIDED),
     (
         "scaling-params-probe",
         "scaling",
@@ -168,12 +158,7 @@ CASES = [
         {f"size_{name}_samples_400": loss for name, loss in (("050", 0.1), ("100", 0.2), ("200", 0.3))},
         CONTRADICTED,
     ),
-    (
-        "scaling-data-loss",
-        "scaling",
-        {arm: -0.1 * int(arm[-3:]) / 25 for arm in STUDIES["scaling"].arms},
-        SUPPORTED,
-    ),
+    ("scaling-data-loss", "scaling", {arm: -0.1 * int(arm[-3:]) / 25 for arm in STUDIES["scaling"].arms}, SUPPORTED),
     (
         "scaling-data-loss",
         "scaling",
@@ -181,10 +166,7 @@ CASES = [
         SUPPORTED,  # a slope, whatever its neighbours do
     ),
     ("scaling-data-loss", "scaling", {"size_050_samples_400": 0.5}, CONTRADICTED),
-    ("scaling-data-loss", "scaling", {}, UNDECIDED),
     ("scaling-resolution", "resolution", {"image_150": -0.1, "image_200": -0.2}, SUPPORTED),
-    ("scaling-resolution", "resolution", {"image_150": -0.1, "image_200": -0.1}, SUPPORTED),
-    ("scaling-resolution", "resolution", {}, UNDECIDED),
     ("scaling-resolution", "resolution", {"image_200": 0.1}, CONTRADICTED),
     ("data-mix", "data_mix", {"material": 0.1, "fontawesome": 0.1}, SUPPORTED),
     ("data-mix", "data_mix", {"material": 0.1, "fontawesome": -0.1}, CONTRADICTED),
@@ -199,7 +181,6 @@ CASES = [
     ("no-large-batch", "batch_size", gains(clip=0.1), SUPPORTED),
     ("no-large-batch", "batch_size", gains(clip=0.1, aimv2=0.05), SUPPORTED),  # AIMv2 gains, within the margin
     ("no-large-batch", "batch_size", gains(clip=0.1, aimv2=0.2), CONTRADICTED),
-    ("no-large-batch", "batch_size", {}, UNDECIDED),
     ("no-large-batch", "batch_size", gains(clip=0.4, aimv2=0.2), CONTRADICTED),  # less, but more than the margin
     ("width-matters-more-than-depth", "decoder_size", WIDTHS, SUPPORTED),
     ("width-matters-more-than-depth", "decoder_size", {"width_050": 0.2}, UNDECIDED),  # with other steps in weights
@@ -210,7 +191,6 @@ CASES = [
     ("aimv2-vs-cap-at-every-scale", "sample_efficiency", lead(0.4, 0.3, 0.2, 0.1), CONTRADICTED),
     ("aimv2-vs-cap-at-every-scale", "sample_efficiency", lead(-0.1, 0.2, 0.3, 0.4), CONTRADICTED),
     ("fewer-samples-than-contrastive", "sample_efficiency", {}, SUPPORTED),  # as good is enough
-    ("fewer-samples-than-contrastive", "sample_efficiency", {"clip_samples_100": -0.05}, SUPPORTED),
     ("fewer-samples-than-contrastive", "sample_efficiency", {"clip_samples_100": -0.2}, CONTRADICTED),
 ]
 
@@ -258,29 +238,6 @@ def test_runs_without_the_mechanism_of_a_claim_do_not_judge_it(claim, slug, valu
         ):
             config = replaced(config, {path: int(value) if value.isdigit() else value})
     assert judged(study, evidence, config=config)[claim].word is CONTRADICTED
-
-
-def with_effect(size):
-    """Return a study of one claim with a claimed effect, "clip is worse than aimv2"."""
-    expectations = expect("clip", "worse", than="aimv2", metric=READER, effect=size, margin=0.01)
-    claims = {"beats-clip-same-data": expectations}
-    return replace(STUDIES["objective"], claims=claims)
-
-
-@pytest.mark.parametrize(
-    ("effect", "word", "qualification"),
-    [
-        (0.00, SMALLER, "an effect of 0.05 is ruled out"),
-        (0.02, SUPPORTED, "the effect is smaller than the claimed 0.05"),
-        (0.05, SUPPORTED, ""),
-        (-0.02, CONTRADICTED, ""),
-    ],
-)
-def test_only_a_claimed_effect_can_be_too_small(effect, word, qualification):
-    study = with_effect(0.05)
-    found = judged(study, evidence_of(study, {"clip": effect}, spread=0.001, metrics=METRICS))["beats-clip-same-data"]
-    assert found.word is word
-    assert found.qualifications == ((qualification,) if qualification else ())
 
 
 @pytest.mark.parametrize(
@@ -340,16 +297,13 @@ def test_evidence_of_slopes_and_ranges_is_in_words():
     assert narrower.evidence[0].endswith("expected wider, observed narrower: contradicted")
 
 
-def test_support_takes_no_correction_for_the_number_of_expectations():
-    found = verdict_on("swiglu-rmsnorm", "norm_ffn", harms("rms_gelu", "layer_swiglu", "layer_gelu"))
-    assert all(f"({100 * level_of_a_claim():.2f} %, n = 4" in text for text in found.evidence)
-
-
 def test_studies_of_a_claim_share_its_part_of_the_error_rate():
     """Whatever else a study judges, and whatever was run."""
     for slug, arm in (("loss_weight", "alpha_04"), ("objective", "aimv2")):
         (text,) = verdict_on("both-losses-beat-text-only", slug, {(arm, READER): -0.5}).evidence
         assert f"({100 * level_of_a_claim(3):.2f} %, n = 4" in text
+    whole = verdict_on("swiglu-rmsnorm", "norm_ffn", harms("rms_gelu", "layer_swiglu", "layer_gelu")).evidence
+    assert all(f"({100 * level_of_a_claim():.2f} %, n = 4" in text for text in whole), "support takes no correction"
 
 
 def test_measured_margins_take_the_place_of_conventions():
@@ -455,15 +409,6 @@ def test_claim_without_runs_is_not_testable():
         assert all("not measured" in text for one in found.values() for text in one.evidence)
 
 
-def test_pairing_detects_effects_that_the_seeds_would_hide(cells, evidence):
-    comparisons = primary_comparisons(Reasons(STUDY, evidence), cells)
-    assert comparisons.keys() == {"fixed_25", "fixed_50", "fixed_75", "causal"}
-    assert comparisons["fixed_75"].difference.excludes_zero
-    assert comparisons["fixed_75"].difference.mean == pytest.approx(0.5, abs=0.02)
-    assert not comparisons["fixed_25"].difference.excludes_zero
-    assert evidence.values("content_loss").std().min() > 0.5, "the seeds differ by more than any arm"
-
-
 def test_only_requested_arms_are_compared(cells, evidence):
     some = [cell for cell in cells if cell.arm in ("uniform", "causal", "null_control")]
     (comparison,) = primary_comparisons(Reasons(STUDY, evidence), some).values()
@@ -485,9 +430,8 @@ def test_expectation_is_judged_as_claims_are(cells):
 
 def test_arm_with_a_failed_run_is_withheld_and_an_unfinished_one_is_not(cells):
     some = evidence_of(STUDY, {}, spread=0.01)
-    missing = pd.DataFrame(
-        [("causal", 4, "", "not finite", True), ("fixed_25", 4, "", "not run yet", False)], columns=MISSING_COLUMNS
-    )
+    rows = [("causal", 4, "", "not finite", True), ("fixed_25", 4, "", "not run yet", False)]
+    missing = pd.DataFrame(rows, columns=MISSING_COLUMNS)
     comparisons = primary_comparisons(Reasons(STUDY, replace(some, missing=missing)), cells)
     assert comparisons["causal"].withheld == "1 of 5 runs of causal (prefix of 1 patch) failed"
     assert [arm for arm, compared in comparisons.items() if compared.withheld] == ["causal"]

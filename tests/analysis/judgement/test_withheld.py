@@ -1,9 +1,7 @@
 """What withholds verdicts, qualifies them and limits numbers: code, runs, controls, sensitivity, metrics, starts."""
 
-import shutil
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -11,25 +9,15 @@ from scipy import stats
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand, untrained_names
 from aimv2.ablations.expectations import CONTENT, READER, Combination, expect, slope
-from aimv2.ablations.measured import MeasuredMetric
-from aimv2.ablations.study import UNTRAINED
-from aimv2.analysis.document.pages import to_markdown
-from aimv2.analysis.evidence.records import Records, pack, unpack
-from aimv2.analysis.evidence.run_files import load
+from aimv2.ablations.study import UNTRAINED, WINNER, confirmation
 from aimv2.analysis.evidence.tables import MISSING_COLUMNS, MIXTURE_COLUMNS
-from aimv2.analysis.inference.looks import Look
-from aimv2.analysis.inference.relations import Word
-from aimv2.analysis.judgement.findings import judge
+from aimv2.analysis.judgement.rules import Word
 from aimv2.analysis.judgement.verdicts import verdicts
-from aimv2.analysis.judgement.withheld import Reasons, lacking
-from aimv2.analysis.sections.study import document
+from aimv2.analysis.judgement.withheld import Reasons, check_controls
 from aimv2.config.recipes.scales import SCALES
-from aimv2.definitions.items import Items
-from aimv2.definitions.metrics import Definition, Metric, know
 from aimv2.request.resolve import with_attention
-from aimv2.runs.record import RunFolder
-from tests.helpers.documents import judged_again, text_of
-from tests.helpers.evidence import evidence_of, passed_controls, sensitive, write_run
+from tests.helpers.documents import judged_again
+from tests.helpers.evidence import evidence_from, evidence_of, passed_controls, sensitive
 from tests.helpers.specimen import STUDY
 
 METRIC = STUDY.primary_metric
@@ -242,97 +230,84 @@ def test_a_verdict_is_qualified_and_not_withheld(trained):
     assert [note.startswith("the encoders differ before training") for note in more] == [True] * bool(trained)
 
 
-SCALAR = MeasuredMetric(
-    name="own_rank", unit="dimensions", lower_is_better=False, plugin="my.py@a", digest="a" * 12, typed="my.py:own_rank"
+MASKED = "causal_content_loss"
+
+
+def checked(study, evidence, metric=METRIC):
+    return [one for one in check_controls(study, evidence) if one.metric == metric]
+
+
+def withheld_by(controls, metrics):
+    return Reasons(STUDY, evidence_from([], []), controls).of_controls(metrics)
+
+
+@pytest.mark.parametrize(
+    ("null", "positive", "results", "words"),
+    [
+        (0.0, 1.0, ["passed", "passed"], "the study detects it"),
+        (0.3, 0.0, ["failed", "failed"], "no difference larger than the margin"),
+        (0.0, -1.0, ["passed", "failed"], "on the wrong side: with shuffled captions the metric is better"),
+    ],
 )
-RATIO = replace(SCALAR, name="own_ratio", unit="share", typed="own_ratio")
-NUM_ITEMS = 40
-COMMAND = "python sweeps/manage.py evaluate prefix_ratio_test metric=my.py:own_rank"
+def test_control_result_follows_from_its_effect(null, positive, results, words):
+    effects = {"null_control": null, "positive_control": positive}
+    outcomes = checked(STUDY, evidence_of(STUDY, effects, spread=0.003, shared=0))
+    assert [one.control for one in outcomes] == ["null_control", "positive_control"]
+    assert [one.result for one in outcomes] == results
+    assert words in outcomes[1].reason
 
 
-@pytest.fixture(autouse=True, scope="module")
-def known():
-    """Let the metrics be known, as by the records of launches."""
-    for metric in (SCALAR, RATIO):
-        know(Definition(metric.name, metric.unit, metric.lower_is_better))
+def test_positive_control_that_is_not_detected_is_inconclusive():
+    outcomes = checked(STUDY, evidence_of(STUDY, {}, spread=0.5))
+    assert outcomes[1].result == "inconclusive"
+    assert "does not detect" in outcomes[1].reason
 
 
-def measure(metric, cell, runs_dir, value, items=None):
-    """Write the result of the run that measures a metric of the run of a cell."""
-    (alone,) = metric.cells([cell])
-    with RunFolder(runs_dir, alone.name).acquire(alone.config) as attempt:
-        attempt.publish({metric.name: Metric(value, metric.unit, "40 pairs, by my.py", items=items)})
+def test_controls_are_checked_in_every_metric_that_decides():
+    assert STUDY.deciding_metrics == [METRIC, MASKED]
+    effects = {("positive_control", METRIC): 1.0, ("positive_control", MASKED): -1.0}
+    outcomes = check_controls(STUDY, evidence_of(STUDY, effects, spread=0.01, shared=0, metrics=(METRIC, MASKED)))
+    results = {(one.control, one.metric): one.result for one in outcomes}
+    assert results["positive_control", METRIC] == "passed"
+    assert results["positive_control", MASKED] == "failed"
+    assert withheld_by(outcomes, [METRIC]) == []
+    assert withheld_by(outcomes, [METRIC, MASKED]) == ["positive control failed in causal_content_loss"]
 
 
-@pytest.fixture
-def measured(cells, runs_dir, tmp_path):
-    """Return a copy of the finished runs, all but seed 3 of which have both metrics: 0.2 more than the baseline in the
-    causal arm, in every seed and item."""
-    folder, rng = shutil.copytree(runs_dir, tmp_path / "runs"), np.random.default_rng(0)
-    shared_N = rng.normal(1, 0.1, NUM_ITEMS)
-    for cell in cells:
-        if cell.seed == 3:
-            continue
-        more = 0.2 * (cell.arm == "causal") + rng.normal(0, 0.001)
-        measure(SCALAR, cell, folder, cell.seed + more)
-        items = Items.of(np.arange(NUM_ITEMS), shared_N + rng.normal(0, 0.001, NUM_ITEMS) + more)
-        measure(RATIO, cell, folder, items.value, items)
-    return folder
+def test_absent_controls_are_inconclusive_and_those_without_values_not_measured():
+    unmeasured = check_controls(STUDY, evidence_from([], []))
+    assert {one.result for one in unmeasured} == {"not measured"}
+    assert withheld_by(unmeasured, [METRIC])[0] == f"null control was not measured in {METRIC}"
+    outcomes = checked(replace(STUDY, controls=("null_control",)), evidence_of(STUDY, {}, spread=0.01, shared=0))
+    assert [one.result for one in outcomes] == ["passed", "inconclusive"]
+    assert withheld_by(outcomes, [METRIC]) == ["positive control is inconclusive in content_loss"]
+    assert "launched without it" in outcomes[1].reason
 
 
-def with_metrics(request_of, evidence, **study):
-    request = replace(request_of, study=replace(request_of.study, **study), metrics=(SCALAR, RATIO))
-    return judge(request, evidence, Look(1), sensitive(*request.study.deciding_metrics))
+def test_control_with_a_failed_run_is_inconclusive():
+    missing = pd.DataFrame([("positive_control", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
+    evidence = replace(evidence_of(STUDY, {"positive_control": 1.0}, spread=0.01), missing=missing)
+    positive = checked(STUDY, evidence)[1]
+    assert (positive.result, positive.reason) == (
+        "inconclusive",
+        f"1 of 5 runs of {STUDY.label('positive_control')} failed.",
+    )
 
 
-def page_of(report):
-    """Return the text of a report with its details."""
-    return "\n".join([to_markdown(report), *map(text_of, report.details)])
+def test_null_control_is_compared_unpaired_at_99_percent(evidence):
+    values = evidence.values("content_loss")
+    expected = stats.ttest_ind(values["null_control"], values["uniform"], equal_var=False).confidence_interval(0.99)
+    null = next(one for one in check_controls(STUDY, evidence) if one.control == "null_control")
+    assert f"[{expected.low:+.3f}, {expected.high:+.3f}]" in null.reason
+    assert expected.high - expected.low > 4, "the seeds differ widely, and that does not cancel"
 
 
-@pytest.mark.exhaustive
-def test_report_names_what_lacks_the_metric_and_the_command_from_records_too(request_of, cells, measured):
-    evidence = load(cells, measured, [SCALAR, RATIO])
-    judged = with_metrics(request_of, evidence)
-    rank, ratio = judged.lacking
-    assert rank.text == "8 of 32 finished runs lack own_rank"
-    assert rank.command == COMMAND
-    assert ratio.command.endswith(" metric=own_ratio"), "a plug-in of an installed package"
-    page = page_of(document(judged, {}))
-    assert "8 of 32 finished runs lack own\\_rank." in page
-    assert f"`{COMMAND}`" in page
-    assert "`own_rank`: 40 pairs, by my.py." in page
-    again = unpack(pack(Records(judged.request, evidence, Look(1))), STUDIES)
-    assert again.request.metrics == (SCALAR, RATIO)
-    assert [one.command for one in lacking(again.request, again.evidence)] == [rank.command, ratio.command]
-    assert lacking(replace(request_of, metrics=()), evidence) == []
-
-
-def test_a_primary_metric_that_no_run_has_is_the_reason(request_of, cells, runs_dir):
-    judged = with_metrics(request_of, load(cells, runs_dir, [SCALAR, RATIO]), primary_metric="own_rank")
-    report = document(judged, {})
-    assert report.answer == "Nothing is compared yet, as 32 of 32 finished runs lack own_rank."
-    page = page_of(report)
-    assert "shares two seeds" not in page
-    assert f"`{COMMAND}`" in page
-
-
-def test_a_metric_of_newer_code_is_measured_into_another_folder(request_of, cells, runs_dir):
-    request = replace(request_of, study=replace(request_of.study, primary_metric="reader_loss"))
-    (one,) = lacking(request, load(cells, runs_dir))
-    assert one.text == "32 of 32 finished runs lack reader_loss"
-    assert one.command == "python sweeps/manage.py measure prefix_ratio_test to=runs_again"
-
-
-def test_a_metric_that_cannot_exist_is_not_lacking(request_of, cells, runs_dir):
-    request = replace(request_of, study=replace(request_of.study, primary_metric="caption_bits"))
-    assert lacking(request, load(cells, runs_dir)) == [], "some arms have it, and to the others it does not apply"
-
-
-def test_a_run_that_has_the_metric_itself_keeps_it_if_the_plug_in_is_the_same(cells, tmp_path):
-    one = replace(cells[0], config=replace(cells[0].config, plugins={"evaluation.metrics.own_rank": SCALAR.plugin}))
-    write_run(one, tmp_path, 3.0)
-    edited = replace(SCALAR, plugin="my.py@b", digest="b" * 12)
-    for metric, value in ((SCALAR, 1.0), (edited, 2.0)):
-        measure(metric, one, tmp_path, value)
-        assert load([one], tmp_path, [metric]).values("own_rank").loc[0, one.arm] == value
+def test_a_confirmation_of_a_search_needs_no_controls_but_those_that_it_has_must_pass():
+    arms = {"uniform": STUDY.arms["uniform"], WINNER: STUDY.arms["causal"]}
+    search = confirmation(STUDY, arms)
+    assert check_controls(search, evidence_of(search, {WINNER: -0.1}, spread=0.01)) == []
+    (null,) = check_controls(
+        replace(search, controls=("null_control",)),
+        evidence_of(replace(search, controls=("null_control",)), {"null_control": 0.3}, spread=0.003, shared=0),
+    )
+    assert (null.control, null.result) == ("null_control", "failed")

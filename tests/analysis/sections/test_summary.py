@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from aimv2.analysis.inference.intervals import detectable_difference
-from aimv2.analysis.inference.relations import Outcome, Word
+from aimv2.analysis.judgement.rules import Outcome, Word
 from aimv2.analysis.sections import summary
 from tests.helpers.documents import by_row, judged_again, tables, text_of
 from tests.helpers.evidence import evidence_from, evidence_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aimv2.analysis.verify.trained_run import find, load
+from aimv2.analysis.verify.__main__ import find, load
 from aimv2.config.run_config import RunConfig
 from aimv2.objectives.build import build
 from aimv2.request.resolve import with_attention

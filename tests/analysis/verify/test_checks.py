@@ -1,7 +1,6 @@
 """Every check passes on a trained run, and fails on one in which what it checks is broken."""
 
 import copy
-import json
 from dataclasses import fields, replace
 from functools import partial
 
@@ -12,22 +11,18 @@ import torch.nn.functional as F
 from scipy import stats
 
 from aimv2.analysis.verify.checks import (
-    Check,
     check_captions,
     check_decoder,
     check_encoder,
     check_lengths,
     check_losses,
     check_pixels,
-    check_report,
     clustered_mean,
 )
-from aimv2.base.errors import UsageError
 from aimv2.config.prefix import PrefixDistribution
 from aimv2.model.layers import SelfAttention
 from aimv2.objectives.aimv2 import AIMv2
 from aimv2.objectives.build import build
-from tests.helpers.pages import ROOT
 
 CAPPA = {"objective": {"name": "cappa"}, "encoder": {"attention": "auto"}}
 
@@ -248,8 +243,7 @@ def test_trained_run_beats_the_mean_and_depends_on_images_and_random_weights_do_
 
 
 @pytest.mark.parametrize(
-    "kind",
-    [{"objective": {"name": "clip"}, "encoder": {"attention": "auto"}}, {"decoder": {"order": "text_first"}}],
+    "kind", [{"objective": {"name": "clip"}, "encoder": {"attention": "auto"}}, {"decoder": {"order": "text_first"}}]
 )
 def test_captions_without_an_image_are_not_applicable(variant, kind):
     assert check_captions(variant(**kind)).verdict == "NOT APPLICABLE"
@@ -265,23 +259,3 @@ def test_clustered_mean_is_the_t_interval_and_copies_do_not_narrow_it():
     copied = clustered_mean(np.repeat(values, 5), np.repeat(weights, 5), np.repeat(np.arange(40), 5))
     assert (copied.mean, copied.low, copied.high) == pytest.approx((weighted.mean, weighted.low, weighted.high))
     assert weighted.mean == pytest.approx(values.sum() / weights.sum())
-
-
-def test_a_committed_report_follows_from_its_records_and_a_changed_number_does_not(tmp_path):
-    folder = ROOT / "reports" / "published" / "prefix_distribution"
-    assert check_report(folder).verdict == "PASS"
-    assert check_report(tmp_path / "nowhere").verdict == "NOT APPLICABLE"
-    with pytest.raises(UsageError, match=r"has no report.json and records.parquet"):
-        check_report(tmp_path)
-    report = json.loads((folder / "report.json").read_text())
-    report["numbers"]["means"]["content_loss"]["causal"]["high"] *= 1.001
-    (tmp_path / "report.json").write_text(json.dumps(report))
-    (tmp_path / "records.parquet").write_bytes((folder / "records.parquet").read_bytes())
-    assert check_report(tmp_path).verdict == "FAIL"
-
-
-def test_check_prints_verdict_name_finding_and_criterion():
-    assert str(Check("things hold", True, "2 things", "at least 1")) == (
-        "PASS  things hold: 2 things (criterion: at least 1)"
-    )
-    assert str(Check("things hold", None, "no things")) == "NOT APPLICABLE  things hold: no things"

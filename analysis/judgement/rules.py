@@ -1,14 +1,22 @@
-"""What a difference shows, and whether it supports or contradicts a relation. The only definition of both."""
+"""The only definition of the rule of verdicts: what a difference shows, and what it means for a relation and a claim.
 
+``outcome`` judges a relation by an interval, ``aim_of`` says what that interval must exclude, ``level_of`` shares the
+error rate among claims, and ``decide`` joins the outcomes of a claim's expectations. ``withheld.py`` has the reasons
+that withhold a verdict.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expectations import Relation
 from aimv2.analysis.inference.contrasts import Bracket
-from aimv2.analysis.inference.intervals import Estimate
+from aimv2.analysis.inference.intervals import POWER, Aim, Estimate, bonferroni
 
 Direction = Literal["better", "worse", "unclear"]
+NULL_LEVEL = 0.99  # of the interval that the null control's difference must not exclude zero with
 
 
 class Word(StrEnum):
@@ -58,9 +66,7 @@ class Finding:
 class Bounds:
     """The ends of an interval of how much better one side is, whatever the direction of the metric.
 
-    Attributes:
-        low, high: each end holds with half of alpha, both together with 1 - alpha.
-        low_alone, high_alone: each end alone holds with alpha.
+    ``low`` and ``high`` hold together with 1 - alpha; ``low_alone`` and ``high_alone`` hold alone with it.
     """
 
     low: float
@@ -80,6 +86,10 @@ class Bounds:
         """The bounds of how much worse it is."""
         return Bounds(-self.high, -self.low, -self.high_alone, -self.low_alone)
 
+    @property
+    def direction(self) -> Direction:
+        return "better" if self.low > 0 else "worse" if self.high < 0 else "unclear"
+
     def is_within(self, margin: float) -> bool:
         """True if differences of the margin or more are ruled out on both sides (Schuirmann 1987)."""
         return self.low_alone > -margin and self.high_alone < margin
@@ -88,11 +98,8 @@ class Bounds:
 def finding(difference: Estimate | Bracket, margin: float, *, lower_is_better: bool) -> Finding:
     """Return what a difference shows at its level, given the equivalence margin in the metric's unit."""
     advantage = Bounds.of(difference, lower_is_better=lower_is_better)
-    direction: Direction = "better" if advantage.low > 0 else "worse" if advantage.high < 0 else "unclear"
     return Finding(
-        direction,
-        is_not_better=advantage.high_alone < margin,
-        is_not_worse=advantage.low_alone > -margin,
+        advantage.direction, is_not_better=advantage.high_alone < margin, is_not_worse=advantage.low_alone > -margin
     )
 
 
@@ -106,9 +113,7 @@ def outcome(
 ) -> Outcome:
     """Judge a relation by a difference, at its level. Only evidence against a relation contradicts it.
 
-    Args:
-        margin: the equivalence margin, in the metric's unit.
-        effect: the size of the claimed effect, or None.
+    ``margin`` is the equivalence margin and ``effect`` the size of the claimed effect, both in the metric's unit.
     """
     if not difference.has_interval:
         reason = "no spread over seeds" if difference.n > 1 else "too few seeds" if difference.n else "not measured"
@@ -136,15 +141,16 @@ def _differs(excess: Bounds, margin: float, effect: float | None) -> Outcome:
     is ruled out. An interval within the margin decides nothing: an effect may exist and be small.
     """
     is_below_claim = effect is not None and excess.high < effect
+    is_small = excess.is_within(margin)
     if excess.low > 0:
         if is_below_claim:
             return Outcome(Word.SUPPORTED, f"the effect is smaller than the claimed {effect:g}")
-        return Outcome(Word.SUPPORTED, "the effect is within the margin" if excess.is_within(margin) else "")
+        return Outcome(Word.SUPPORTED, "the effect is within the margin" if is_small else "")
     if excess.high < 0:
-        return Outcome(Word.CONTRADICTED, "the effect is within the margin" if excess.is_within(margin) else "")
+        return Outcome(Word.CONTRADICTED, "the effect is within the margin" if is_small else "")
     if is_below_claim:
         return Outcome(Word.SMALLER, f"an effect of {effect:g} is ruled out")
-    return Outcome(Word.UNDECIDED, f"smaller than {margin:g} at this scale" if excess.is_within(margin) else "")
+    return Outcome(Word.UNDECIDED, f"smaller than {margin:g} at this scale" if is_small else "")
 
 
 def _differs_by_far(excess: Bounds, margin: float, effect: float | None) -> Outcome:
@@ -171,9 +177,60 @@ def _not_more(excess: Bounds, margin: float) -> Outcome:
 
 def _equal(excess: Bounds, margin: float) -> Outcome:
     """Judge "differences are no larger than the margin": two one-sided tests."""
-    is_detected = excess.low > 0 or excess.high < 0
+    is_detected = excess.direction != "unclear"
     if excess.is_within(margin):
         return Outcome(Word.SUPPORTED, "there is a difference, within the margin" if is_detected else "")
     if excess.low > margin or excess.high < -margin:
         return Outcome(Word.CONTRADICTED)
     return Outcome(Word.UNDECIDED, "there is a difference, perhaps within the margin" if is_detected else "")
+
+
+def aim_of(relation: Relation | Literal["wider"], margin: float, effect: float | None, level: float) -> Aim:
+    """Return what must be excluded for a relation to be supported.
+
+    The true difference is the claimed effect of *better*, *worse* and *far worse*, and none for the other relations.
+    Without a claimed effect, *better* and *worse* must detect a difference as large as the margin, and *far worse* must
+    rule it out. If there is no difference, an equivalence test has the power p if each of its two one-sided tests has
+    (1 + p) / 2 (Schuirmann 1987).
+    """
+    alpha = 1 - level
+    match relation:
+        case "better" | "worse" | "wider":
+            return Aim(margin if effect is None else effect, alpha / 2)
+        case "far worse":
+            return Aim(margin if effect is None else effect - margin, alpha / 2)
+        case "not better" | "not worse":
+            return Aim(margin, alpha)
+        case "equal":
+            return Aim(margin, alpha, (1 + POWER) / 2)
+
+
+def level_of(claim: str, level: float) -> float:
+    """Return the level at which a study judges a claim, of that of the whole page of claims.
+
+    All claims that studies judge have equal shares of the error rate, and so have the studies of a claim. So a verdict
+    does not depend on what else was run, and the probability of any false verdict on the page is at most 1 - ``level``.
+    """
+    num_judged = sum(bool(judged.studies) for judged in CLAIMS.values())
+    return bonferroni(num_judged * len(CLAIMS[claim].studies), level)
+
+
+def decide(claim: str, level: float, outcomes_at: Callable[[float], Sequence[Outcome]]) -> tuple[Word, float]:
+    """Return the word for a claim, and the level of the outcomes that it rests on.
+
+    Support needs all expectations, and some claims are contradicted by all together only: intersection-union tests,
+    where each has the full level (Berger 1982). One expectation alone contradicts the other claims, so there the level
+    is shared. ``outcomes_at`` returns the outcomes of the claim's expectations at a level.
+    """
+    outcomes = outcomes_at(level)
+    if all(outcome.word is Word.SUPPORTED for outcome in outcomes):
+        return Word.SUPPORTED, level
+    strict, enough = level, all
+    if CLAIMS[claim].contradicted_by != "all":
+        strict, enough = bonferroni(len(outcomes), level), any
+        outcomes = outcomes_at(strict)
+    if enough(outcome.word is Word.CONTRADICTED for outcome in outcomes):
+        return Word.CONTRADICTED, strict
+    if enough(outcome.word.is_against for outcome in outcomes):
+        return Word.SMALLER, strict
+    return Word.UNDECIDED, level

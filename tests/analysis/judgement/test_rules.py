@@ -1,11 +1,15 @@
+"""Words against closed forms and t tests; aims against simulations of the verdicts themselves."""
+
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate, mean_interval
-from aimv2.analysis.inference.relations import Finding, Word, finding, outcome
+from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate, Noise, mean_interval, seeds_for
+from aimv2.analysis.judgement.rules import Finding, Word, aim_of, finding, outcome
 
 MARGIN, EFFECT = 0.02, 0.1
 S, C, L, U = Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER, Word.UNDECIDED
@@ -117,3 +121,43 @@ def test_no_interval_and_no_margin_show_nothing():
     assert finding(NO_ESTIMATE, MARGIN, lower_is_better=True) == nothing
     assert finding(mean_interval(np.array([1.0])), 2, lower_is_better=True) == nothing
     assert finding(Estimate(0.0, 1e-9, 3, 4), 0, lower_is_better=True).text == "inconclusive"
+
+
+LEVEL = 0.975
+
+
+def share_supported(relation, true, num_seeds, *, margin, effect, sd, num=4000):
+    """Simulate differences, and return how often the relation is supported."""
+    rng, supported = np.random.default_rng(0), 0
+    for _ in range(num):
+        estimate = mean_interval(rng.normal(true, sd, num_seeds), LEVEL)
+        supported += outcome(relation, estimate, margin, effect, lower_is_better=False).word is Word.SUPPORTED
+    return supported / num
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    ("relation", "true", "margin", "effect"),
+    [
+        ("better", 0.02, 0.05, 0.02),
+        ("worse", -0.03, 0.03, None),  # without a claimed effect, one of the margin's size
+        ("far worse", -0.05, 0.03, 0.05),
+        ("not worse", 0.0, 0.02, None),
+        ("not better", 0.0, 0.02, 0.01),
+        ("equal", 0.0, 0.02, None),
+    ],
+)
+def test_that_many_seeds_support_a_true_relation_four_times_in_five(relation, true, margin, effect):
+    sd = 0.04
+    seeds = int(seeds_for(Noise(sd), aim_of(relation, margin, effect, LEVEL)))
+    assert 10 < seeds < 200
+    few = share_supported(relation, true, seeds - 5, margin=margin, effect=effect, sd=sd)
+    enough = share_supported(relation, true, seeds, margin=margin, effect=effect, sd=sd)
+    assert enough == pytest.approx(0.8, abs=0.025)
+    assert few < enough
+
+
+def test_an_effect_within_the_margin_is_never_far_worse():
+    assert math.isnan(seeds_for(Noise(0.04), aim_of("far worse", 0.05, 0.05, LEVEL)))
+    assert math.isnan(seeds_for(Noise(0.04), aim_of("better", 0.0, None, LEVEL)))
+    assert seeds_for(Noise(0.0), aim_of("better", 0.1, None, LEVEL)) == 2

@@ -1,1 +1,0 @@
-"""Figures of reports: functions that return a figure and its data."""
