@@ -254,7 +254,7 @@ def _moments(rows: pd.DataFrame) -> ItemMoments:
         )
         for (metric, other), found in values.items()
     }
-    return ItemMoments(known=known, num_items=num_items)
+    return ItemMoments.of(known, num_items)
 
 
 def _symmetric(rows: Sequence[np.ndarray]) -> np.ndarray:

@@ -5,7 +5,6 @@ as seeds are. Covariances of the runs over items are all that is needed of the i
 Letters: S seeds, N items, R and T runs.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -78,21 +77,59 @@ def with_items(estimate: Estimate, covariance_SS: np.ndarray, num_items: int) ->
 class ItemMoments:
     """The covariances of runs over the choice of items, by pair of metrics; each pair is computed when it is needed."""
 
-    def __init__(
-        self,
-        read: Callable[[str], Parts] = lambda metric: {},
-        known: Mapping[tuple[str, str], pd.DataFrame] | None = None,
-        num_items: "Mapping[str, pd.Series[int]] | None" = None,
-    ) -> None:
-        """``read`` returns the parts of a metric, without runs that have none; known moments are not computed."""
+    def __init__(self, read: Callable[[str], Parts] = lambda metric: {}) -> None:
+        """``read`` returns the parts of a metric, without runs that have none."""
         self._read = read
-        self.known = dict(known or {})
-        self._num_items = dict(num_items or {})
+        self._known: dict[tuple[str, str], pd.DataFrame] = {}
+        self._num_items: dict[str, pd.Series[int]] = {}
+
+    @classmethod
+    def of(
+        cls, known: Mapping[tuple[str, str], pd.DataFrame], num_items: Mapping[str, "pd.Series[int]"]
+    ) -> "ItemMoments":
+        moments = cls()
+        moments._known, moments._num_items = dict(known), dict(num_items)
+        return moments
+
+    @classmethod
+    def joined(cls, one: "ItemMoments", other: "ItemMoments") -> "ItemMoments":
+        """Return the computed moments of two groups of runs, which share no run and were evaluated on the same items.
+
+        The unknown covariance of two runs of different groups is taken to be the mean of the known ones of the same two
+        arms with different seeds: all seeds of an arm are alike.
+        """
+        pairs = one.known.keys() & other.known.keys()
+        num_items = {
+            name: pd.concat([one.num_items(name), other.num_items(name)])
+            for name in sorted({name for pair in pairs for name in pair})
+        }
+        known = {
+            pair: _joined(one.covariance(*pair), other.covariance(*pair))
+            for pair in sorted(pairs)
+            if all(num_items[name].nunique() == 1 for name in pair)
+        }
+        return cls.of(known, num_items)
+
+    def of_runs(self, arms: Mapping[Run, str]) -> "ItemMoments":
+        """Return the computed moments of these runs, with their arms renamed."""
+        known = {}
+        num_items: dict[str, pd.Series[int]] = {}
+        for pair, covariance in self.known.items():
+            rows, columns = ([run for run in runs if run in arms] for runs in (covariance.index, covariance.columns))
+            names, than_names = (runs_index((arms[run], run[1]) for run in runs) for runs in (rows, columns))
+            known[pair] = pd.DataFrame(covariance.loc[rows, columns].to_numpy(), names, than_names)
+            for metric, runs, index in ((pair[0], rows, names), (pair[1], columns, than_names)):
+                num_items[metric] = pd.Series(self.num_items(metric).loc[runs].to_numpy(), index)
+        return self.of(known, num_items)
 
     def only(self, pairs: Iterable[tuple[str, str]]) -> "ItemMoments":
         """Return the moments of those of these pairs of metrics that have items, all computed."""
         known = {pair: covariance for pair in pairs if not (covariance := self.covariance(*pair)).empty}
-        return ItemMoments(known=known, num_items={name: self.num_items(name) for pair in known for name in pair})
+        return self.of(known, {name: self.num_items(name) for pair in known for name in pair})
+
+    @property
+    def known(self) -> Mapping[tuple[str, str], pd.DataFrame]:
+        return self._known
 
     def num_items(self, metric: str) -> "pd.Series[int]":
         """Return the number of a metric's items by arm and seed, without runs that have none."""
@@ -103,26 +140,25 @@ class ItemMoments:
     def covariance(self, metric: str, other: str) -> pd.DataFrame:
         """Return the covariance over the choice of items of runs in one metric and, in columns, in another; by arm and
         seed; NaN where two runs were not evaluated on the same items."""
-        if (other, metric) in self.known:
-            return self.known[other, metric].T
-        if (metric, other) not in self.known:
+        if (other, metric) in self._known:
+            return self._known[other, metric].T
+        if (metric, other) not in self._known:
             self._compute(metric, other)
-        return self.known[metric, other]
+        return self._known[metric, other]
 
     def of_sum(self, parts: Sequence[tuple[str, str, float]]) -> tuple[np.ndarray, int]:
         """Return the covariance [S, S] of sums of arms in metrics with weights, for the seeds in which all have values
         of items, and the number of items; S is 0 if the items differ."""
         if any(self.num_items(metric).empty for _, metric, _ in parts):
             return np.empty((0, 0)), 0
-        seeds_of_parts = [
-            {seed for name, seed in self.covariance(metric, metric).index if name == arm} for arm, metric, _ in parts
-        ]
-        seeds = sorted(set.intersection(*seeds_of_parts))
+        places = [_places(self.covariance(metric, metric).index, arm) for arm, metric, _ in parts]
+        seeds = [seed for seed in places[0] if all(seed in by_seed for by_seed in places)]
         covariance_SS = np.zeros((len(seeds), len(seeds)))
-        for (arm, metric, weight), (than_arm, than_metric, than_weight) in itertools.product(parts, repeat=2):
-            rows, columns = ([(name, seed) for seed in seeds] for name in (arm, than_arm))
-            between_SS = self.covariance(metric, than_metric).loc[rows, columns].to_numpy()
-            covariance_SS += weight * than_weight * between_SS
+        for (_, metric, weight), place in zip(parts, places, strict=True):
+            for (_, than_metric, than_weight), than_place in zip(parts, places, strict=True):
+                rows, columns = ([by_seed[seed] for seed in seeds] for by_seed in (place, than_place))
+                between = self.covariance(metric, than_metric).to_numpy()
+                covariance_SS += weight * than_weight * between[np.ix_(rows, columns)]
         if not seeds or np.isnan(covariance_SS).any():
             return np.empty((0, 0)), 0
         arm, metric, _ = parts[0]
@@ -131,7 +167,7 @@ class ItemMoments:
     def _compute(self, metric: str, other: str) -> None:
         first = self._read(metric)
         second = first if other == metric else self._read(other)
-        self.known[metric, other] = _covariances(first, second)
+        self._known[metric, other] = _covariances(first, second)
         for name, parts in ((metric, first), (other, second)):
             counts = pd.Series([len(part) for part in parts.values()], runs_index(parts), dtype="int64")
             self._num_items.setdefault(name, counts)
@@ -144,6 +180,23 @@ def _covariances(one: Parts, other: Parts) -> pd.DataFrame:
         (rows, one_RN), (columns, other_TN) = groups[items], other_groups[items]
         covariance_RT[np.ix_(rows, columns)] = item_covariance(one_RN, other_TN)
     return pd.DataFrame(covariance_RT, runs_index(one), runs_index(other))
+
+
+def _joined(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """Return two blocks of covariances as one, with the rest as ``ItemMoments.joined`` estimates it."""
+    both = pd.concat([one, other])
+    rows, columns = both.index, both.columns
+    values_RT, is_first_R, is_first_T = both.to_numpy().copy(), rows.isin(one.index), columns.isin(one.columns)
+    is_between_RT = is_first_R[:, None] != is_first_T
+    has_other_seed_RT = rows.get_level_values("seed").to_numpy()[:, None] != columns.get_level_values("seed").to_numpy()
+    arm_R, arm_T = (runs.get_level_values("arm").to_numpy() for runs in (rows, columns))
+    for arm in set(arm_R):
+        for than_arm in set(arm_T):
+            is_pair_RT = (arm_R == arm)[:, None] & (arm_T == than_arm)
+            known = values_RT[is_pair_RT & has_other_seed_RT & ~is_between_RT]
+            if len(known):
+                values_RT[is_pair_RT & is_between_RT] = known.mean()
+    return pd.DataFrame(values_RT, rows, columns)
 
 
 def _by_items(parts: Parts) -> dict[bytes, tuple[list[int], np.ndarray]]:
@@ -160,3 +213,8 @@ def runs_index(runs: Iterable[Run]) -> pd.MultiIndex:
     runs = list(runs)
     arms, seeds = pd.Index([arm for arm, _ in runs], dtype="str"), np.array([seed for _, seed in runs], dtype="int64")
     return pd.MultiIndex.from_arrays([arms, seeds], names=["arm", "seed"])
+
+
+def _places(runs: pd.Index, arm: str) -> dict[int, int]:
+    """Return the positions of an arm's runs, by seed."""
+    return {seed: place for place, (name, seed) in enumerate(runs) if name == arm}

@@ -149,3 +149,46 @@ def test_items_of_a_combination_are_those_of_the_weighted_sums(weights):
     found, num_items = moments.of_sum([(arm, "loss", weight) for arm, weight in weights.items()])
     assert found == pytest.approx(item_covariance(sums, sums))
     assert num_items == 30
+
+
+def computed(parts):
+    """Return computed moments of runs, whose parts are by metric "m"."""
+    return ItemMoments(lambda metric: parts).only([("m", "m")])
+
+
+def parts_of(rng, seeds, noise):
+    """Return parts whose item effect is that of the arm, whatever the seed, and noise of each run."""
+    effect = {arm: rng.normal(size=40) for arm in ("a", "b")}
+    return {
+        (arm, seed): pd.Series(effect[arm] + noise * rng.normal(size=40)) for arm in effect for seed in range(seeds)
+    }
+
+
+def test_groups_of_runs_join_to_what_the_runs_together_have():
+    """Without noise of runs, the covariances that no group knows are exactly the mean of those that one knows."""
+    parts = parts_of(np.random.default_rng(0), 5, noise=0.0)
+    groups = [{run: part for run, part in parts.items() if (run[1] < 2) == is_first} for is_first in (True, False)]
+    joined, whole = ItemMoments.joined(*map(computed, groups)), computed(parts)
+    weights = [("a", "m", 1.0), ("b", "m", -1.0)]
+    found, expected = joined.of_sum(weights), whole.of_sum(weights)
+    assert found[1] == expected[1] == 40
+    assert np.allclose(found[0], expected[0])
+
+
+def test_groups_with_other_items_join_without_covariances_of_items():
+    rng = np.random.default_rng(2)
+    one, other = (
+        parts_of(rng, 2, 1.0),
+        {(arm, seed + 2): part[:30] for (arm, seed), part in parts_of(rng, 2, 1.0).items()},
+    )
+    joined = ItemMoments.joined(computed(one), computed(other))
+    assert ("m", "m") not in joined.known
+
+
+def test_runs_are_chosen_and_their_arms_renamed():
+    parts = parts_of(np.random.default_rng(3), 3, noise=1.0)
+    arms = {("a", 0): "a", ("a", 2): "a", ("b", 1): "c"}
+    found = computed(parts).of_runs(arms)
+    whole = computed(parts).covariance("m", "m")
+    assert list(found.num_items("m").index) == [("a", 0), ("a", 2), ("c", 1)]
+    assert found.covariance("m", "m").loc[("a", 2), ("c", 1)] == whole.loc[("a", 2), ("b", 1)]
