@@ -13,7 +13,7 @@ from aimv2.config.native import MAX_AREA, MIN_AREA
 from aimv2.config.options import usage
 
 SUMMARY = """Measure a frozen encoder on a labelled set in files. Features are computed once and saved in cache_dir.
-docs/evaluate.md describes the methods."""
+docs/weights.md describes the methods."""
 
 Method = Literal["probe", "linear", "knn", "zero_shot"]
 METHODS: tuple[Method, ...] = get_args(Method)

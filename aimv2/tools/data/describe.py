@@ -59,7 +59,7 @@ def describe_command(arguments: Sequence[str]) -> int:
         return 0 if arguments else 2
     if "://" in arguments[0]:
         raise UsageError(
-            f"{arguments[0]}: describe reads files of this host; for others write shards: URL (docs/remote-data.md)"
+            f"{arguments[0]}: describe reads files of this host; for others write shards: URL (docs/large-data.md)"
         )
     path, options = Path(arguments[0]).expanduser().absolute(), read_options(DescribeOptions, arguments[1:])
     target = Path(options.to or f"{path.name.partition('.')[0] or 'data'}.yaml")
