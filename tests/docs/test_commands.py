@@ -1,9 +1,7 @@
 """The commands of README and of every page, in this process: each parses and plans, or shows its help.
 
-Commands on data in files are tested with such files, in test_own_data.py, those of docs/post-training.md and docs/publish.md on finished runs, in test_post_training.py and
-test_publish.py, those of tutorials one after the other, in test_tutorials.py, those of
-docs/extend.md and docs/another-model.md with their files, in tests of these names, and what docs/extend.md adds to a clone on
-a copy of the source, in test_adding.py. The others become cheap ones as
+Commands of pages on data in files, post-training, publishing, plug-ins and other models, and those of tutorials, are
+followed with their files and runs in the tests of these names. The others become cheap ones as
 ``tests.helpers.pages.cheap`` says, and:
 
 - ``make TARGET`` names a target of the Makefile, and pytest existing tests;

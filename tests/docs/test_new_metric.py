@@ -22,7 +22,7 @@ def test_metric_of_the_page_is_measured_of_finished_runs(tmp_path, cache_dir, mo
     finished(tmp_path / "runs", cache_dir, "reports_dir=reports")
     (tmp_path / "rank.py").write_text(source)
     typed = [words[2:] for words in commands(PAGE) if words[1:3] == ["sweeps/manage.py", "evaluate"]]
-    assert len(typed) == 3
+    assert len(typed) == 2
     for words in typed:
         words = [
             word for word in words if not word.startswith("executor.workers")
