@@ -7,10 +7,9 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure as Picture
 
-from aimv2.analysis.document.model import Cell, Document, Figure, Paragraph, Section, Table
-from aimv2.analysis.document.show import show
+from aimv2.analysis.document.model import Document, Figure, Paragraph, Section, Table
 from aimv2.analysis.document.style import BEHIND, COLOURS, INK, ArmLook, style
-from aimv2.analysis.document.write import check_replaceable
+from aimv2.analysis.document.write import check_replaceable, show
 from aimv2.analysis.figures.arms import draw_estimate, estimate_row, mark_zero
 from aimv2.analysis.inference.contrasts import SharedError
 from aimv2.analysis.inference.intervals import (
@@ -143,13 +142,13 @@ def _answer(differences: Mapping[str, Estimate], options: CompareOptions) -> str
 def _table(values: Values, differences: Mapping[str, Estimate], options: CompareOptions) -> Table:
     columns = ["arm", "runs", escape(options.metric), "minus baseline", "shows", "detectable"]
     means = {arm: arm_mean(values[arm]) for arm in values}
-    cells = {arm: Cell((mean.text(".4g"),), mean.basis, mean.mean) for arm, mean in means.items()}
+    cells = {arm: mean.text(".4g") for arm, mean in means.items()}
     base = options.baseline
-    rows: list[list[str | Cell]] = [[f"**{escape(base)}**", str(len(values[base])), cells[base], "", "", ""]]
+    rows = [[f"**{escape(base)}**", str(len(values[base])), cells[base], "", "", ""]]
     for arm, one in differences.items():
         smallest = detectable_difference(one)
-        detectable = Cell((f"{smallest:.2g}",), value=smallest) if one.has_interval else ""
-        difference = Cell((one.text("+.4g"),), one.basis, one.mean) if one.n else ""
+        detectable = f"{smallest:.2g}" if one.has_interval else ""
+        difference = one.text("+.4g") if one.n else ""
         rows.append([escape(arm), str(len(values[arm])), cells[arm], difference, shows(one, options), detectable])
     return Table(columns, rows, "differences", "Intervals of means are those of 95 %.")
 

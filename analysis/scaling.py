@@ -8,9 +8,8 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from aimv2.analysis.document.model import Document, Section
-from aimv2.analysis.document.show import show
 from aimv2.analysis.document.style import style
-from aimv2.analysis.document.write import check_replaceable
+from aimv2.analysis.document.write import check_replaceable, show
 from aimv2.analysis.inference.power_law import FitError, Variable
 from aimv2.analysis.inference.scaling import assess
 from aimv2.analysis.sections.scaling import Fitted, conclusion, law_blocks, law_figure, law_numbers

@@ -43,12 +43,12 @@ def _text(path: Path) -> pd.DataFrame:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, delimiter=separator, skipinitialspace=True)
-            found = [(reader.line_num - FIRST_LINE, row) for row in reader if row]
+            lines = [(reader.line_num - FIRST_LINE, row) for row in reader if row]
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"{path} cannot be read as CSV: {error}") from error
-    if not found:
+    if not lines:
         raise UsageError(f"{path} cannot be read as CSV: it is empty")
-    (_, header), *rows = found
+    (_, header), *rows = lines
     for number, row in rows:
         if len(row) != len(header):
             raise UsageError(f"{place_of(path, number)}: {len(row)} values, and the header has {len(header)} columns")
@@ -67,31 +67,27 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 def _as_text(column: "pd.Series[Any]") -> "pd.Series[str]":
     if pd.api.types.is_float_dtype(column):
-        there = column.dropna()
-        if (there % 1 == 0).all() and (there.abs() < EXACT).all():  # whole numbers beside missing ones
+        known = column.dropna()
+        if (known % 1 == 0).all() and (known.abs() < EXACT).all():  # whole numbers beside missing ones
             column = column.astype("Int64")
     return column.astype("string").fillna("").astype(str).str.strip()
 
 
 def numbers(path: Path, texts: "pd.Series[str]", column: str, *, positive: bool = False) -> "pd.Series[float]":
-    """Return the texts of a column as numbers.
-
-    Args:
-        column: the file's name for it.
+    """Return the texts of a column as numbers; ``column`` is the file's name for it.
 
     Raises:
-        UsageError: a text is not a finite number, or not a positive one.
+        UsageError: a text is not a finite number up to LARGEST, or not a positive one.
     """
     values = pd.to_numeric(texts, errors="coerce").astype(float)
-    if (is_large := values.abs() > LARGEST).any():
-        place = int(np.argmax(is_large))
-        raise UsageError(f"{place_of(path, int(texts.index[place]))}: {column} is larger than {LARGEST:g}")
-    wrong = ~(np.isfinite(values) & (values > 0 if positive else True))
+    kind = "a positive number" if positive else "a number"
+    wrong = ~(values.abs() <= LARGEST) | (positive & ~(values > 0))
     if wrong.any():
         place = int(np.argmax(wrong))
         row = int(texts.index[place])  # in the file, as rows without a value may be left out
-        kind = "positive number" if positive else "number"
-        raise UsageError(f"{place_of(path, row)}: {column} is {texts.iloc[place]!r}, which is not a {kind}")
+        raise UsageError(
+            f"{place_of(path, row)}: {column} is {texts.iloc[place]!r}, which is not {kind} up to {LARGEST:g}"
+        )
     return values
 
 

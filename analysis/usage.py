@@ -14,8 +14,7 @@ COLUMNS = ("n", "d", "loss", "seed", "flops")  # of a fit
 
 REPORT = """usage: {report} STUDY|index|claims|all [runs_dir=…] [reports_dir=…] [export=true]
        {report} compare FILE arm=… metric=… baseline=… [seed=…]
-       {report} publish STUDY [reports_dir=…]
-       {report} add ARCHIVE [records_dir=records] [reports_dir=reports]
+       {report} unpack FILE.zip to=FOLDER
        {report} check CLAIM [limit=2h] | check CLAIM --from-records
 
 Write reports as Markdown, HTML and JSON, from finished runs or from the records beside an earlier report.
@@ -32,10 +31,8 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
   --check                      write nothing; compare the pages with their records, and fail if one differs: say which
                                text, or which number by how much, apart from the last digit of a long number
   compare FILE                 compare the arms of any table of runs; compare --help lists its keys
-  publish STUDY                write the report from its records to reports/published/, which is committed, unless the
-                               one that is there has more seeds; write claims and index there again
-  add ARCHIVE                  check an archive of others, a folder or zip file of: {manage} publish study; copy its
-                               records to records_dir, apart from own ones, and write a report on them, claims and index
+  unpack FILE.zip              unpack what others have written by: {manage} publish study, after a check of names,
+                               sizes and checksums; read it with --from-records reports_dir=FOLDER
   check CLAIM                  run what a claim needs, and print the verdict; check --list lists the claims
   plugins=[FILE.py,FOLDER]     code of your own that records need, where no runs folder has it (docs/extend.md)
   debug=true                   show the traceback of an error

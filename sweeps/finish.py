@@ -32,17 +32,14 @@ def finish(plan: Plan, work: Work, reports_dir: Path | None, console: Console) -
     if waiting := set(plan.remaining()) - own:
         console.print(f"runs that are still missing: {len(waiting)}; launch the sweep again to execute them")
     for request in plan.requests:
-        shown = _report(request, plan.runs_dir, reports_dir, is_new=bool(work.tasks))
+        shown = _report(request, plan.runs_dir, reports_dir)
         console.print(f"report: {shown}", soft_wrap=True)
     return work.is_complete(plan.runs_dir) and not has_failed
 
 
-def _report(request: Request, runs_dir: Path, reports_dir: Path, *, is_new: bool) -> str:
-    """Write the report on a study, unless nothing is new and it is current; return its path in words."""
+def _report(request: Request, runs_dir: Path, reports_dir: Path) -> str:
+    """Write the report on a study, and return its path in words."""
     from aimv2.analysis.report import build
-    from aimv2.analysis.stamps import is_current
 
     whole = read_request(runs_dir, request.folder, STUDIES, like=request.cells)
-    if not is_new and is_current(whole, runs_dir, reports_dir):
-        return f"{reports_dir / whole.folder / 'report.md'}, as it was"
     return str(build(whole, runs_dir, reports_dir))

@@ -79,7 +79,7 @@ def manage(typed: Sequence[str]) -> int:
     starts = tuple(key for key in keys if key.endswith("."))
     allowed = {"runs_dir", *keys, *(word.partition("=")[0] for word in pairs if word.startswith(starts))}
     arguments = Arguments(names, {"runs_dir": "runs"} | key_values(pairs, allowed, f"key of {command}"))
-    if not arguments.runs_dir.is_dir():
+    if not arguments.runs_dir.is_dir() and "records" not in arguments.values:
         raise UsageError(f"runs_dir={str(arguments.runs_dir)!r} does not exist; nothing was launched there")
     if named and len(names) != 1:
         launched = ", ".join(requested_names(arguments.runs_dir)) or "none"
@@ -217,17 +217,17 @@ def cancel_command(arguments: Arguments) -> int:
 
 
 def replay_command(arguments: Arguments) -> int:
+    from aimv2.sweeps.replay import recorded_in_folder, recorded_in_report, replay  # here, because status loads faster
+
+    (name, *_), typed = arguments.names, arguments.values
+    if "records" in typed:
+        recorded = recorded_in_report(Path(typed["records"]), name, typed.get("data.cache_dir", "cache"))
+    elif "data.cache_dir" in typed:
+        raise UsageError("data.cache_dir= is for runs of records; type records=REPORT too")
+    else:
+        recorded = recorded_in_folder(named_run(arguments.runs_dir, name))
     say = partial(console.print, soft_wrap=True, markup=False)
-    if (records := arguments.values.get("records")) is not None:
-        from aimv2.sweeps.replay import replay_others  # here, because status loads faster without it
-
-        tolerance, cache_dir = arguments.value("tolerance", 0.0), arguments.values.get("data.cache_dir", "cache")
-        return 0 if replay_others(Path(records), arguments.names[0], tolerance, cache_dir, say) else 1
-    if useless := {"tolerance", "data.cache_dir"} & set(arguments.values):
-        raise UsageError(f"{min(useless)}= is for runs of others; type records=records/NAME too")
-    from aimv2.run.replay import replay
-
-    return 0 if replay(named_run(arguments.runs_dir, arguments.names[0]), say) else 1
+    return 0 if replay(recorded, say, tolerance=arguments.value("tolerance", 0.0)) else 1
 
 
 def export_command(arguments: Arguments) -> int:
@@ -242,32 +242,25 @@ def export_command(arguments: Arguments) -> int:
 
 
 def publish_command(arguments: Arguments) -> int:
-    from aimv2.sweeps.publish import PublishOptions, publish_run, publish_study  # here, because status loads faster
+    from aimv2.sweeps.publish import publish_run, publish_study  # here, because status loads faster
 
     typed, names = arguments.values, arguments.names
     if len(names) != 2 or names[0] not in ("run", "study"):
-        raise UsageError("publish what? Type: publish run RUN to=FOLDER, or publish study SWEEP to=FOLDER")
+        raise UsageError("publish what? Type: publish run RUN to=FOLDER, or publish study SWEEP to=FILE.zip")
     if "to" not in typed:
-        raise UsageError("publish where? Type to= and a new folder")
+        raise UsageError("publish where? Type to= and a new folder, or for a study a new .zip")
     if not re.fullmatch(r"[A-Za-z0-9.+-]*", licence := typed.get("license", "")):
         raise UsageError(f"license={licence!r} is not an SPDX identifier, such as CC-BY-4.0")
-    own = {"study", "layout"} if names[0] == "run" else {"code", "weights"}
-    if other := ({"study", "layout", "code", "weights"} - own) & typed.keys():
-        raise UsageError(f"publish {names[0]} takes no {min(other)}=")
-    options = PublishOptions(
-        to=Path(typed["to"]),
-        licence=licence,
-        reports_dir=Path(typed["reports_dir"]) if "reports_dir" in typed else None,
-        study=typed.get("study", ""),
-        layout=checked("layout", Literal["transformers", "ml-aim"], typed.get("layout", "transformers")),
-        code=arguments.value("code", True),
-        weights=arguments.value("weights", False),
-    )
+    if names[0] == "study" and (other := {"study", "layout"} & typed.keys()):
+        raise UsageError(f"publish study takes no {min(other)}=")
+    to, reports_dir = Path(typed["to"]), Path(typed["reports_dir"]) if "reports_dir" in typed else None
     say = partial(console.print, soft_wrap=True, markup=False)
     if names[0] == "run":
-        publish_run(named_run(arguments.runs_dir, names[1]), options, say)
+        layout = checked("layout", Literal["transformers", "ml-aim"], typed.get("layout", "transformers"))
+        run = named_run(arguments.runs_dir, names[1])
+        publish_run(run, to, layout, typed.get("study", ""), licence, reports_dir, say)
     else:
-        publish_study(arguments.runs_dir, names[1], options, say)
+        publish_study(arguments.runs_dir, names[1], to, licence, reports_dir, say)
     return 0
 
 

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from aimv2.ablations.expand import Cell, announcements, off_ratios
 from aimv2.ablations.request import Request
 from aimv2.ablations.study import UNEQUAL, UNTRAINED, Equal, Study, is_untrained
-from aimv2.analysis.evidence.recorded import recorded_runs
+from aimv2.analysis.evidence.recorded_runs import recorded_runs
 from aimv2.base.errors import UsageError
 from aimv2.base.typed import as_typed
 from aimv2.config.paths import differences

@@ -1,90 +1,149 @@
-"""Replay of a run of others' records: execute its config with our code, and compare it with what was recorded."""
+"""Replay: execute a finished run again, of a runs folder or of a report's records, and compare it with its record."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
+import math
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.expand import Cell
-from aimv2.analysis.evidence.load import Evidence, load
-from aimv2.analysis.evidence.others import Replayed, mark_replayed, read_others
-from aimv2.base.errors import UsageError, some
-from aimv2.base.hardware import hardware
-from aimv2.base.typed import as_typed
+from aimv2.analysis.evidence.recorded_runs import FILE
+from aimv2.analysis.evidence.records import read_records
+from aimv2.base.errors import RunFailedError, UsageError, some
+from aimv2.base.files import read_json
 from aimv2.config.program import Program
-from aimv2.run.replay import compare, executed_again
-from aimv2.runs.provenance import digest
+from aimv2.config.run_config import RunConfig
+from aimv2.config.training_config import LogConfig
+from aimv2.run.programs import execute
+from aimv2.runs.provenance import find_plugins
+from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE
 
+PROVENANCE = ("code", "commit", "hardware", "threads", "versions", "data", "tokenizer")  # what else is compared
 MAX_TOLERANCE = 0.1
 
 
-def replay_others(folder: Path, name: str, tolerance: float, cache_dir: str, say: Callable[[str], None]) -> bool:
-    """Execute a finished run of others' records here, compare final metrics and held-out curve, and record the outcome.
+@dataclass(frozen=True)
+class Recorded:
+    """A finished run as it was recorded: values of steps and final metrics by name, and the recorded PROVENANCE.
+
+    ``runs_dir`` has the run whose weights this one measures, if it trains none.
+    """
+
+    config: Program
+    values: Mapping[str, float]
+    origin: Mapping[str, Any]
+    runs_dir: Path = Path()
+
+
+def recorded_in_folder(run: RunFolder) -> Recorded:
+    """Return a run of a runs folder; UsageError if it is not done, or this version would name its config otherwise."""
+    if not run.is_done:
+        raise UsageError(f"run {run.name} is not done yet; only a finished run can be replayed")
+    config = RunConfig.from_dict(read_json(run.path / "config.json"))
+    find_plugins(config, run.path.parent)
+    if config.name != run.name:
+        raise UsageError(
+            f"{run.path / 'config.json'} is not the config of {run.name}: this version names it differently"
+        )
+    manifest = read_json(run.file("manifest.json"))
+    origin = {key: manifest.get(key) for key in PROVENANCE}
+    return Recorded(config, _values_of(run), origin, run.path.parent)
+
+
+def recorded_in_report(folder: Path, beginning: str, cache_dir: str) -> Recorded:
+    """Return the run of a report's records whose name begins so; they have final metrics and the held-out curve.
+
+    Raises:
+        UsageError: there are no such records or no such finished run, or the run starts from weights, which records do
+            not have.
+    """
+    records = read_records(folder / FILE, STUDIES)
+    evidence = records.evidence
+    runs = evidence.runs.drop_duplicates("run").set_index("run")
+    names = [name for name in runs.index if name.startswith(beginning)]
+    if len(names) != 1:
+        raise UsageError(
+            f"{len(names)} finished runs of {folder} begin with {beginning!r}; it has {some(sorted(runs.index))}"
+        )
+    cell = next(cell for cell in records.request.cells if cell.name == names[0])
+    if cell.config.starts_from_files:
+        raise UsageError("this run needs weights to start from or a teacher, which records do not have")
+    metrics, curves = (
+        table[(table["arm"] == cell.arm) & (table["seed"] == cell.seed)] if len(table) else table
+        for table in (evidence.metrics, evidence.curves)
+    )
+    values = _values(
+        curves.drop(columns=["arm", "seed"], errors="ignore"),
+        dict(zip(metrics["metric"], metrics["value"], strict=True)),
+    )
+    origin = {key: runs.loc[names[0], key] for key in PROVENANCE if key in runs}
+    return Recorded(cell.config.with_cache_dir(cache_dir), values, origin)
+
+
+def replay(recorded: Recorded, say: Callable[[str], None] = print, *, tolerance: float = 0.0) -> bool:
+    """Execute a run in a temporary folder, and compare the recorded values of its steps and its final metrics.
 
     Nothing of others is executed: the config is theirs, the code ours.
 
-    Args:
-        folder: ``records/<study>-<digest>``.
-        name: the run's, or its beginning.
-        tolerance: relative difference up to which values count as equal; 0 is to the last bit.
-        cache_dir: of rendered pictures and tokenizers here.
-
     Returns:
-        True if all values are equal.
+        True if no recorded value differs by more than the tolerance, which is relative, and none is missing.
 
     Raises:
-        UsageError: there are no such records or no such finished run, the tolerance is no share up to MAX_TOLERANCE,
-            or the run starts from weights, which records do not have.
-        RunFailedError: the run failed here.
+        UsageError: the tolerance is no share up to MAX_TOLERANCE.
+        RunFailedError: the replay failed.
     """
     if not 0 <= tolerance <= MAX_TOLERANCE:
         raise UsageError(f"tolerance={tolerance:g} must be between 0, to the last bit, and {MAX_TOLERANCE:g}")
-    others = read_others(folder.parent, folder.name, STUDIES)
-    evidence = others.records.evidence
-    done = set(evidence.runs["run"])
-    cells = {cell.name: cell for cell in others.records.request.cells if cell.name in done}
-    found = [cell for run, cell in cells.items() if run.startswith(name)]
-    if len(found) != 1:
-        raise UsageError(f"{len(found)} finished runs of {folder} begin with {name!r}; it has {some(sorted(cells))}")
-    config = _here(found[0].config, cache_dir)
-    cell = replace(found[0], config=config)
-    with executed_again(config, say) as again:
-        now = load([cell], again.path.parent)
-        is_equal = compare(_values(evidence, cell), _values(now, cell), say, tolerance=tolerance)
-    if (theirs := set(evidence.codes) - {digest()}) and not is_equal:
-        say(f"their code was {some(sorted(theirs))} and ours is {digest()}")
-    status = mark_replayed(
-        folder.parent,
-        folder.name,
-        Replayed(
-            run=cell.name,
-            date=datetime.now(UTC).date().isoformat(),
-            hardware=f"{hardware(config.device)}, {config.threads} threads",
-            code=digest(),
-            tolerance=tolerance,
-            is_equal=is_equal,
-        ),
+    config, was = recorded.config, recorded.values
+    if isinstance(config, RunConfig):  # no tracker hears of it
+        config = replace(config, log=LogConfig(every_steps=config.log.every_steps))
+    say(f"executing {config.name} again in a temporary folder")
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder), config.name)
+        attempt = run.acquire(config)
+        assert attempt is not None, "the folder is new"
+        alone = config.evaluation.alone if isinstance(config, RunConfig) else None
+        failure = execute(config, attempt, trained=None if alone is None else recorded.runs_dir / alone.run)
+        if failure is not None:
+            raise RunFailedError(failure.cause, f"the replay failed ({failure.cause}): {failure.message}")
+        now, origin = _values_of(run), read_json(run.file("manifest.json"))
+    differ = {
+        name: abs(value - now[name])
+        for name, value in was.items()
+        if name in now and not (value == now[name] or math.isclose(value, now[name], rel_tol=tolerance))
+    }
+    say(f"{len(was)} values of steps and final metrics compared, {len(differ)} differ")
+    if differ:
+        largest = max(differ, key=lambda name: differ[name])
+        say(f"largest difference: {largest} was {was[largest]!r} and is {now[largest]!r}")
+    if missing := sorted(was.keys() - now.keys()):
+        say(f"only in the record: {', '.join(missing[:5])}")
+    for key, value in recorded.origin.items():
+        if value != origin.get(key):
+            say(f"{key} was {value} and is {origin.get(key)}")
+    is_equal = not differ and not missing
+    say(
+        (f"equal within {tolerance:g} of each value" if tolerance else "equal to the last bit")
+        if is_equal
+        else "not equal"
     )
-    say(f"{folder}: {status.described(len(done))}; {as_typed('report')} all --from-records shows it")
     return is_equal
 
 
-def _here(config: Program, cache_dir: str) -> Program:
-    """Return the config with this machine's places."""
-    if config.starts_from_files:
-        raise UsageError("this run needs weights to start from or a teacher, which records do not have")
-    return config.with_cache_dir(cache_dir)
+def _values_of(run: RunFolder) -> dict[str, float]:
+    return _values(run.metrics(), {name: metric["value"] for name, metric in run.result()["metrics"].items()})
 
 
-def _values(evidence: Evidence, cell: Cell) -> dict[str, float]:
-    """Return the final metrics of a run and its held-out curve, by name."""
-    metrics = evidence.metrics[(evidence.metrics["arm"] == cell.arm) & (evidence.metrics["seed"] == cell.seed)]
-    values = {str(name): float(value) for name, value in zip(metrics["metric"], metrics["value"], strict=True)}
-    if evidence.curves.empty:
+def _values(rows: pd.DataFrame, metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """Return the values of steps and the final metrics by name, without those of the machine."""
+    values = {name: float(value) for name, value in metrics.items() if value is not None}
+    if rows.empty:
         return values
-    own = (evidence.curves["arm"] == cell.arm) & (evidence.curves["seed"] == cell.seed)
-    rows = evidence.curves[own].drop(columns=["arm", "seed", *OF_MACHINE], errors="ignore").set_index("step")
-    curve = {f"{name} at step {step}": float(value) for name in rows for step, value in rows[name].dropna().items()}
-    return values | curve
+    steps = rows.drop(columns=list(OF_MACHINE), errors="ignore").set_index("step")
+    return values | {
+        f"{name} at step {step}": float(value) for name in steps for step, value in steps[name].dropna().items()
+    }

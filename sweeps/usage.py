@@ -18,7 +18,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "measure": ("evaluation.", "to", *PLACE),
     "evaluate": ("metric", "dry_run", "price", *PLACE),
     "replay": ("records", "tolerance", "data.cache_dir"),
-    "publish": ("to", "license", "study", "layout", "code", "weights", "reports_dir"),
+    "publish": ("to", "license", "study", "layout", "reports_dir"),
     "export": ("project", "reports_dir"),
     "prune": ("dry_run", "yes"),
 }
@@ -96,15 +96,14 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
                                weights, and write the report; dry_run=true prints the plan and its price, and limit=
                                refuses a dearer one
   replay RUN                   execute a finished run again and compare it with its record, step by step; with
-                               records=records/NAME a run of others' records, which are then marked as replayed. Values
-                               must be equal to the last bit, or within tolerance=0.001 of each
+                               records=reports/NAME a run of the records beside that report. Values must be equal to the
+                               last bit, or within tolerance=0.001 of each
   export SWEEP|RUN             upload final metrics and the verdicts of the report to W&B, where log.wandb=true sends
                                steps. project= is another one there
   publish run RUN to=FOLDER    write weights that transformers loads, with a model card that has the verdicts of its
                                study (study=, if there are several); layout=ml-aim for timm. license=SPDX
-  publish study SWEEP to=FOLDER
-                               write an archive, a folder and a zip file: records, report, versions, code, card and
-                               checksums. weights=true adds weights, code=false leaves out code; license=SPDX
+  publish study SWEEP to=FILE.zip
+                               write a zip file of records, report, versions, card and checksums; license=SPDX
   prune                        list and delete checkpoints of finished runs and, if no launch is active, code snapshots
                                that are a day old and have no checkpoint, and workers' logs that are a week old; results
                                and other people's files stay. dry_run=true only lists

@@ -133,7 +133,7 @@ def test_imported_test_files_are_found(source, names):
         ("from aimv2.sweeps import freeze\nmonkeypatch.setattr(freeze, 'SOURCE', 1)", 1),
         ("from aimv2.runs.record import RunFolder as Folder\nmonkeypatch.delattr(Folder, 'acquire')", 1),
         ("import aimv2.cost\nmonkeypatch.setattr(aimv2.cost, 'price', 1)", 1),
-        ("from unittest import mock\nmock.patch('aimv2.analysis.evidence.load.load')", 1),
+        ("from unittest import mock\nmock.patch('aimv2.analysis.evidence.run_files.load')", 1),
         ("import os\nmonkeypatch.setattr(os, 'link', None)", 0),
         ("from aimv2.sweeps.freeze import freeze\nmonkeypatch.setenv('A', 'b')", 0),
         ("monkeypatch.setattr('shutil.disk_usage', None)", 0),

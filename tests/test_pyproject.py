@@ -34,7 +34,7 @@ def test_the_lock_satisfies_every_requirement(requirement):
 
 def test_every_package_of_an_extra_is_named_with_it():
     """The names that are imported are those of the packages, but for a few."""
-    imported = {"scikit-learn": "sklearn", "pillow": "pil", "fonttools": "fonttools"}
+    imported = {"scikit-learn": "sklearn", "pillow": "pil"}
     listed = {"report": set(), "train": {"aiohttp"}}  # of fsspec[http]
     for extra, found in listed.items():
         names = [canonicalize_name(Requirement(text).name) for text in PROJECT["optional-dependencies"][extra]]

@@ -87,11 +87,11 @@ def count(number: int, noun: str) -> str:
 
 # By the name that is imported; pyproject.toml has the same (tests/test_pyproject.py).
 EXTRAS: Mapping[str, str] = {
-    **dict.fromkeys(("matplotlib", "seaborn", "fontTools", "polars", "pyarrow", "statsmodels", "patsy"), "report"),
+    **dict.fromkeys(("matplotlib", "seaborn", "statsmodels", "patsy"), "report"),
     **dict.fromkeys(
         (
             *("torch", "safetensors", "tokenizers", "ftfy", "fvcore", "sklearn", "PIL", "tensorboard"),
-            *("webdataset", "braceexpand", "fsspec", "aiohttp", "imagehash", "optuna", "cmaes"),
+            *("webdataset", "braceexpand", "fsspec", "aiohttp", "imagehash", "optuna", "cmaes", "polars"),
         ),
         "train",
     ),

@@ -9,6 +9,7 @@ from aimv2.config.data_config import CHECKED
 from aimv2.config.model_config import DecoderConfig
 
 HEAD_DIM = 16  # of the reader
+VALIDATION_SHARE = 0.2  # of the images of a transfer task that are not for the test
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -7,13 +7,13 @@ import numpy as np
 
 from aimv2.base import address
 from aimv2.config.data_config import SCENES
+from aimv2.config.evaluation_config import VALIDATION_SHARE
 from aimv2.data.pairs import Joined, Pairs, Selected
 from aimv2.data.prepare import Data
 from aimv2.data.sources.glyph_pairs import GlyphPairs, concept_position
 from aimv2.data.sources.scene import INKS, Scene
 
 NO_LABEL = -1
-VALIDATION_SHARE = 0.2  # of the images of a task that are not for the test
 EMOJI_LABELS = ("subcategory", "category")
 
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Self
 
-from aimv2.config.evaluation_config import ProbeConfig
+from aimv2.config.evaluation_config import VALIDATION_SHARE, ProbeConfig
 from aimv2.config.model_config import TransformerConfig
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.modules import MAX_LOGITS, decoder_cost, text_head_cost
 from aimv2.cost.parts import Part, num_parameters
 from aimv2.data.pairs import IN_MEMORY
-from aimv2.data.transfer import VALIDATION_SHARE
 from aimv2.memory.training import BFLOAT16, FLOAT32, PROCESS_BYTES
 from aimv2.spec.objectives import objective
 

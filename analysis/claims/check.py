@@ -15,7 +15,7 @@ from aimv2.ablations.ladder import COMMITTED
 from aimv2.ablations.request import read_request, requested_names
 from aimv2.ablations.study import SEARCH_SUFFIX
 from aimv2.analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
-from aimv2.analysis.evidence.recorded import FILE, recorded_names, time_of_runs
+from aimv2.analysis.evidence.recorded_runs import FILE, recorded_names, time_of_runs
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import NOT_RUN, Answer, answers_of, overall, whole_claims
 from aimv2.analysis.judgement.findings import findings_in

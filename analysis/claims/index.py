@@ -12,11 +12,9 @@ from matplotlib import pyplot as plt
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expectations import Expected
 from aimv2.ablations.ladder import PUBLISHED
-from aimv2.analysis.claims.others import others_in, others_section
 from aimv2.analysis.claims.page import studies_in, summary_of
-from aimv2.analysis.document.model import VERDICTS, Block, Bullets, Cell, Document, Figure, Paragraph, Section, Table
+from aimv2.analysis.document.model import VERDICTS, Block, Bullets, Document, Figure, Paragraph, Section, Table, stacked
 from aimv2.analysis.document.style import BEHIND, INK, SOFT, show_on_hover, style
-from aimv2.analysis.evidence.others import PAGES
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import DECIDED, WORDS, Answer, all_answers, by_claim, overall
 from aimv2.analysis.judgement.findings import Findings
@@ -24,7 +22,7 @@ from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.scaling import law_of
 from aimv2.analysis.sections.search import cost_of
 from aimv2.analysis.sections.summary import answer
-from aimv2.analysis.sections.tables import number_cell, seeds_per_arm, span
+from aimv2.analysis.sections.tables import seeds_per_arm, span
 from aimv2.spec.metrics import lower_is_better
 
 JUDGED = (*DECIDED, Word.UNDECIDED)
@@ -37,32 +35,24 @@ OTHERS = {
     "verify/report.md": "one trained run against the definitions of the paper, by `python -m aimv2.analysis.verify`.",
 }
 FOLDERS = (
-    "The folder of a study has `report.md`, the rest in `details.md`, both in `report.html`, numbers for programs in"
+    "The folder of a study has `report.md`, the same as `report.html` (not in the repository), numbers for programs in"
     " `report.json`, and the records from which `python analysis/report.py NAME --from-records` builds it again; with"
     " `export=true` also the runs as `results.csv`, tables as LaTeX and figures as PDF."
 )
 
 
-def index_document(reports_dir: Path, records_dir: Path | None = None) -> Document:
-    """Return the index, from the records beside the reports of all studies; errors as in ``findings_in``.
-
-    Args:
-        records_dir: has records of others; None leaves them out.
-    """
+def index_document(reports_dir: Path) -> Document:
+    """Return the index, from the records beside the reports of all studies; errors as in ``findings_in``."""
     others = [page for page in OTHERS if (reports_dir / page).exists()]
-    of_others = [] if records_dir is None else others_section(others_in(records_dir), reports_dir, f"{PAGES}/")
-    return document(studies_in(reports_dir), others, of_others)
+    return document(studies_in(reports_dir), others)
 
 
-def document(
-    findings: Mapping[str, Findings], others: Sequence[str] = (), of_others: Sequence[Section] = ()
-) -> Document:
+def document(findings: Mapping[str, Findings], others: Sequence[str] = ()) -> Document:
     """Return the index.
 
     Args:
         findings: those of all reports, by folder.
         others: those of OTHERS that exist.
-        of_others: sections on records of others.
     """
     answers = all_answers({name: report for name, report in findings.items() if not report.study.is_search})
     words = {name: overall(of_claim) for name, of_claim in answers.items()}
@@ -78,7 +68,6 @@ def document(
         sections=[
             Section("Claims", blocks),
             Section("Studies", [_studies(findings), *_cost(findings)]),
-            *of_others,
             Section("Other pages", [*([Bullets(pages)] if pages else []), Paragraph(FOLDERS)]),
         ],
         numbers={"claims": words},
@@ -93,7 +82,7 @@ def _claims(words: Mapping[str, str]) -> Table:
     for group in dict.fromkeys(claim.group for claim in CLAIMS.values()):
         names = {word: [name for name in words if (CLAIMS[name].group, words[name]) == (group, word)] for word in shown}
         if any(names.values()):
-            table.rows.append([group, *(Cell(tuple(names[word])) for word in shown)])
+            table.rows.append([group, *(stacked(*names[word]) for word in shown)])
     return table
 
 
@@ -200,9 +189,8 @@ def _studies(findings: Mapping[str, Findings]) -> Table:
         law = law_of(report.study, report.evidence) if report.compares else None
         hours = float(runs["seconds"].sum()) / 3600 if len(runs) else 0.0
         fewest, most = seeds_per_arm(report.evidence)
-        seeds = Cell((span(fewest, most),), value=float(most))
         link = f"[{name}]({name}/report.md)"
-        table.rows.append([link, report.study.question, answer(report, law), seeds, number_cell(hours, ".1f")])
+        table.rows.append([link, report.study.question, answer(report, law), span(fewest, most), f"{hours:.1f}"])
     return table
 
 

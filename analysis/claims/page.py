@@ -1,7 +1,6 @@
 """The page of all claims of the paper: a verdict on each, or the reason why there is none, and the paper's tables."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,9 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import PaperTable, Row, paper_tables
 from aimv2.ablations.expectations import PROBE
 from aimv2.ablations.ladder import COMMITTED
-from aimv2.analysis.claims.others import others_in, others_section
-from aimv2.analysis.document.model import Cell, Document, Paragraph, Section, Table
+from aimv2.analysis.document.model import Document, Paragraph, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
-from aimv2.analysis.evidence.others import PAGES
-from aimv2.analysis.evidence.recorded import recorded_names
+from aimv2.analysis.evidence.recorded_runs import recorded_names
 from aimv2.analysis.inference.intervals import Estimate, with_interval
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import (
@@ -40,18 +37,13 @@ PAPER_TABLES = (
 )
 
 
-def claims_document(reports_dir: Path, records_dir: Path | None = None) -> Document:
+def claims_document(reports_dir: Path) -> Document:
     """Return the page, from the records beside the reports of all studies; errors as in ``findings_in``.
 
     A search is no evidence: it was not planned for claims, and another scale has another winner.
-
-    Args:
-        records_dir: has records of others, which have a section of their own; None leaves them out.
     """
     studies = {name: report for name, report in studies_in(reports_dir).items() if not report.study.is_search}
-    page = document(studies, reports_dir)
-    of_others = [] if records_dir is None else others_section(others_in(records_dir), reports_dir, f"../{PAGES}/")
-    return replace(page, sections=[*page.sections, *of_others])
+    return document(studies, reports_dir)
 
 
 def studies_in(reports_dir: Path) -> dict[str, Findings]:
@@ -68,12 +60,12 @@ def document(findings: Mapping[str, Findings], reports_dir: Path = COMMITTED) ->
     """
     answers = all_answers(findings)
     words = {name: overall(of_claim) for name, of_claim in answers.items()}
-    table = Table(COLUMNS, name="claims", caption=_price_of_undecided(answers, words), is_filterable=True)
+    table = Table(COLUMNS, name="claims", caption=_price_of_undecided(answers, words))
     beyond = Table(["claim", "source", "what is missing"], name="beyond_reach")
     for name, of_claim in answers.items():
         if words[name] == OUT_OF_REACH:
             claim = of_claim[0].claim
-            beyond.rows.append([Cell((f"**{claim.id}**", claim.statement)), claim.source, claim.why_not])
+            beyond.rows.append([stacked(f"**{claim.id}**", claim.statement), claim.source, claim.why_not])
         else:
             table.rows.extend(_rows(of_claim, words[name], reports_dir))
     scales = scales_section(findings.values())
@@ -86,7 +78,7 @@ def document(findings: Mapping[str, Findings], reports_dir: Path = COMMITTED) ->
         details=[
             Section("How to read this page", blocks_of("claims_reading")),
             Section("Claims beyond reach", [beyond]),
-            Section("The paper's tables beside ours", [Paragraph(PAPER_TABLES), *published], is_folded=True),
+            Section("The paper's tables beside ours", [Paragraph(PAPER_TABLES), *published]),
             *([scales] if scales else []),
         ],
         numbers={"claims": {name: _numbers(of_claim, words[name]) for name, of_claim in answers.items()}},
@@ -104,7 +96,7 @@ def summary_of(words: Mapping[str, str]) -> str:
     return f"Of {len(words)} claims: {'; '.join(parts)}."
 
 
-def _rows(answers: Sequence[Answer], word: str, reports_dir: Path) -> list[list[str | Cell]]:
+def _rows(answers: Sequence[Answer], word: str, reports_dir: Path) -> list[list[str]]:
     """Return the rows of a claim: one for each study with a report, or one for all that have none.
 
     A study that could not test it has none beside one that could, and those with the verdict of all come first. Seeds
@@ -135,23 +127,21 @@ def _cheapest(answers: Sequence[Answer]) -> list[Answer]:
     return [answers[min(known)[1]]] if known else list(answers)
 
 
-def _row(
-    answer: Answer, word: str, studies: tuple[str, ...], reasons: tuple[str, ...], *, is_first: bool
-) -> list[str | Cell]:
+def _row(answer: Answer, word: str, studies: tuple[str, ...], reasons: tuple[str, ...], *, is_first: bool) -> list[str]:
     claim = answer.claim
     name = f"**{claim.id}**" if is_first else f"{claim.id}{', a part of the claim' if claim.part_of else ''}"
     shown = f"{answer.word} (with all studies and parts: {word})" if is_first and answer.word != word else answer.word
     return [
-        Cell((name, claim.statement) if is_first or claim.part_of else (name,)),
+        stacked(*(name, claim.statement) if is_first or claim.part_of else (name,)),
         claim.source if is_first or claim.part_of else "",
-        Cell((f"**{shown}**", *reasons), value=float(WORDS.index(answer.word))),
+        stacked(f"**{shown}**", *reasons),
         _intervals(answer),
         _scale(answer),
-        Cell(studies),
+        stacked(*studies),
     ]
 
 
-def _intervals(answer: Answer) -> str | Cell:
+def _intervals(answer: Answer) -> str:
     """Return the first difference that decides, with its interval, how many others do; a note has all comparisons."""
     if answer.findings is None or answer.verdict is None:
         return ""
@@ -161,8 +151,7 @@ def _intervals(answer: Answer) -> str | Cell:
     ]
     num_more = len(answer.verdict.deciding) - 1
     more = [f"and {num_more} more"] if num_more > 0 else []
-    note = "; ".join(f"{text} ({difference.basis})" for text, difference in texts)
-    return Cell((*(text for text, _ in texts[:1]), *more), note)
+    return stacked(*(text for text, _ in texts[:1]), *more)
 
 
 def _reasons(answer: Answer, *, is_priced: bool) -> tuple[str, ...]:
@@ -248,7 +237,7 @@ def _paper_table(paper_table: PaperTable, findings: Mapping[str, Findings]) -> T
     for row in paper_table.rows:
         is_reference = row.condition == paper_table.reference
         published = [
-            Cell((f"{value:g}" if is_reference else f"{value:g} ({difference:+z.1f})",), value=value)
+            f"{value:g}" if is_reference else f"{value:g} ({difference:+z.1f})"
             for value, difference in zip(row.values, paper_table.differences[row.condition], strict=True)
         ]
         of_ours = [_ours(row, paper_table, ours)] if paper_table.study else []
@@ -257,7 +246,7 @@ def _paper_table(paper_table: PaperTable, findings: Mapping[str, Findings]) -> T
     return table
 
 
-def _ours(row: Row, table: PaperTable, ours: Findings | None) -> str | Cell:
+def _ours(row: Row, table: PaperTable, ours: Findings | None) -> str:
     """Return our mean and difference from the arm of the reference row, in per cent and points."""
     if not row.arm:
         return "no such arm"
@@ -271,7 +260,7 @@ def _ours(row: Row, table: PaperTable, ours: Findings | None) -> str | Cell:
     if reference and row.arm != reference:
         difference = ours.differences.of(row.arm, PROBE, reference, PROBE)
         lines.append(f"Δ {_points(difference, '+.1f')}")
-    return Cell(tuple(lines), value=100 * mean.mean)
+    return stacked(*lines)
 
 
 def _points(share: Estimate, form: str) -> str:

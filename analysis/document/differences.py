@@ -13,35 +13,37 @@ from pathlib import Path
 SAME = 1e-9  # relative difference of numbers that agree, with all their digits
 LONG = 5  # significant digits of a number that may be rounded otherwise; a shorter one, and a count, must be the same
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
-SVG_NAME = re.compile(r"\bf[0-9a-f]{6}-")  # starts the names in a figure, and follows from its digits
+SVG_ID = re.compile(r"\b[mp][0-9a-f]{10}\b")  # follows from the digits of a figure
 SHOWN = 60  # characters of a text
 
 
-def differences(one: Path, other: Path, patterns: Sequence[str] = ("**/*",)) -> dict[Path, list[str]]:
+def differences(folder: Path, again: Path, patterns: Sequence[str] = ("**/*",)) -> dict[Path, list[str]]:
     """Return how the files of a folder differ from those of another, a sentence each.
 
     Args:
-        patterns: of the files that are compared.
+        patterns: of the files that are compared. HTML is not: it is the Markdown in another form, and not committed.
 
     Returns:
         By the path in the first folder, in its order, without files that agree.
     """
-    found_in = ((folder, path) for folder in (one, other) for pattern in patterns for path in folder.glob(pattern))
-    names = {path.relative_to(folder) for folder, path in found_in if path.is_file()}
-    found = {one / name: _of_files(one / name, other / name) for name in sorted(names)}
-    return {path: sentences for path, sentences in found.items() if sentences}
+    paths = [path.relative_to(root) for root in (folder, again) for one in patterns for path in root.glob(one)]
+    names = {
+        name for name in paths if name.suffix != ".html" and ((folder / name).is_file() or (again / name).is_file())
+    }
+    sentences = {folder / name: _of_files(folder / name, again / name) for name in sorted(names)}
+    return {path: found for path, found in sentences.items() if found}
 
 
-def _of_files(one: Path, other: Path) -> list[str]:
-    if not one.is_file() or not other.is_file():
-        return ["The file is missing." if other.is_file() else "The report has no such file."]
-    before, now = one.read_bytes(), other.read_bytes()
-    if before == now:
+def _of_files(path: Path, again: Path) -> list[str]:
+    if not path.is_file() or not again.is_file():
+        return ["The file is missing." if again.is_file() else "The report has no such file."]
+    if path.read_bytes() == again.read_bytes():
         return []
-    texts = _text(before), _text(now)
-    if None in texts:
+    if path.suffix in (".png", ".parquet"):
         return ["It has other content, which is no text."]
-    lines = zip_longest(*(text.split("\n") for text in texts if text is not None), fillvalue="")
+    lines = zip_longest(
+        *(SVG_ID.sub("", one.read_text(errors="replace")).split("\n") for one in (path, again)), fillvalue=""
+    )
     return [
         f"Line {number}: {sentence}"
         for number, (old, new) in enumerate(lines, start=1)
@@ -50,32 +52,22 @@ def _of_files(one: Path, other: Path) -> list[str]:
     ]
 
 
-def _text(content: bytes) -> str | None:
-    """Return what a file says; None if it is no text."""
-    try:
-        return SVG_NAME.sub("", content.decode())
-    except UnicodeDecodeError:
-        return None
-
-
 def _of_lines(old: str, new: str) -> list[str]:
     if (text := NUMBER.split(old)) != NUMBER.split(new):
-        pairs = enumerate(zip(old, new, strict=False))
-        same = next((place for place, (one, other) in pairs if one != other), min(len(old), len(new)))
-        start = max(same - SHOWN // 4, 0)
+        pairs = enumerate(zip_longest(old, new))
+        start = max(next(place for place, (before, after) in pairs if before != after) - SHOWN // 4, 0)
         return [f"{old[start : start + SHOWN]!r} is now {new[start : start + SHOWN]!r}"]
     numbers = zip(text, NUMBER.findall(old), NUMBER.findall(new), strict=False)
-    return [f"{before[-SHOWN:]}{a} is now {b} ({_change(a, b)})" for before, a, b in numbers if not _agree(a, b)]
+    return [f"{words[-SHOWN:]}{a} is now {b} ({_change(a, b)})" for words, a, b in numbers if not _agree(a, b)]
 
 
-def _agree(one: str, other: str) -> bool:
+def _agree(old: str, new: str) -> bool:
     """True if two numbers are the same but for rounding."""
-    if one == other:
+    if old == new:
         return True
-    values = float(one), float(other)
-    is_long = any(set(".e") & set(number) for number in (one, other)) and max(map(_digits, (one, other))) >= LONG
-    unit = 1.01 * min(map(_unit, (one, other)))
-    return is_long and math.isclose(*values, rel_tol=SAME, abs_tol=unit)
+    is_long = any(set(".e") & set(number) for number in (old, new)) and max(map(_digits, (old, new))) >= LONG
+    unit = 1.01 * min(map(_unit, (old, new)))
+    return is_long and math.isclose(float(old), float(new), rel_tol=SAME, abs_tol=unit)
 
 
 def _digits(number: str) -> int:
@@ -87,6 +79,6 @@ def _unit(number: str) -> float:
     return 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
 
 
-def _change(one: str, other: str) -> str:
-    old, new = float(one), float(other)
-    return f"{100 * (new - old) / abs(old):+.2g} %" if old else f"{new - old:+.2g}"
+def _change(old: str, new: str) -> str:
+    a, b = float(old), float(new)
+    return f"{100 * (b - a) / abs(a):+.2g} %" if a else f"{b - a:+.2g}"

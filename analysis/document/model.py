@@ -16,36 +16,22 @@ from aimv2.base.markdown import escape as escape  # which all sections use
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
 
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table; a plain string is a cell as well.
-
-    Attributes:
-        lines: lines of inline Markdown.
-        note: shown on hover; plain text.
-        value: the number behind the text, for sorting and for programs.
-    """
-
-    lines: tuple[str, ...]
-    note: str = ""
-    value: float | None = None
+# Colours of figures, which HTML replaces by those of the page, light or dark.
+INK, SOFT, GRID, PAPER = "#1b1e23", "#6a727b", "#d8dee4", "#ffffff"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table of cells of inline Markdown; ``stacked`` returns one of several lines.
 
     Attributes:
-        name: a short name in lower case, unique in the document; empty if nothing refers to it.
-        is_filterable: True for long tables, which readers search.
+        name: a short name in lower case, unique in the document: that of its file in LaTeX. Empty if it has none.
     """
 
     columns: list[str]
-    rows: list[list[str | Cell]] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
     name: str = ""
     caption: str = ""
-    is_filterable: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,16 +70,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """A part with a heading.
-
-    Attributes:
-        blocks: its content; sections in it are subsections.
-        is_folded: True for a part that HTML shows on request.
-    """
+    """A part with a heading. Sections in its blocks are subsections."""
 
     title: str
     blocks: "list[Block]"
-    is_folded: bool = False
 
 
 Block = Paragraph | Bullets | Table | Code | Figure | Section
@@ -101,19 +81,14 @@ Block = Paragraph | Bullets | Table | Code | Figure | Section
 
 @dataclass(frozen=True)
 class Chip:
-    """A verdict beside the answer.
-
-    Attributes:
-        name: what was judged.
-        verdict: one of ``VERDICTS``.
-    """
+    """A verdict, one of ``VERDICTS``, beside the answer, and the name of what was judged."""
 
     name: str
     verdict: str
 
 
 class VerdictLook(NamedTuple):
-    """How a verdict is shown: its colour, and a mark of that colour for Markdown, which has none."""
+    """How a verdict is shown: its colour, and a mark of that colour for text."""
 
     color: str
     mark: str
@@ -141,7 +116,7 @@ class Document:
         answer: in a sentence or two.
         lead: the figure beside the answer.
         sections: the rest of the summary.
-        details: in ``details.md``, and in a folded part of HTML.
+        details: what follows the summary; HTML shows each on request.
         numbers: what programs read in ``report.json`` beside the text: plain JSON values.
         files: content of further files, by their paths in the report's folder.
         exports: content of files that are written on request.
@@ -158,14 +133,11 @@ class Document:
     files: Mapping[str, bytes] = field(default_factory=dict)
     exports: Mapping[str, bytes] = field(default_factory=dict)
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield all blocks in the order of reading."""
-        yield from walk([*self.sections, *self.details])
-
     def figures(self) -> list[Figure]:
         """Return all figures, each once."""
-        found = [self.lead, *(block for block in self.blocks() if isinstance(block, Figure))]
-        return list({figure.name: figure for figure in found if figure is not None}.values())
+        blocks = walk([*self.sections, *self.details])
+        figures = [self.lead, *(block for block in blocks if isinstance(block, Figure))]
+        return list({figure.name: figure for figure in figures if figure is not None}.values())
 
 
 def walk(blocks: Sequence[Block]) -> Iterator[Block]:
@@ -176,8 +148,9 @@ def walk(blocks: Sequence[Block]) -> Iterator[Block]:
             yield from walk(block.blocks)
 
 
-def lines_of(cell: str | Cell) -> tuple[str, ...]:
-    return (cell,) if isinstance(cell, str) else cell.lines
+def stacked(*lines: str) -> str:
+    """Return a cell of these lines."""
+    return "<br>".join(lines)
 
 
 def code_span(text: str) -> str:

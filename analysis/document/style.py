@@ -1,12 +1,7 @@
 """The look of all figures, and their files: SVG, the data as CSV, and PDF for papers."""
 
-import base64
-import hashlib
-import html
-import io
 import itertools
 import re
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,16 +14,15 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
-from fontTools import subset
-from fontTools.ttLib import TTFont
-from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from aimv2.ablations.study import Study
+from aimv2.analysis.document.model import GRID
+from aimv2.analysis.document.model import INK as INK  # which figures use
+from aimv2.analysis.document.model import PAPER as PAPER
+from aimv2.analysis.document.model import SOFT as SOFT
 
-# Pages replace these four by their own, light or dark.
-INK, SOFT, GRID, PAPER = "#1b1e23", "#6a727b", "#d8dee4", "#ffffff"
 BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # a text, which lines do not cross
 # Colours that people with any colour vision tell apart (after Okabe and Ito 2008), without those that are hard to see
 # on white, and the grey, which controls have.
@@ -39,7 +33,7 @@ MARKERS = ("o", "s", "^", "v", "P", "X", "p", "*", "<", ">")
 
 FONT = "DejaVu Sans"  # comes with Matplotlib
 STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",  # text stays text; its font is embedded
+    "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "aimv2",
     "pdf.fonttype": 42,  # TrueType, which journals require
     "font.family": FONT,
@@ -69,9 +63,7 @@ STYLE: dict[str, Any] = {
 }
 
 TITLE = "title:"  # starts the id of an element that shows a text when the pointer is over it
-ID = "\0"  # stands for the beginning of an id until it is known
-STYLES = re.compile(r'style="([^"]*)"')
-NUMBER = re.compile(r"-?\d+\.\d{3,}")
+LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 
 
 class ArmLook(NamedTuple):
@@ -116,62 +108,32 @@ def show_on_hover(artist: Artist, text: str) -> None:
 def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str, *, export: bool = False) -> None:
     """Write a figure as ``NAME.svg``, and on export as ``.pdf`` and its data as ``.csv``, the same bytes every time."""
     folder.mkdir(parents=True, exist_ok=True)
-    if engine := figure.get_layout_engine():  # it takes longest, so it runs once
-        with style():
-            engine.execute(figure)
-        figure.set_layout_engine("none")
     svg = folder / f"{name}.svg"
     with style():
+        if engine := figure.get_layout_engine():  # it takes longest, so it runs once
+            engine.execute(figure)
+            figure.set_layout_engine("none")
         figure.savefig(svg, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
         if export:
             figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+            data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     svg.write_text(_compact(svg.read_text()))
-    if export:
-        data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
 
 
 def _compact(svg: str) -> str:
-    """Shorten an SVG to what can be seen, turn ids that are texts into titles, and embed the font.
+    """Shorten an SVG to what can be seen, and turn ids that are texts into titles.
 
-    Styles that repeat become classes. They and ids get names that no other figure of a page has, and that follow from
-    what can be seen: matplotlib's ids change with the last digits of a number.
+    Its font is not embedded: Verdana has the same widths where the font is missing.
     """
-
-    def shorter_number(found: re.Match[str]) -> str:
-        return f"{float(found[0]):.5g}"
-
-    svg = re.sub(r"<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.S)
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(rf"<g id=(\"|'){TITLE}(.*?)\1>", r"<g><title>\2</title>", svg)
     svg = re.sub(r'<g id="[^"]*"(/?)>', r"<g\1>", svg)
-    svg = re.sub(r'="[^"]*"', lambda found: NUMBER.sub(shorter_number, found[0]), svg)
-    svg = re.sub(r" ?\n\s*(?=[A-Z\"])", "", svg)  # within paths
-    svg = re.sub(r"\n\s*", "\n", svg).replace("<g/>\n", "")
-    while (shorter := svg.replace("<g>\n</g>\n", "")) != svg:
+    svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
+    svg = re.sub(r'style="[^"]*"', lambda found: re.sub("(?<=[:;]) ", "", found[0]), svg)
+    svg = re.sub(r'="[^"]*"', lambda found: LONG_NUMBER.sub(lambda number: f"{float(number[0]):.5g}", found[0]), svg)
+    svg = re.sub(r" ?\n\s*(?=[A-Za-z\"])", "", svg)  # within paths
+    svg = re.sub(r"\n\s*", "\n", svg)
+    while (shorter := re.sub(r"<g>\n(<(?:path|use|text)[^\n]*\n)?</g>\n|<g/>\n", r"\1", svg)) != svg:
         svg = shorter
-    ids = {name: f"{number}" for number, name in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]*)"', svg)))}
-    svg = re.sub(r'(\bid="|url\(#|href="#)([^")]*)', lambda found: f"{found[1]}{ID}{ids[found[2]]}", svg)
-    repeated = [text for text, count in Counter(STYLES.findall(svg)).most_common() if count > 2]
-    prefix = f"f{hashlib.sha256(svg.encode()).hexdigest()[:6]}"
-    svg = svg.replace(ID, f"{prefix}-i")
-    classes = {text: f"{prefix}-{number}" for number, text in enumerate(repeated)}
-    svg = STYLES.sub(lambda found: f'class="{classes[found[1]]}"' if found[1] in classes else found[0], svg)
-    rules = [f".{name} {{ {text} }}" for text, name in classes.items()]
-    if characters := html.unescape("".join(re.findall(r"<text[^>]*>(.*?)</text>", svg, flags=re.S))):
-        rules.append(_font_face(characters))
-    return svg.replace("<defs>", "<defs>\n<style>{}</style>".format("\n".join(rules)), 1)
-
-
-def _font_face(characters: str) -> str:
-    """Return the rule that embeds the font with these characters, and without hints for small screens."""
-    options = subset.Options(
-        flavor="woff", hinting=False, layout_features=[], drop_tables=["FFTM", "MATH", "GPOS", "GSUB", "GDEF"]
-    )
-    # Without its time of writing, so that the same figure has the same bytes.
-    with TTFont(font_manager.findfont(FONT), recalcTimestamp=False) as font, io.BytesIO() as file:
-        subsetter = subset.Subsetter(options)
-        subsetter.populate(text=characters)
-        subsetter.subset(font)
-        subset.save_font(font, file, options)
-        data = base64.b64encode(file.getvalue()).decode()
-    return f'@font-face {{ font-family: "{FONT}"; src: url(data:font/woff;base64,{data}) }}'
+    svg = svg.replace(f"font-family:'{FONT}';", "")
+    return svg.replace('<style type="text/css">', f"<style>text{{font-family:'{FONT}',Verdana,sans-serif}}", 1)

@@ -40,7 +40,7 @@ def blocks_of(template: str, named: Mapping[str, Block] | None = None, /, **valu
 
 
 def one_line(text: str) -> str:
-    """Return text with line breaks as spaces, and single spaces."""
+    """Return text with single spaces in place of line breaks and spaces."""
     return re.sub(r"[ \n]+", " ", text).strip(" ")
 
 

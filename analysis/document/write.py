@@ -1,31 +1,34 @@
-"""Write a document to a folder, in all its forms."""
+"""Write a document to a folder as Markdown, HTML and JSON with its figures, or print it."""
 
-import contextlib
+import re
 import shutil
-from collections.abc import Mapping
+import sys
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from aimv2.analysis.document.data import to_json
-from aimv2.analysis.document.html import to_html
-from aimv2.analysis.document.latex import tables_of
-from aimv2.analysis.document.markdown import DETAILS, to_details, to_markdown
-from aimv2.analysis.document.model import Document
+import pandas as pd
+from rich.console import Console
+from rich.markdown import Markdown
+
+from aimv2.analysis.document.model import Document, Table, walk
+from aimv2.analysis.document.pages import to_html, to_json, to_markdown, to_plain
 from aimv2.analysis.document.style import save
 from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json, replacing
+from aimv2.base.files import replacing
 
-JSON = "report.json"
-REPORT = {name: name for name in ("report.md", "report.html", JSON)}
+REPORT, INDEX = "report", "index"  # names of the pages of a report, and of the index of reports
 KEPT = ("records.parquet", "measurements.json")  # of which reports are made, and which no report gives back
-INDEX = {"report.md": "index.md", "report.html": "index.html", JSON: "index.json"}
-INDEX_FILES = (*INDEX.values(), "figures/*")
+# By a report; details.md and figures/example_*.png by those of earlier versions.
+WRITTEN = ("figures/*", "tables/*", "report.*", "results.csv", "sensitivity.json", "*.png", "details.md")
+INDEX_FILES = ("index.md", "index.json", "figures/*")
+WIDTH = 120  # characters of the output where it is no terminal
 
 
 def write(document: Document, target: Path, *, export: bool = False) -> Path:
-    """Write ``report.md``, ``.html`` and ``.json`` with details, figures and files, completely or not at all.
+    """Write ``report.md``, ``.html`` and ``.json``, figures and files, completely or not at all.
 
-    The files of the report that is there are replaced, and others stay. The same document gives the same bytes.
+    The files of the report that is there are deleted, and files that no report writes stay. The same document gives
+    the same bytes.
 
     Args:
         export: True to write what papers and other programs take too: ``document.exports``, tables as
@@ -41,38 +44,35 @@ def write(document: Document, target: Path, *, export: bool = False) -> Path:
         raise UsageError(f"{target} is a file, and a report is a folder; name another")
     try:
         with replacing(target) as folder:
-            _write(document, folder, export=export)
-            _keep_others(target, folder)
+            if target.is_dir():
+                shutil.copytree(target, folder)
+            for path in [path for pattern in WRITTEN for path in folder.glob(pattern)]:
+                path.unlink()
+            _write(document, folder, REPORT, export=export)
     except OSError as error:
         raise UsageError(f"the report folder {target} cannot be written: {error.strerror}") from error
-    return target / "report.md"
+    return target / f"{REPORT}.md"
 
 
 def write_index(document: Document, reports_dir: Path) -> Path:
     """Write ``index.md``, ``index.html`` and ``index.json`` beside the reports, with figures.
 
-    The files of the index before are replaced, and those that this one does not have are deleted.
-
     Raises:
-        UsageError: the folder cannot be written, or a file that is not the index's has the name of one.
+        UsageError: the folder cannot be written.
     """
     try:
-        reports_dir.mkdir(parents=True, exist_ok=True)
-        before = own_files(reports_dir / INDEX[JSON])
-        with TemporaryDirectory(dir=reports_dir, prefix=".index-") as name:
-            folder = Path(name)
-            _write(document, folder, export=False, names=INDEX)
-            files = _files_of(folder)
-            if taken := [one for one in files if one not in before and (reports_dir / one).exists()]:
-                raise UsageError(f"{reports_dir / taken[0]} is not a file of an index of reports; move it")
-            (reports_dir / "figures").mkdir(exist_ok=True)
-            for one in files:
-                (folder / one).replace(reports_dir / one)
-        for old in before - set(files):
-            (reports_dir / old).unlink(missing_ok=True)
+        _write(document, reports_dir, INDEX, export=False)
     except OSError as error:
         raise UsageError(f"the index in {reports_dir} cannot be written: {error.strerror}") from error
-    return reports_dir / INDEX["report.md"]
+    return reports_dir / f"{INDEX}.md"
+
+
+def show(document: Document, out: str | None, *, export: bool) -> None:
+    """Print a document without its figure, and write it to ``out`` as ``write`` does; errors are those of ``write``."""
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console.print(Markdown(to_markdown(replace(document, lead=None))))
+    if out:
+        print(f"report: {write(document, Path(out), export=export)}")
 
 
 def check_replaceable(target: Path) -> None:
@@ -87,59 +87,34 @@ def check_replaceable(target: Path) -> None:
         return
     if not (target / "report.md").exists():
         raise UsageError(f"{target} has files and no report; name another folder")
-    if found := next((name for name in KEPT if (target / name).exists()), ""):
-        raise UsageError(f"{target} is a report with {found}, which would be lost; name another folder")
+    if source := next((name for name in KEPT if (target / name).exists()), ""):
+        raise UsageError(f"{target} is a report with {source}, which would be lost; name another folder")
 
 
-def _write(document: Document, folder: Path, *, export: bool, names: Mapping[str, str] = REPORT) -> None:
-    """Write all files into a new folder.
-
-    Args:
-        names: those of the pages.
-    """
-    figures = folder / "figures"
-    figures.mkdir(parents=True)
+def _write(document: Document, folder: Path, name: str, *, export: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     for figure in document.figures():
-        save(figure.picture, figure.data, figures, figure.name, export=export)
+        save(figure.picture, figure.data, folder / "figures", figure.name, export=export)
     files = dict(document.files)
     if export:
-        files |= {**document.exports, **{name: text.encode() for name, text in tables_of(document).items()}}
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    (folder / names["report.md"]).write_text(to_markdown(document))
-    if document.details:
-        (folder / DETAILS).write_text(to_details(document))
-    (folder / names["report.html"]).write_text(to_html(document, folder))
-    with contextlib.suppress(OSError):  # it is not empty
-        figures.rmdir()
-    (folder / names[JSON]).write_text(to_json(document, [*_files_of(folder), names[JSON]]))
+        blocks = walk([*document.sections, *document.details])
+        tables = [block for block in blocks if isinstance(block, Table) and block.name]
+        files |= {**document.exports, **{f"tables/{table.name}.tex": _latex(table).encode() for table in tables}}
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    markdown = to_markdown(document)
+    (folder / f"{name}.md").write_text(markdown)
+    (folder / f"{name}.html").write_text(to_html(markdown, folder))
+    (folder / f"{name}.json").write_text(to_json(document))
 
 
-def _keep_others(target: Path, folder: Path) -> None:
-    """Copy the files that are not of the report in ``target`` to its new folder, unless that has one of that name."""
-    for name in set(_files_of(target)) - own_files(target / JSON):
-        if not (folder / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(target / name, folder / name)
+def _latex(table: Table) -> str:
+    """Return a table with booktabs' rules for a paper: plain text with minus signs, without links and images."""
+    names, *rows = ([_with_minus(to_plain(cell)) for cell in line] for line in (table.columns, *table.rows))
+    text = pd.DataFrame(rows, columns=names).to_latex(index=False, escape=True)
+    return f"% needs \\usepackage{{booktabs}} and LuaLaTeX or XeLaTeX\n{text}"
 
 
-def own_files(page: Path) -> set[str]:
-    """Return the files that the JSON page of a report or an index lists as its own; none if it cannot be read."""
-    try:
-        found = read_json(page)["files"]
-    except (UsageError, KeyError, TypeError):
-        return set()
-    names = [Path(name) for name in found if isinstance(name, str)] if isinstance(found, list) else []
-    return {name.as_posix() for name in names if not name.is_absolute() and ".." not in name.parts}
-
-
-def missing_files(folder: Path, *, is_index: bool = False) -> bool:
-    """True if a file of a report, or of the index of reports, is not there, or there is none."""
-    files = own_files(folder / (INDEX[JSON] if is_index else JSON))
-    return not files or not all((folder / name).is_file() for name in files)
-
-
-def _files_of(folder: Path) -> list[str]:
-    """Return the paths of all files in a folder, sorted."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+def _with_minus(text: str) -> str:
+    return re.sub(r"(?<![\w.)])-(?=\.?\d)", "−", text)

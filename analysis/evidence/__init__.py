@@ -1,1 +1,1 @@
-"""Runs as tables, and the records and searches that reports are made from."""
+"""Results of a study's runs as tables: from run folders, or from the records of a report."""

@@ -9,32 +9,36 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from arro3.core import Table
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from aimv2.ablations.request import Request, request_from_json, request_to_json
+from aimv2.ablations.request import Request, request_from_json, request_to_json, union
 from aimv2.ablations.searches import Search, search_from_json, search_to_json
 from aimv2.ablations.studies.sensitivity import STUDY as SENSITIVITY
 from aimv2.ablations.study import Study
-from aimv2.analysis.evidence.load import BILL_COLUMNS, METRIC_COLUMNS, MISSING_COLUMNS, MIXTURE_COLUMNS, Evidence
-from aimv2.analysis.evidence.parquet import BrokenParquetError, frame, nested_frame, read_table
-from aimv2.analysis.evidence.recorded import FILE
+from aimv2.analysis.evidence.recorded_runs import FILE
+from aimv2.analysis.evidence.tables import (
+    BILL_COLUMNS,
+    CELL,
+    METRIC_COLUMNS,
+    MISSING_COLUMNS,
+    MIXTURE_COLUMNS,
+    Evidence,
+)
 from aimv2.analysis.inference.items import ItemMoments, Run, runs_index
 from aimv2.analysis.inference.looks import Look
 from aimv2.base.errors import UsageError
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 VERSION = 1
 KEY = b"aimv2_records"  # of the metadata
-CELL = ["arm", "seed"]
 TABLES: Mapping[str, list[str]] = {  # nested columns, with their own columns if they are empty
     "metrics": METRIC_COLUMNS,
     "not_applicable": METRIC_COLUMNS,
@@ -44,6 +48,7 @@ TABLES: Mapping[str, list[str]] = {  # nested columns, with their own columns if
 MISSING = ["reason", "has_failed"]
 BILL_TYPES = {"attempts": int, **dict.fromkeys(("seconds", "gpu_hours", "core_hours"), float)}
 ITEMS = "item_covariances"
+MAX_RUNS, MAX_BYTES = 100_000, 2**31  # of a file, which others may have written; bytes are those that it unpacks to
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,25 +67,21 @@ class Records:
 
 def pack(records: Records) -> bytes:
     """Return the content of the file. Items are kept for the differences that reports and verdicts take."""
-    import pyarrow as pa  # here, because reading needs no pyarrow
-    import pyarrow.parquet as pq
-
     request, evidence = records.request, records.evidence
     cells = [(cell.arm, cell.seed) for cell in request.cells]
     columns: dict[str, Any] = {name: list(values) for name, values in zip(CELL, zip(*cells, strict=True), strict=True)}
     columns |= _columns(evidence.runs, cells) | _columns(evidence.missing[CELL + MISSING], cells)
     columns["run"] = [cell.name for cell in request.cells]
     tables = {name: getattr(evidence, name) for name in TABLES}
+    tables[ITEMS] = _covariance_rows(evidence.items.only(compared_metrics(request.study, evidence)))
     columns |= {name: _nested(table, cells) for name, table in tables.items() if len(table)}
-    if len(covariances := _covariance_rows(evidence.items.only(compared_metrics(request.study, evidence)))):
-        columns[ITEMS] = _nested(covariances, cells)
-    images = list(dict.fromkeys(one["png"] for examples in evidence.examples.values() for one in examples))
+    images = list(dict.fromkeys(example["png"] for examples in evidence.examples.values() for example in examples))
     about = {
         "version": VERSION,
         "request": request_to_json(request),
         "look": {"number": records.look.number, "earlier": records.look.earlier},
         "examples": {
-            arm: [one | {"png": images.index(one["png"])} for one in examples]
+            arm: [example | {"png": images.index(example["png"])} for example in examples]
             for arm, examples in evidence.examples.items()
         },
         "images": images,
@@ -98,168 +99,22 @@ def pack(records: Records) -> bytes:
     return bytes(sink.getvalue())
 
 
-def unpack(packed: bytes, studies: Mapping[str, Study], name: str = FILE) -> Records:
-    """Return the records of a file's content.
-
-    Args:
-        studies: the catalogue.
-        name: of the file, for the message of an error.
-
-    Raises:
-        UsageError: the content is broken, of another version, or of a study that is not in the catalogue.
-    """
-    try:
-        table = read_table(packed)
-        about = json.loads(table.schema.metadata[KEY])
-        version = about["version"]
-        if version == VERSION:
-            return _records(table, about, studies, name)
-    except UsageError:
-        raise
-    except (BrokenParquetError, OSError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise UsageError(f"{name} is not a file of records; write the report again from its runs") from error
-    raise UsageError(f"{name} has records of version {version!r}, and this code reads version {VERSION}")
-
-
-def read_records(path: Path, studies: Mapping[str, Study]) -> Records:
-    """Return the records of a file.
-
-    Raises:
-        UsageError: the file is missing, or as in ``unpack``.
-    """
-    return unpack(_bytes(path), studies, str(path))
-
-
-def packed_records(reports_dir: Path, name: str) -> bytes:
-    """Return the content of the records beside a report.
-
-    Raises:
-        UsageError: there are none.
-    """
-    return _bytes(reports_dir / name / FILE)
-
-
-def check_publishable(packed: bytes, before: bytes | None, studies: Mapping[str, Study]) -> None:
-    """Refuse records that show less than those that are published, or other runs.
-
-    Raises:
-        UsageError: an arm has fewer seeds than before, or another config.
-    """
-    if before is None:
-        return
-    new, old = (unpack(one, studies) for one in (packed, before))
-    configs, published = _configs(new), _configs(old)
-    if other := [arm for arm, config in published.items() if configs.get(arm, config) != config]:
-        raise UsageError(
-            f"these arms have other configs than in the published report: {', '.join(other)}; delete the published one"
-            " first, or give the new one a name of its own with sweep.suffix=NAME"
-        )
-    seeds = _seeds(new)
-    if fewer := [
-        f"{arm} ({seeds.get(arm, 0)} of {had})" for arm, had in _seeds(old).items() if seeds.get(arm, 0) < had
-    ]:
-        raise UsageError(
-            f"these arms have fewer seeds than in the published report: {', '.join(fewer)}; sweep.seeds=N adds seeds"
-        )
-
-
-def _configs(records: Records) -> dict[str, str]:
-    """Return the name that each arm's run would have with seed 0."""
-    configs = {cell.arm: cell.config for cell in records.request.cells}
-    return {arm: config.with_seed(0).name for arm, config in configs.items()}
-
-
-def _seeds(records: Records) -> dict[str, int]:
-    """Return the number of finished seeds of each arm."""
-    return {str(arm): int(seeds) for arm, seeds in records.evidence.runs.groupby("arm")["seed"].nunique().items()}
-
-
-def compared_metrics(study: Study, evidence: Evidence) -> list[tuple[str, str]]:
-    """Return the pairs of metrics whose differences cover evaluation items.
-
-    They are each metric that decides, with itself, and those that a claim compares. The sensitivity study judges every
-    metric.
-    """
-    is_sensitivity = study.slug == SENSITIVITY.slug and not study.is_search
-    metrics = evidence.metrics["metric"].unique() if is_sensitivity else study.deciding_metrics
-    expectations = [one for expectations in study.claims.values() for one in expectations]
-    pairs = [*((metric, metric) for metric in metrics), *((one.metrics[0], one.metrics[-1]) for one in expectations)]
-    return list(dict.fromkeys(pairs))
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"the records {path} cannot be read: {error.strerror}") from error
-
-
-def _records(table: Table, about: Mapping[str, Any], studies: Mapping[str, Study], name: str) -> Records:
-    request = request_from_json(about["request"], studies, name)
-    cells = list(zip(*(table[column].to_pylist() for column in CELL), strict=True))
-    if cells != [(cell.arm, cell.seed) for cell in request.cells]:
-        raise ValueError("other runs than the request's")
-    if not re.fullmatch(r"[\w-]+", request.folder):  # a folder of that name will be written
-        raise ValueError("a name that no report has")
-    nested = {column: _flat(table, column, cells) for column in (*TABLES, ITEMS) if column in table.column_names}
-    is_missing = [reason is not None for reason in table["reason"].to_pylist()]
-    is_run = [not missing for missing in is_missing]
-    flat = [column for column in table.column_names if column not in {*nested, *MISSING}]
-    bill = [row[: len(BILL_COLUMNS)] for row in about.get("bill", [])]  # older rows end with money and its currency
-    images = about["images"]
-    for image in images:
-        base64.b64decode(image, validate=True)
-    tables = {column: nested.get(column, pd.DataFrame(columns=names)) for column, names in TABLES.items()}
-    evidence = Evidence(
-        runs=frame(table, flat, is_run),
-        missing=frame(table, MISSING_COLUMNS, is_missing),
-        examples={
-            arm: [one | {"png": images[one["png"]]} for one in examples] for arm, examples in about["examples"].items()
-        },
-        items=_moments(nested.pop(ITEMS)) if ITEMS in nested else ItemMoments(),
-        metrics=tables["metrics"],
-        not_applicable=tables["not_applicable"],
-        curves=tables["curves"],
-        mixture=tables["mixture"],
-        bill=pd.DataFrame(bill, columns=BILL_COLUMNS).astype(BILL_TYPES),
-        credits={kind: [str(line) for line in about["credits"][kind]] for kind in ("sources", "sets")},
-    )
-    look = Look(int(about["look"]["number"]), tuple(tuple(map(int, seeds)) for seeds in about["look"]["earlier"]))
-    search = search_from_json(about["search"], name) if "search" in about else None
-    if (None if search is None else search.study) != (request.study.slug if request.study.is_search else None):
-        raise ValueError("a search of another study, or none")
-    return Records(request, evidence, look, search)
-
-
-def _columns(table: pd.DataFrame, cells: Sequence[Run]) -> dict[str, "pa.ChunkedArray"]:
+def _columns(table: pd.DataFrame, cells: Sequence[Run]) -> dict[str, pa.ChunkedArray]:
     """Return the columns of a table with at most one row per run, null for runs without one."""
-    import pyarrow as pa
-
     place_of = {run: place for place, run in enumerate(zip(table["arm"], table["seed"], strict=True))}
     places = pa.array([place_of.get(run) for run in cells], pa.int64())
     columns = pa.Table.from_pandas(table.drop(columns=CELL), preserve_index=False)
     return dict(zip(columns.column_names, columns.take(places).columns, strict=True))
 
 
-def _nested(table: pd.DataFrame, cells: Sequence[Run]) -> "pa.ListArray":
+def _nested(table: pd.DataFrame, cells: Sequence[Run]) -> pa.ListArray:
     """Return the rows of each run as a list of structs."""
-    import pyarrow as pa
-
     place_of = {run: place for place, run in enumerate(cells)}
     places = np.array([place_of[run] for run in zip(table["arm"], table["seed"], strict=True)])
     ordered = table.iloc[np.argsort(places, kind="stable")].drop(columns=CELL)
     rows = pa.Table.from_pandas(ordered, preserve_index=False).to_struct_array().combine_chunks()
     offsets = accumulate(np.bincount(places, minlength=len(cells)).tolist(), initial=0)
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), rows)
-
-
-def _flat(table: Table, column: str, cells: Sequence[Run]) -> pd.DataFrame:
-    """Return a nested column as a table, with arm and seed."""
-    places, rows = nested_frame(table[column])
-    owners = [cells[place] for place in places]
-    rows.insert(0, "arm", [arm for arm, _ in owners])
-    rows.insert(1, "seed", [seed for _, seed in owners])
-    return rows
 
 
 def _covariance_rows(items: ItemMoments) -> pd.DataFrame:
@@ -276,14 +131,103 @@ def _covariance_rows(items: ItemMoments) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*CELL, "metric", "than_metric", "num_items", "covariance"])
 
 
+def compared_metrics(study: Study, evidence: Evidence) -> list[tuple[str, str]]:
+    """Return the pairs of metrics whose differences cover evaluation items.
+
+    They are each metric that decides, with itself, and those that a claim compares. The sensitivity study judges every
+    metric.
+    """
+    is_sensitivity = study.slug == SENSITIVITY.slug and not study.is_search
+    metrics = evidence.metrics["metric"].unique() if is_sensitivity else study.deciding_metrics
+    expected = [expectation for expectations in study.claims.values() for expectation in expectations]
+    pairs = [*((metric, metric) for metric in metrics), *((one.metrics[0], one.metrics[-1]) for one in expected)]
+    return list(dict.fromkeys(pairs))
+
+
+def unpack(packed: bytes, studies: Mapping[str, Study], name: str = FILE) -> Records:
+    """Return the records of a file's content.
+
+    Args:
+        studies: the catalogue.
+        name: of the file, for the message of an error.
+
+    Raises:
+        UsageError: the content is broken, too large, of another version, of a study that is not in the catalogue, or
+            has a run whose name is not that of its config.
+    """
+    try:
+        table, about = _table(packed, name)
+        if about["version"] != VERSION:
+            raise UsageError(f"{name} has records of version {about['version']!r}, and this code reads {VERSION}")
+        return _records(table, about, studies, name)
+    except UsageError:
+        raise
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise UsageError(f"{name} is not a file of records; write the report again from its runs") from error
+
+
+def _table(packed: bytes, name: str) -> tuple[pa.Table, dict[str, Any]]:
+    file = pq.ParquetFile(pa.BufferReader(packed))
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    if file.metadata.num_rows > MAX_RUNS or sum(group.total_byte_size for group in groups) > MAX_BYTES:
+        raise UsageError(f"{name} is too large for records: at most {MAX_RUNS:,} runs and {MAX_BYTES:,} bytes are read")
+    return file.read(), json.loads(file.metadata.metadata[KEY])
+
+
+def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, Study], name: str) -> Records:
+    request = request_from_json(about["request"], studies, name)
+    cells = list(zip(*(table[column].to_pylist() for column in CELL), strict=True))
+    names = table["run"].to_pylist()
+    if [(*cell, run) for cell, run in zip(cells, names, strict=True)] != [
+        (cell.arm, cell.seed, cell.name) for cell in request.cells
+    ]:
+        raise ValueError("other runs than the request's")
+    if not re.fullmatch(r"[\w-]+", request.folder):  # a folder of that name will be written
+        raise ValueError("a name that no report has")
+    nested = {column: _flat(table[column], cells) for column in (*TABLES, ITEMS) if column in table.column_names}
+    is_missing = pc.is_valid(table["reason"])
+    flat = [column for column in table.column_names if column not in {*nested, *MISSING}]
+    bill = [row[: len(BILL_COLUMNS)] for row in about.get("bill", [])]  # older rows end with money and its currency
+    images = about["images"]
+    for image in images:
+        base64.b64decode(image, validate=True)
+    evidence = Evidence(
+        runs=table.select(flat).filter(pc.invert(is_missing)).to_pandas(),
+        missing=table.select(MISSING_COLUMNS).filter(is_missing).to_pandas(),
+        examples={
+            arm: [example | {"png": images[example["png"]]} for example in examples]
+            for arm, examples in about["examples"].items()
+        },
+        items=_moments(nested.pop(ITEMS)) if ITEMS in nested else ItemMoments(),
+        **{column: nested.get(column, pd.DataFrame(columns=names)) for column, names in TABLES.items()},
+        bill=pd.DataFrame(bill, columns=BILL_COLUMNS).astype(BILL_TYPES),
+        credits={kind: [str(line) for line in about["credits"][kind]] for kind in ("sources", "sets")},
+    )
+    look = Look(int(about["look"]["number"]), tuple(tuple(map(int, seeds)) for seeds in about["look"]["earlier"]))
+    search = search_from_json(about["search"], name) if "search" in about else None
+    if (None if search is None else search.study) != (request.study.slug if request.study.is_search else None):
+        raise ValueError("a search of another study, or none")
+    return Records(request, evidence, look, search)
+
+
+def _flat(column: pa.ChunkedArray, cells: Sequence[Run]) -> pd.DataFrame:
+    """Return a nested column as a table, with arm and seed."""
+    lists = column.combine_chunks()
+    owners = [cells[place] for place in pc.list_parent_indices(lists).to_pylist()]
+    rows: pd.DataFrame = pa.Table.from_struct_array(lists.flatten()).to_pandas()
+    rows.insert(0, "arm", [arm for arm, _ in owners])
+    rows.insert(1, "seed", [seed for _, seed in owners])
+    return rows
+
+
 def _moments(rows: pd.DataFrame) -> ItemMoments:
     """Return the moments of these rows, as ``_covariance_rows`` returns them."""
     values: dict[tuple[str, str], list[np.ndarray]] = {}
     num_items: dict[str, pd.Series[int]] = {}
-    for (metric, other), own in rows.groupby(["metric", "than_metric"], sort=False):
-        values[str(metric), str(other)] = own["covariance"].tolist()
-        runs = runs_index(zip(own["arm"], own["seed"], strict=True))
-        num_items[str(metric)] = pd.Series(own["num_items"].to_numpy(), runs)
+    for (metric, other), of_pair in rows.groupby(["metric", "than_metric"], sort=False):
+        values[str(metric), str(other)] = of_pair["covariance"].tolist()
+        runs = runs_index(zip(of_pair["arm"], of_pair["seed"], strict=True))
+        num_items[str(metric)] = pd.Series(of_pair["num_items"].to_numpy(), runs)
     known = {
         (metric, other): pd.DataFrame(
             _symmetric(found) if metric == other else np.stack(found), num_items[metric].index, num_items[other].index
@@ -295,7 +239,61 @@ def _moments(rows: pd.DataFrame) -> ItemMoments:
 
 def _symmetric(rows: Sequence[np.ndarray]) -> np.ndarray:
     """Return a symmetric matrix from the rows of its lower triangle."""
-    found = np.empty((len(rows), len(rows)))
+    matrix = np.empty((len(rows), len(rows)))
     for place, row in enumerate(rows):
-        found[place, : place + 1] = found[: place + 1, place] = row
-    return found
+        matrix[place, : place + 1] = matrix[: place + 1, place] = row
+    return matrix
+
+
+def packed_records(path: Path) -> bytes:
+    """Return the content of a file of records; UsageError if there is none."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"the records {path} cannot be read: {error.strerror}") from error
+
+
+def read_records(path: Path, studies: Mapping[str, Study]) -> Records:
+    """Return the records of a file.
+
+    Raises:
+        UsageError: the file is missing, or as in ``unpack``.
+    """
+    return unpack(packed_records(path), studies, str(path))
+
+
+def join(earlier: Records, later: Records) -> Records:
+    """Return the records of two launches as one, with the study and the arguments of the later.
+
+    Runs count as in ``ablations.request.union``: those with the baseline of the later launch, without arms that were
+    defined otherwise, and each once. Runs of different code are one study if each seed has one code, because then every
+    difference within a seed is one of arms. Both launches were looks.
+    """
+    request = union([later.request, earlier.request], later.request.cells)
+    names = {cell.name for cell in later.request.cells}
+    arm_of = {cell.name: cell.arm for cell in request.cells if cell.name not in names}
+    # Untrained encoders can have other names in the earlier launch.
+    arms = {(cell.arm, cell.seed): arm_of[cell.name] for cell in earlier.request.cells if cell.name in arm_of}
+    before, after = earlier.evidence, later.evidence
+    tables = {
+        name: pd.concat([_of_runs(getattr(before, name), arms), getattr(after, name)], ignore_index=True)
+        for name in ("runs", "missing", *TABLES)
+    }
+    evidence = replace(
+        after,
+        **tables,
+        bill=pd.concat([before.bill, after.bill], ignore_index=True),
+        examples=before.examples | after.examples,
+        items=ItemMoments.joined(before.items.of_runs(arms), after.items),
+    )
+    if evidence.runs.groupby("seed")["code"].nunique().max() == 1:
+        request = replace(request, study=replace(request.study, allow_mixed_code=True))
+    seeds = tuple(sorted({seed for _, seed in arms}))
+    look = Look(earlier.look.number + later.look.number, (*earlier.look.earlier, seeds, *later.look.earlier))
+    return replace(later, request=request, evidence=evidence, look=look)
+
+
+def _of_runs(table: pd.DataFrame, arms: Mapping[Run, str]) -> pd.DataFrame:
+    """Return the rows of these runs, with their arms renamed."""
+    runs = list(table[CELL].itertuples(index=False, name=None))
+    return table[[run in arms for run in runs]].assign(arm=[arms[run] for run in runs if run in arms])

@@ -1,157 +1,266 @@
-"""Files of many finished runs, read at once. Polars is imported where it reads: committed records need none of it."""
+"""The results of runs, read from their folders."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from sys import intern
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from aimv2.analysis.inference.items import Parts, Run, influence
-from aimv2.base.errors import UsageError
+from aimv2.ablations.expand import Cell
+from aimv2.ablations.measured import MeasuredMetric
+from aimv2.analysis.evidence.tables import (
+    BILL_COLUMNS,
+    HELD_OUT,
+    METRIC_COLUMNS,
+    MISSING_COLUMNS,
+    MIXTURE_COLUMNS,
+    Evidence,
+)
+from aimv2.analysis.inference.items import ItemMoments, Parts, Run, influence
+from aimv2.base.errors import REASONS, UsageError
+from aimv2.base.files import read_json, read_object
+from aimv2.base.processes import in_threads
+from aimv2.config.run_config import RunConfig
+from aimv2.data.provenance import credits_of
+from aimv2.runs.attempt import ITEMS
+from aimv2.runs.lease import attempt_folder
+from aimv2.runs.record import RunFolder, billed
 
-if TYPE_CHECKING:
-    import polars as pl
-
+ROWS = "metrics.parquet"
 CURVE_COLUMNS = ("step", "samples", "train_flops", "seconds")
-HELD_OUT = "held_out_"
-BLOCK = 100  # files that a thread takes at once: a task for each would cost as much as its file
-
-Columns = tuple[tuple[str, "pl.DataType"], ...]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+OF_RESULT = ("train_flops", "train_seconds", "train_cpu_seconds", "seconds", "cpu_seconds")  # keys of a run's result
+THREADS = 16  # they wait for files, which takes longest on a shared file system
 
 
-def in_threads(read: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Return ``read`` of each item, in order. Threads wait for files, which takes longest on a shared file system."""
-    blocks = [items[start : start + BLOCK] for start in range(0, len(items), BLOCK)]
-    with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda block: [read(item) for item in block], blocks)
-        return [one for block in found for one in block]
+class _Finished(NamedTuple):
+    """What a finished run adds to the tables."""
+
+    run: dict[str, Any]
+    metrics: list[tuple[Any, ...]]
+    mixture: list[dict[str, Any]]
+    curve: pa.Table
+    folder: Path
 
 
-def scan_rows(files: Mapping[Run, Path]) -> "pl.LazyFrame":
-    """Return the rows of every step of these runs, with ``arm``, ``seed`` and the ``place`` of the run among these.
+class _Alone(NamedTuple):
+    """A metric that a run of its own measured on a finished one."""
 
-    Nothing is read yet but the names of columns.
-    Runs differ in their columns, as objectives do; a column that a run lacks is null there.
+    row: tuple[Any, ...]
+    folder: Path
+
+
+def load(cells: Sequence[Cell], runs_dir: Path, metrics: Sequence[MeasuredMetric] = ()) -> Evidence:
+    """Read the run of every cell. One that has not finished, or a file of which cannot be read, is among the missing.
 
     Args:
-        files: by arm and seed, the ``metrics.parquet`` of a run.
+        metrics: those that runs of their own measure of finished ones. A run that has one itself keeps its value, if
+            it is of the same plug-in.
 
     Raises:
-        UsageError: a file is missing or broken.
+        UsageError: a result has another layout, or a table is broken that looked whole.
     """
-    import polars as pl
+    results = list(in_threads(partial(_read, runs_dir), cells, THREADS))
+    missing = [row for row in results if not isinstance(row, _Finished)]
+    cell_of = {(cell.arm, cell.seed): cell for cell in cells}
+    done = {run: row for run, row in zip(cell_of, results, strict=True) if isinstance(row, _Finished)}
+    later = {metric.name: _measured_later(metric, [cell_of[run] for run in done], runs_dir) for metric in metrics}
+    by_name = {metric.name: metric for metric in metrics}
+    rows = [
+        row
+        for run, finished in done.items()
+        for row in finished.metrics
+        if row[2] not in by_name or by_name[row[2]].is_measured_by(cell_of[run])
+    ]
+    rows += [alone.row for measured in later.values() for alone in measured.values()]
+    table = pd.DataFrame(rows, columns=METRIC_COLUMNS)
+    is_applicable = table["value"].notna()
+    item_files = _item_files(done)
+    runs = [run.run for run in done.values()]
+    return Evidence(
+        runs=pd.DataFrame(runs, columns=None if runs else ["arm", "seed", "run"]),
+        metrics=table[is_applicable].astype({"value": float}).reset_index(drop=True),
+        not_applicable=table[~is_applicable].astype({"value": float}).reset_index(drop=True),
+        curves=_curves({run: finished.curve for run, finished in done.items()}),
+        missing=pd.DataFrame(missing, columns=MISSING_COLUMNS),
+        examples=_examples(done),
+        bill=_bill([*cells, *(cell for metric in metrics for cell in metric.cells(cells))], runs_dir),
+        items=ItemMoments(lambda metric: _items(item_files | _item_files(later.get(metric, {})), metric)),
+        mixture=pd.DataFrame([row for run in done.values() for row in run.mixture], columns=MIXTURE_COLUMNS),
+        credits=credits_of(cell.config for cell in cells if isinstance(cell.config, RunConfig)),
+    )
+
+
+def _read(runs_dir: Path, cell: Cell) -> "_Finished | dict[str, Any]":
+    """Return what a finished run adds, or the row of a missing one."""
+    run, where = RunFolder(runs_dir, cell.name), {"arm": cell.arm, "seed": cell.seed}
+    if not run.is_done:
+        return {**where, "run": cell.name, "reason": _reason(run), "has_failed": run.state() == "failed"}
+    if problem := run.problem():
+        return {**where, "run": cell.name, "reason": problem, "has_failed": True}
+    result = run.result()
+    folder = attempt_folder(run.path, result["attempt"])
+    try:
+        manifest, curve = read_object(folder / "manifest.json"), _curve(folder / ROWS)
+        for items in folder.glob(ITEMS):
+            _parsed(items, pq.read_metadata)
+    except UsageError as error:
+        return {**where, "run": cell.name, "reason": str(error), "has_failed": True}
+    row = {
+        **where,
+        "run": cell.name,
+        "samples": cell.config.num_samples,
+        **{name: result[name] for name in OF_RESULT},
+        "precision": cell.config.precision,
+        "threads": manifest["threads"],
+        "hardware": _hardware(result, manifest),
+        "code": manifest.get("code", ""),
+        "commit": _both(manifest, lambda origin: origin["commit"]),
+        "torch": _both(manifest, lambda origin: origin["versions"].get("torch", "")),
+        **_of_pairs(manifest),
+    }
+    metrics = [_metric_row(cell, name, metric) for name, metric in result["metrics"].items()]
+    shown_by_source = result.get("mixture", {}) if cell.config.num_samples else {}
+    mixture = [
+        {**where, "source": source, **dict.fromkeys(REASONS, 0), **shown, **shown["bad"]}
+        for source, shown in shown_by_source.items()
+    ]
+    return _Finished(row, metrics, mixture, curve, folder)
+
+
+def _metric_row(cell: Cell, name: str, metric: Mapping[str, Any]) -> tuple[Any, ...]:
+    texts = (intern(metric[key]) for key in ("unit", "evaluation", "warning"))  # in memory once for all runs
+    return (cell.arm, cell.seed, intern(name), metric["value"], *texts)
+
+
+def _reason(run: RunFolder) -> str:
+    if run.state() == "running":
+        return "still running"
+    failure = run.failure()
+    return (run.obstacle() or "not run yet") if failure is None else f"{failure.cause}: {failure.message}"
+
+
+def _hardware(result: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """Return the hardware of all attempts that the result rests on; older results do not list them."""
+    attempts = result.get("attempts") or [manifest]
+    return "; ".join(dict.fromkeys(attempt["hardware"] or "unknown" for attempt in attempts))
+
+
+def _both(manifest: Mapping[str, Any], value: Callable[[Mapping[str, Any]], str]) -> str:
+    """Return a value of the training and of the evaluation, which differ if a run reuses the training of another."""
+    return "; ".join(dict.fromkeys([value(manifest.get("trained") or manifest), value(manifest)]))
+
+
+def _of_pairs(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what only runs on pairs record: the sizes of their networks and data."""
+    if "parameters" not in manifest:
+        return {}
+    encoder = manifest["parameters"]["encoder"]
+    return {
+        "encoder_parameters": encoder,
+        "other_parameters": sum(manifest["parameters"].values()) - encoder,
+        "train_pairs": manifest["train_pairs"],
+        "held_out_pairs": manifest["held_out_pairs"],
+    }
+
+
+def _measured_later(metric: MeasuredMetric, cells: Sequence[Cell], runs_dir: Path) -> dict[Run, _Alone]:
+    """Return a metric of finished runs that other runs measure, without those that have no result that can be read."""
+
+    def read(cell: Cell) -> _Alone | None:
+        run = next((RunFolder(runs_dir, alone.name) for alone in metric.cells([cell])), None)
+        if run is None or not run.is_done or run.problem():
+            return None
+        result = run.result()
+        row = _metric_row(cell, metric.name, result["metrics"][metric.name])
+        return _Alone(row, attempt_folder(run.path, result["attempt"]))
+
+    measured = in_threads(read, cells, THREADS)
+    return {(cell.arm, cell.seed): alone for cell, alone in zip(cells, measured, strict=True) if alone is not None}
+
+
+def _parsed(path: Path, read: Callable[[Path], Any]) -> Any:
+    """Return what ``read`` returns of a Parquet file of a run; a broken one is named in an error."""
+    try:
+        return read(path)
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise UsageError(f"{path} cannot be read; delete the run's folder to repeat the run") from error
+
+
+def _curve(path: Path) -> pa.Table:
+    """Return the steps of a run at which held-out values were measured. Runs differ in their columns."""
+
+    def read(path: Path) -> pa.Table:
+        with pq.ParquetFile(path) as file:
+            held_out = [name for name in file.schema_arrow.names if name.startswith(HELD_OUT)]
+            table = file.read([*CURVE_COLUMNS, *held_out] if held_out else [])
+        for name in held_out:  # one that was never measured has no type
+            if pa.types.is_null(table[name].type):
+                table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.float64()))
+        is_measured = [pc.is_valid(table[name]) for name in held_out]
+        while len(is_measured) > 1:
+            is_measured = [pc.or_(*is_measured[:2]), *is_measured[2:]]
+        return table.filter(is_measured[0]) if held_out else table.slice(0, 0)
+
+    return _parsed(path, read)
+
+
+def _curves(tables: Mapping[Run, pa.Table]) -> pd.DataFrame:
+    measured = {run: table for run, table in tables.items() if table.num_columns}
+    if not measured:
+        return pd.DataFrame()
+    curves: pd.DataFrame = pa.concat_tables(measured.values(), promote_options="permissive").to_pandas()
+    lengths = [table.num_rows for table in measured.values()]
+    curves.insert(0, "arm", np.repeat([arm for arm, _ in measured], lengths))
+    curves.insert(1, "seed", np.repeat([seed for _, seed in measured], lengths))
+    return curves
+
+
+def _item_files(runs: "Mapping[Run, _Finished | _Alone]") -> dict[Run, Path]:
+    """Return where items of metrics are, by arm and seed; results without items have no such file."""
+    return {run: path for run, found in runs.items() if (path := found.folder / ITEMS).exists()}
+
+
+def _items(files: Mapping[Run, Path], metric: str) -> Parts:
+    """Return each evaluation item's part in a metric, by run; runs without the metric are left out."""
+    columns = ("item", "total", "weight")
+
+    def arrays(path: Path) -> list[np.ndarray]:
+        table = pq.ParquetFile(path).read(["metric", *columns])
+        table = table.filter(pc.equal(table["metric"], metric))
+        return [table[name].to_numpy() for name in columns]
+
+    def read(path: Path) -> "pd.Series[float] | None":
+        item, total, weight = _parsed(path, arrays)
+        if not len(item):
+            return None
+        items, places = np.unique(item, return_inverse=True)
+        return pd.Series(influence(np.bincount(places, total), np.bincount(places, weight)), index=items)
 
     paths = list(dict.fromkeys(files.values()))
-    by_columns: dict[Columns, list[Path]] = {}
-    for path, columns in zip(paths, in_threads(partial(_columns, {}), paths), strict=True):
-        by_columns.setdefault(columns, []).append(path)
-    scans = [
-        pl.scan_parquet(paths, schema=dict(columns), include_file_paths="path") for columns, paths in by_columns.items()
+    parts = dict(zip(paths, in_threads(read, paths, THREADS), strict=True))
+    return {run: part for run, path in files.items() if (part := parts[path]) is not None}
+
+
+def _examples(runs: Mapping[Run, _Finished]) -> dict[str, list[dict[str, Any]]]:
+    """Return the examples of the first run of each arm, without arms whose first run has none."""
+    firsts = {arm: run.folder / "examples.json" for (arm, _), run in reversed(list(runs.items()))}
+    return {arm: read_json(firsts[arm]) for arm in dict.fromkeys(arm for arm, _ in runs) if firsts[arm].exists()}
+
+
+def _bill(cells: Sequence[Cell], runs_dir: Path) -> pd.DataFrame:
+    """Return the bill of these runs, each once, summed over runs and attempts."""
+    firsts = list({cell.name: cell for cell in reversed(cells)}.values())[::-1]
+    bills = in_threads(lambda cell: list(billed(RunFolder(runs_dir, cell.name).path, cell.config)), firsts, THREADS)
+    rows = [
+        (cell.arm, attempt.outcome, attempt.hardware, 1, attempt.seconds, attempt.hours.gpu, attempt.hours.core)
+        for cell, attempts in zip(firsts, bills, strict=True)
+        for attempt in attempts
     ]
-    owners = pl.LazyFrame(
-        [(str(path), arm, seed, place) for place, ((arm, seed), path) in enumerate(files.items())],
-        schema={"path": pl.String, "arm": pl.String, "seed": pl.Int64, "place": pl.Int32},
-        orient="row",
-    )
-    empty = pl.LazyFrame(schema={"path": pl.String})
-    rows = pl.concat([empty, *scans], how="diagonal_relaxed")
-    return rows.join(owners, on="path", how="inner").drop("path")
-
-
-def _columns(known: dict[str, Columns], path: Path) -> Columns:
-    """Return the names and types of a file's columns.
-
-    To read the metadata takes a third of the time that polars takes to derive columns, and most runs have the same.
-
-    Args:
-        known: columns by Arrow's schema in the metadata, which determines them; new ones are added.
-    """
-    import polars as pl
-    from polars.exceptions import PolarsError
-
-    try:
-        schema = pl.read_parquet_metadata(path).get("ARROW:schema")
-        if schema is None:
-            return tuple(pl.read_parquet_schema(path).items())
-        if schema not in known:
-            known[schema] = tuple(pl.read_parquet_schema(path).items())
-    except (OSError, PolarsError) as error:
-        raise _broken(path) from error
-    return known[schema]
-
-
-def held_out_rows(rows: "pl.LazyFrame") -> pd.DataFrame:
-    """Return the steps of ``scan_rows`` at which held-out values were measured, in the order of the runs."""
-    import polars as pl
-
-    held_out = [name for name in rows.collect_schema() if name.startswith(HELD_OUT)]
-    if not held_out:
-        return pd.DataFrame()
-    measured = rows.filter(pl.any_horizontal(pl.col(held_out).is_not_null()))
-    chosen = measured.select("arm", "seed", *CURVE_COLUMNS, *held_out, "place")
-    return chosen.collect().sort("place", "step").drop("place").to_pandas()
-
-
-def read_items(files: Mapping[Run, Path], metric: str) -> Parts:
-    """Return each evaluation item's part in a metric, by run; runs without the metric are left out.
-
-    Args:
-        files: by arm and seed, the ``items.parquet`` of a run.
-
-    Raises:
-        UsageError: a file is broken.
-    """
-    import polars as pl
-    from polars.exceptions import PolarsError
-
-    if not files:
-        return {}
-    paths = list(dict.fromkeys(map(str, files.values())))
-    try:
-        scan = pl.scan_parquet(paths, include_file_paths="path").filter(pl.col("metric") == metric)
-        rows = scan.select("path", "item", pl.col("total", "weight").cast(pl.Float64)).collect()
-    except (OSError, PolarsError) as error:
-        raise next(
-            (_broken(path) for path in files.values() if not _is_readable(path)), _broken(Path(paths[0]))
-        ) from error
-    parts = {}
-    for (path,), table in rows.partition_by("path", as_dict=True, include_key=False).items():
-        sums = table.group_by("item", maintain_order=True).sum().sort("item")
-        values = influence(sums["total"].to_numpy(), sums["weight"].to_numpy())
-        parts[str(path)] = pd.Series(values, index=sums["item"].to_numpy())
-    return {run: parts[str(path)] for run, path in files.items() if str(path) in parts}
-
-
-def check_readable(tables: Sequence[Path]) -> None:
-    """Read the metadata of these Parquet files, which torn and overwritten ones lack.
-
-    Raises:
-        UsageError: naming the first that has none.
-    """
-    import polars as pl
-    from polars.exceptions import PolarsError
-
-    for path in tables:
-        try:
-            pl.read_parquet_metadata(path)
-        except (OSError, PolarsError) as error:
-            raise _broken(path) from error
-
-
-def _broken(path: Path) -> UsageError:
-    return UsageError(f"{path} cannot be read; delete the run's folder to repeat the run")
-
-
-def _is_readable(path: Path) -> bool:
-    import polars as pl
-    from polars.exceptions import PolarsError
-
-    try:
-        pl.read_parquet_schema(path)
-    except (OSError, PolarsError):
-        return False
-    return True
+    table = pd.DataFrame(rows, columns=BILL_COLUMNS)
+    return table.groupby(["arm", "outcome", "hardware"], sort=False, as_index=False).sum()[BILL_COLUMNS]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from aimv2.ablations.study import Study
 from aimv2.analysis.document.style import BEHIND, INK, SOFT, ArmLook, looks, show_on_hover
-from aimv2.analysis.evidence.load import LIMITS, Evidence
+from aimv2.analysis.evidence.tables import LIMITS, Evidence
 from aimv2.analysis.inference.intervals import UNLIMITED, Estimate, arm_mean
 
 NOTE = r" \(here [^)]*\)"  # what a label says of this scale

@@ -1,7 +1,7 @@
 """Checks of a study's controls, in every metric that decides something."""
 
 from aimv2.ablations.study import Control, Study
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import NOT_MEASURED
 from aimv2.analysis.inference.relations import finding
 from aimv2.analysis.judgement.differences import Differences

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from aimv2.ablations.study import Cost, Study
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.contrasts import NO_BRACKET, Bracket, SharedError, range_difference
 from aimv2.analysis.inference.intervals import (
     LEVEL,

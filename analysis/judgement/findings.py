@@ -16,10 +16,9 @@ from aimv2.ablations.request import Request
 from aimv2.ablations.searches import Search
 from aimv2.ablations.studies.sensitivity import FLOOR
 from aimv2.ablations.study import UNTRAINED, WINNER, Study
-from aimv2.analysis.evidence.load import Evidence
-from aimv2.analysis.evidence.recorded import FILE
+from aimv2.analysis.evidence.recorded_runs import FILE
 from aimv2.analysis.evidence.records import Records, read_records
-from aimv2.analysis.evidence.run_files import HELD_OUT
+from aimv2.analysis.evidence.tables import HELD_OUT, Evidence
 from aimv2.analysis.inference.intervals import Estimate, is_rounding, size_of
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.controls import check_controls

@@ -25,7 +25,7 @@ from aimv2.ablations.ladder import (
     sees,
 )
 from aimv2.ablations.studies.sensitivity import RUNGS, SAMPLES
-from aimv2.analysis.document.data import plain
+from aimv2.analysis.document.pages import plain
 from aimv2.analysis.inference.intervals import with_interval
 from aimv2.analysis.inference.power import Noise
 from aimv2.config.program import Program

@@ -15,7 +15,7 @@ from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expectations import READER, Combination, Expectation, Expected, Ranges
 from aimv2.ablations.request import Request
 from aimv2.ablations.study import UNEQUAL, UNTRAINED, Control, Study
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate
 from aimv2.analysis.inference.relations import finding
 from aimv2.analysis.judgement.differences import COSTS, Differences

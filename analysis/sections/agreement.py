@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from aimv2.ablations.study import Study
-from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.document.model import Block, Paragraph, Section, Table, stacked
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.agreement import Share, agreements, association
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.withheld import mixed_code
@@ -43,7 +43,7 @@ def scales_section(findings: Iterable[Findings]) -> Section | None:
         }
         about = "The order of arms at a scale and at the largest."
         parts += agreement_sections(name, about, by_metric, f"decision_accuracy_{name}")
-    return Section("Decision accuracy", parts, is_folded=True) if parts else None
+    return Section("Decision accuracy", parts) if parts else None
 
 
 def agreement_sections(
@@ -54,7 +54,7 @@ def agreement_sections(
     Args:
         by_metric: each metric with its scales, as in ``agreements``.
     """
-    rows: list[list[str | Cell]] = [
+    rows: list[list[str]] = [
         [metric_title(metric), pair.small, pair.large, *map(_counted, (pair.accuracy, pair.distinguishable, pair.rank))]
         for metric, scales in by_metric.items()
         for pair in agreements(scales)
@@ -85,7 +85,7 @@ def association_section(study: Study, evidence: Evidence) -> Section | None:
     wide = values.pivot(index=["arm", "seed"], columns="metric", values="value").reset_index()
     if loss not in wide:
         return None
-    rows: list[list[str | Cell]] = [
+    rows: list[list[str]] = [
         [metric_title(name), *map(_counted, association(wide, loss, name).values())] for name in names
     ]
     table = Table(
@@ -99,6 +99,6 @@ def association_section(study: Study, evidence: Evidence) -> Section | None:
     return Section("Loss and accuracy", [table])
 
 
-def _counted(share: Share) -> Cell:
+def _counted(share: Share) -> str:
     """Return a share or correlation with its number."""
-    return Cell((share.text(), f"n = {share.n}"), value=None if pd.isna(share.value) else share.value)
+    return stacked(share.text(), f"n = {share.n}")

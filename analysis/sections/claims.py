@@ -2,7 +2,7 @@
 
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.study import Study
-from aimv2.analysis.document.model import Bullets, Cell, Chip, Section, Table
+from aimv2.analysis.document.model import Bullets, Chip, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import Answer, overall, whole_claims
@@ -31,8 +31,8 @@ def summary(findings: Findings) -> Section | None:
     for name, verdict in findings.verdicts.items():
         word = _with_parts(findings, name)
         words = [f"**{verdict.word}**", *([f"with its parts: **{word}**"] if word != verdict.word else [])]
-        statement = Cell((f"**{name}**", CLAIMS[name].statement))
-        table.rows.append([statement, Cell(tuple(words)), _why(findings.study, verdict)])
+        statement = stacked(f"**{name}**", CLAIMS[name].statement)
+        table.rows.append([statement, stacked(*words), _why(findings.study, verdict)])
     return Section("Claims of the paper", [table])
 
 
@@ -52,11 +52,11 @@ def section(findings: Findings) -> Section | None:
     table = Table(["claim", "contradicted if", "verdict", "comparisons", "sensitivity"], name="evidence")
     for name, verdict in findings.verdicts.items():
         claim = CLAIMS[name]
-        word = Cell((f"**{verdict.word}**", *verdict.qualifications))
-        why = Cell(verdict.evidence), Cell(verdict.sensitivity)
-        table.rows.append([Cell((f"**{name}**", claim.source)), f"{claim.contradicted_if}.", word, *why])
+        word = stacked(f"**{verdict.word}**", *verdict.qualifications)
+        why = stacked(*verdict.evidence), stacked(*verdict.sensitivity)
+        table.rows.append([stacked(f"**{name}**", claim.source), f"{claim.contradicted_if}.", word, *why])
     reading = blocks_of("claims", margins=_margins_note(findings.study))
-    return Section("Claims in full", [table, Section("Rules", reading, is_folded=True)])
+    return Section("Claims in full", [table, Section("Rules", reading)])
 
 
 def _margins_note(study: Study) -> str:

@@ -4,20 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from aimv2.ablations.study import Cost
-from aimv2.analysis.document.model import Block, Cell, Paragraph, Section
+from aimv2.analysis.document.model import Block, Paragraph, Section, stacked
 from aimv2.analysis.document.template import blocks_of
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate, mean_interval
 from aimv2.analysis.inference.survival import RestrictedMean, lead, loss_at, restricted_mean, time_to_reach
 from aimv2.analysis.judgement.differences import COSTS, are_paired
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.sections.numbers import estimate
 from aimv2.analysis.sections.tables import Column, arm_table, estimate_cell, withheld
 from aimv2.base.markdown import escape
 
@@ -112,7 +110,7 @@ def section(findings: Findings) -> Section | None:
     if limits := findings.reasons.limits_of_metric():
         others.append(Paragraph(f"Limits of all numbers: {escape('; '.join(limits))}."))
     curve = findings.evidence.curve.removeprefix("held_out_").replace("_", " ")
-    more = [Section("FLOPs and CPU time", others, is_folded=True)] if others else []
+    more = [Section("FLOPs and CPU time", others)] if others else []
     return Section("Convergence", [*blocks_of("convergence", curve=curve), first, *more])
 
 
@@ -129,43 +127,19 @@ def _measured(findings: Findings) -> Measured:
     return measured
 
 
-def _reached(findings: Findings, measured: Measured, cost: Cost, fraction: float, arm: str) -> str | Cell:
+def _reached(findings: Findings, measured: Measured, cost: Cost, fraction: float, arm: str) -> str:
     if hidden := withheld(findings, arm):
         return hidden
     reached, form = measured[arm][cost][fraction].reached, UNITS[cost][1]
     mean, count = reached.estimate, f"{reached.num_reached} of {reached.estimate.n} seeds"
-    note = f"restricted mean, horizon {reached.horizon:{form}}; {mean.basis}"
     text = "≥ " * reached.is_lower_bound + mean.text(form) if reached.num_reached else f"> {mean.mean:{form}}"
-    return Cell((text, count), note, mean.mean)
+    return stacked(text, count)
 
 
-def _lead(findings: Findings, measured: Measured, cost: Cost, fraction: float, arm: str) -> str | Cell:
+def _lead(findings: Findings, measured: Measured, cost: Cost, fraction: float, arm: str) -> str:
     ahead = measured[arm][cost][fraction].lead
     if hidden := withheld(findings, arm):
         return hidden
     if arm == findings.study.baseline:
         return "baseline"
     return estimate_cell(ahead, f"+{UNITS[cost][1]}") if ahead.n else "other seeds"
-
-
-def numbers(findings: Findings) -> dict[str, Any]:
-    """Return convergence as JSON values, by arm, cost and fraction of the baseline's budget."""
-    return {
-        arm: {
-            UNITS[cost][0]: {
-                f"{100 * fraction:g} %": _values(of_arm, UNITS[cost][0]) for fraction, of_arm in by_fraction.items()
-            }
-            for cost, by_fraction in by_cost.items()
-        }
-        for arm, by_cost in _measured(findings).items()
-        if not withheld(findings, arm)
-    }
-
-
-def _values(of_arm: Convergence, unit: str) -> dict[str, Any]:
-    reached = of_arm.reached
-    return {
-        "reached": estimate(reached.estimate, unit) | {"horizon": reached.horizon},
-        "num_reached": reached.num_reached,
-        **({"lead": estimate(of_arm.lead, unit)} if of_arm.lead.n else {}),
-    }

@@ -5,13 +5,13 @@ from typing import Any
 
 import pandas as pd
 
-from aimv2.analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
+from aimv2.analysis.document.model import Block, Bullets, Paragraph, Section, Table
 from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.inference.factors import Effect, FactorAnalysis, TermTest, analyse
 from aimv2.analysis.inference.intervals import with_interval
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.numbers import estimate
-from aimv2.analysis.sections.tables import as_heading, estimate_cell, metric_title, number_cell
+from aimv2.analysis.sections.tables import as_heading, estimate_cell, metric_title
 from aimv2.base.markdown import escape
 
 
@@ -23,7 +23,7 @@ def section(findings: Findings) -> Section | None:
         return Section("Factors", [Paragraph(f"No effects are computed: {escape('; '.join(reasons))}.")])
     blocks = {metric: _blocks(findings, metric) for metric in findings.study.deciding_metrics}
     first = blocks.pop(findings.metric, [])
-    others = [Section(_title(metric), of_metric, is_folded=True) for metric, of_metric in blocks.items() if of_metric]
+    others = [Section(_title(metric), of_metric) for metric, of_metric in blocks.items() if of_metric]
     return Section("Factors", [*blocks_of("factors"), *first, *others])
 
 
@@ -91,15 +91,15 @@ def _tests(metric: str, analysis: FactorAnalysis) -> Table:
     return Table(columns, rows, name=f"factor_tests_{metric}")
 
 
-def _test(test: TermTest) -> list[str | Cell]:
+def _test(test: TermTest) -> list[str]:
     df = f"{test.df}, {test.error_df}"
     if not test.has_test:
         return ["no test", df, "", ""]
-    return [number_cell(test.statistic, ".2f"), df, _p(test.p), _p(test.adjusted_p)]
+    return [f"{test.statistic:.2f}", df, _p(test.p), _p(test.adjusted_p)]
 
 
-def _p(p: float) -> Cell:
-    return Cell(("< 0.001",), value=p) if p < 0.001 else number_cell(p, ".3f")
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _effects(findings: Findings, metric: str, analysis: FactorAnalysis) -> Table:
@@ -108,7 +108,7 @@ def _effects(findings: Findings, metric: str, analysis: FactorAnalysis) -> Table
     table = Table(columns, name=f"factor_effects_{metric}")
     for effect in analysis.effects:
         sizes = effect.size, effect.size_low, effect.size_high
-        size = Cell(("" if math.isnan(effect.size) else with_interval(*sizes, "+.2f"),), value=effect.size)
+        size = "" if math.isnan(effect.size) else with_interval(*sizes, "+.2f")
         table.rows.append([escape(effect.term), escape(effect.name), estimate_cell(effect.estimate, "+.4f"), size])
     return table
 

@@ -41,7 +41,7 @@ def section(findings: Findings) -> Section:
     blocks = blocks_of("methods", **_design(findings), **_inference(findings))
     text = " ".join(block.text for block in blocks if isinstance(block, Paragraph))
     cited = [reference for name, reference in REFERENCES.items() if name in text]
-    return Section("Methods, to paste into a paper", [*blocks, *([Bullets(cited)] if cited else [])], is_folded=True)
+    return Section("Methods, to paste into a paper", [*blocks, *([Bullets(cited)] if cited else [])])
 
 
 def _design(findings: Findings) -> dict[str, Any]:

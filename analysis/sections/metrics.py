@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from aimv2.analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
+from aimv2.analysis.document.model import Block, Bullets, Paragraph, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.inference.intervals import LEVEL, POWER, Estimate, bonferroni, detectable_difference, percent
 from aimv2.analysis.inference.looks import Look
@@ -38,7 +38,7 @@ def arms_section(findings: Findings) -> Section | None:
         f"{in_unit(findings)}; {'lower' if study.lower_is_better else 'higher'} is better. {hold} at"
         f" {percent(findings.look.level)} %; those of controls have their own. Differences below"
         f" {study.primary_margin:.2g} are too small to matter"
-        " ([how to read the table](details.md#how-to-read-the-table))."
+        " ([how to read the table](#how-to-read-the-table))."
     )
     return Section("Arms", [Paragraph(about), _arms_table(findings)])
 
@@ -48,12 +48,12 @@ def _arms_table(findings: Findings) -> Table:
     expectations = {study.baseline: "", **EXPECTED_OF_CONTROLS, **study.expected}
     of_controls = {str(control.control): control.result for control in findings.controls if control.metric == metric}
 
-    def observed(arm: str) -> str | Cell:
+    def observed(arm: str) -> str:
         if arm not in findings.comparisons:
             return of_controls.get(arm, "")
         return _observed(findings.comparisons[arm], why_not)
 
-    def difference(arm: str) -> str | Cell:
+    def difference(arm: str) -> str:
         if arm == study.baseline:
             return "baseline"
         if hidden := withheld(findings, arm):
@@ -96,21 +96,21 @@ def primary_section(findings: Findings, figures: Sequence[Block] = ()) -> Sectio
         about += f" Sensitivity: {known[metric].text if metric in known else 'not measured on this base run'}."
     shared = SAME if study.base is None else "share what their program draws by it"
     values = {"look_note": look_note(findings.look), "level": percent(findings.look.level), "shared": shared}
-    reading = Section("How to read the table", blocks_of("primary_reading", **values), is_folded=True)
+    reading = Section("How to read the table", blocks_of("primary_reading", **values))
     return Section(as_heading(metric_title(metric)), [Paragraph(about), *figures, reading])
 
 
-def _observed(comparison: Comparison, why_not: str) -> str | Cell:
+def _observed(comparison: Comparison, why_not: str) -> str:
     """Return what is observed, and the expectation judged, or why it is not: only if controls passed and the metric is
     sensitive."""
     if comparison.withheld:
-        return Cell(("not judged", comparison.withheld))
+        return stacked("not judged", comparison.withheld)
     if why_not:
-        return Cell((comparison.shows, f"not judged: {why_not}"))
+        return stacked(comparison.shows, f"not judged: {why_not}")
     if comparison.outcome is None:
         return comparison.shows
     judged = ", ".join(filter(None, (comparison.outcome.word, comparison.outcome.qualification)))
-    return Cell((comparison.shows, judged))
+    return stacked(comparison.shows, judged)
 
 
 def look_note(look: Look) -> str:
@@ -138,7 +138,7 @@ def section(findings: Findings) -> Section | None:
         )
     if findings.compares and findings.study.base is None:
         explained += " The untrained encoder is a strong baseline at small scales."
-    table = Section("Table", [Paragraph(explained), _table(findings)], is_folded=findings.compares)
+    table = Section("Table", [Paragraph(explained), _table(findings)])
     return Section("All metrics", [*blocks, table])
 
 
@@ -216,9 +216,9 @@ def _table(findings: Findings) -> Table:
     study, evidence = findings.study, findings.evidence
     arms, absent = findings.present(list(evidence.metrics["arm"].unique())), evidence.not_applicable
     not_applicable = set(zip(absent["metric"], absent["arm"], strict=True))
-    table = Table(["metric", *(study.label(arm) for arm in arms)], name="metrics", is_filterable=True)
+    table = Table(["metric", *(study.label(arm) for arm in arms)], name="metrics")
     for metric in dict.fromkeys(evidence.metrics["metric"]):
-        cells: list[str | Cell] = [Cell((escape(metric_title(metric)), f"[{escape(evidence.unit(metric))}]"))]
+        cells = [stacked(escape(metric_title(metric)), f"[{escape(evidence.unit(metric))}]")]
         for arm in arms:
             if arm not in evidence.values(metric):
                 cells.append("not applicable" if (metric, arm) in not_applicable else "not measured")

@@ -53,7 +53,6 @@ def numbers_of(findings: Findings) -> Mapping[str, Any]:
         "controls": [asdict(control) for control in findings.controls],
         "verdicts": {claim: verdict_values(verdict) for claim, verdict in findings.verdicts.items()},
         "limits": {arm: findings.reasons.limits(arm, findings.metric) for arm in study.conditions},
-        "runs": evidence.runs.to_dict("records"),
         "missing": evidence.missing.to_dict("records"),
     }
 

@@ -8,11 +8,11 @@ import pandas as pd
 
 from aimv2.ablations.study import Cost, Study
 from aimv2.analysis.document.model import Block, Paragraph, Section, Table, code_span
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import NO_ESTIMATE
 from aimv2.analysis.judgement.differences import COSTS
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.sections.tables import Column, arm_table, number_cell, seen
+from aimv2.analysis.sections.tables import Column, arm_table, seen
 from aimv2.base.errors import REASONS
 from aimv2.base.markdown import escape
 from aimv2.config.data_config import is_described, source_name
@@ -30,20 +30,21 @@ COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "hours of all runs": lambda runs: f"{runs['seconds'].sum() / 3600:.3f}",
 }
 OUTCOMES = {"result": "with a result", "failed": "failed", "superseded": "superseded"}
-ORIGIN = ("code", "commit", "hardware")  # columns of the table of runs
+ORIGIN = ("code", "commit", "hardware")  # of the setup; columns of the table of runs where these differ
 
 
 def runs_section(findings: Findings) -> Section:
     """Return every run, and the cells without a result."""
     finished = [] if findings.evidence.runs.empty else [_finished(findings)]
-    return Section("Runs", [*finished, *_missing(findings.evidence.missing)], is_folded=True)
+    return Section("Runs", [*finished, *_missing(findings.evidence.missing)])
 
 
 def _finished(findings: Findings) -> Table:
     study, evidence, metric = findings.study, findings.evidence, findings.metric
+    origin = [name for name in ORIGIN if name in evidence.runs and evidence.runs[name].nunique() > 1]
     value_column = f"{metric} [{escape(findings.unit)}]"
-    columns = ["run", "arm", "seed", value_column, "samples", "training FLOPs", "minutes", *ORIGIN]
-    table = Table(columns, name="runs", is_filterable=True)
+    columns = ["run", "arm", "seed", value_column, "samples", "training FLOPs", "minutes", *origin]
+    table = Table(columns, name="runs")
     for run in evidence.runs.to_dict("records"):
         value = float(evidence.value(metric, run["arm"]).get(run["seed"], math.nan))
         table.rows.append(
@@ -51,11 +52,11 @@ def _finished(findings: Findings) -> Table:
                 code_span(run["run"]),
                 study.label(run["arm"]),
                 str(run["seed"]),
-                "" if math.isnan(value) else number_cell(value, ".4f"),
+                "" if math.isnan(value) else f"{value:.4f}",
                 f"{run['samples']:,}",
                 f"{run['train_flops']:.3g}",
                 f"{run['seconds'] / 60:.2f}",
-                *(escape(str(run.get(name, ""))) for name in ORIGIN),
+                *(escape(str(run.get(name, ""))) for name in origin),
             ]
         )
     return table
@@ -145,7 +146,7 @@ def setup_section(findings: Findings) -> Section:
         blocks += [Paragraph("What training showed, and the samples that it could not use and replaced:"), mixture]
     if any(findings.evidence.credits.values()):
         blocks.append(Paragraph(credits_text(findings.evidence.credits)))
-    return Section("Setup", blocks, is_folded=True)
+    return Section("Setup", blocks)
 
 
 def _setup(findings: Findings) -> Table:

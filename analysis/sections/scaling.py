@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from aimv2.ablations.study import Study
-from aimv2.analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Section, Table
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.document.model import Block, Bullets, Figure, Paragraph, Section, Table
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.figures.scaling import draw_scaling
 from aimv2.analysis.inference.power_law import FitError
 from aimv2.analysis.inference.scaling import (
@@ -161,10 +161,10 @@ def _parameters(fitted: Fitted) -> Table:
     law = fitted.law
     noise = "seeds and runs" if shares_seeds(law.runs, law.law.variables) else "runs"
     resampled = "to drawn settings" if draws_settings(law.law, law.runs) else f"with drawn noise of {noise}"
-    rows: list[list[str | Cell]] = []
+    rows: list[list[str]] = []
     for name, value in law.law.parameters.items():
         is_identified = "no" if name in law.unidentified else "yes"
-        rows.append([name, Cell((f"{value:.4g}",), value=value), bounds(*law.interval(name)), is_identified])
+        rows.append([name, f"{value:.4g}", bounds(*law.interval(name)), is_identified])
     caption = (
         f"{fitted.symbols}. Intervals are percentiles of {len(law.draws)} refits {resampled}. The Huber loss is linear"
         f" beyond relative residuals of {law.law.huber:.2g}."
@@ -196,10 +196,10 @@ def _frontier(fitted: Fitted) -> list[Block]:
         "loss",
         "within runs",
     ]
-    rows: list[list[str | Cell]] = [
+    rows: list[list[str]] = [
         [
             f"{row['flops']:.2e}",
-            *(Cell((digits(row[name]),), value=float(row[name])) for name in ("n", "d", "loss")),
+            *(digits(row[name]) for name in ("n", "d", "loss")),
             "yes" if row["is_inside"] else "no, extrapolated",
         ]
         for row in optima.to_dict("records")

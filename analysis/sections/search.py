@@ -5,7 +5,7 @@ from typing import Any
 
 from aimv2.ablations.searches import Dimension, Search, State, Trial
 from aimv2.ablations.study import WINNER
-from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table, code_span
+from aimv2.analysis.document.model import Block, Paragraph, Section, Table, code_span
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.numbers import estimate
 from aimv2.base.markdown import escape
@@ -29,7 +29,7 @@ def section(findings: Findings) -> Section | None:
     if not search.trials:
         return Section("Search", blocks)
     blocks += _importances(search) if search.finished else []
-    return Section("Search", [*blocks, *_cost(search), Section("All trials", [_trials(search)], is_folded=True)])
+    return Section("Search", [*blocks, *_cost(search), Section("All trials", [_trials(search)])])
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
@@ -106,9 +106,7 @@ def _importances(search: Search) -> list[Block]:
     if not search.importances:
         return [Paragraph("Importances could not be computed from these trials.")]
     ordered = sorted(search.importances.items(), key=lambda importance: -importance[1])
-    rows: list[list[str | Cell]] = [
-        [Cell((f"{100 * share:.0f} %",), value=share), escape(key)] for key, share in ordered
-    ]
+    rows = [[f"{100 * share:.0f} %", escape(key)] for key, share in ordered]
     about = f"The share of the variance of {escape(search.metric.name)} over finished trials that each value explains."
     return [Table(["importance", "of"], rows, "search_importances", about)]
 
@@ -154,26 +152,25 @@ def _trials(search: Search) -> Table:
     metrics = [f"{metric.name} [{metric.unit}]" if metric.unit else metric.name for metric in search.metrics]
     measured = [escape(name) for name in (*(dimension.name for dimension in search.space), *metrics)]
     columns = ["trial", "state", *measured, "samples", "of its budget", "run", "note"]
-    table = Table(columns, name="search_trials", is_filterable=True)
+    table = Table(columns, name="search_trials")
     for trial in sorted(search.trials, key=lambda trial: trial.number):
         state = f"{trial.state}, winner" if trial.number == search.winner else trial.state
         share = f"{100 * trial.samples / trial.budget:.0f} %" if trial.budget else ""
         run = code_span(trial.run) if trial.run else ""
-        number = Cell((str(trial.number),), value=float(trial.number))
         cells = _cells(search, trial)
-        table.rows.append([number, state, *cells, f"{trial.samples:,}", share, run, escape(trial.note)])
+        table.rows.append([str(trial.number), state, *cells, f"{trial.samples:,}", share, run, escape(trial.note)])
     return table
 
 
-def _cells(search: Search, trial: Trial) -> list[str | Cell]:
+def _cells(search: Search, trial: Trial) -> list[str]:
     """Return the point of a trial and its values, which only finished trials have."""
-    point: list[str | Cell] = []
+    point: list[str] = []
     for dimension in search.space:
         value = trial.params.get(dimension.name)
         shown = "" if value is None else escape(dimension.text(value))
-        point.append(Cell((shown,), value=value if isinstance(value, float) else None))
+        point.append(shown)
     values = (trial.state == "finished" and trial.values) or [None] * len(search.metrics)
-    return [*point, *(Cell((_number(value),), value=value) if value is not None else "" for value in values)]
+    return [*point, *(_number(value) if value is not None else "" for value in values)]
 
 
 def _number(value: float) -> str:

@@ -2,13 +2,13 @@
 
 from aimv2.ablations.ladder import Ladder, Seen, label_of
 from aimv2.ablations.studies.sensitivity import RUNGS
-from aimv2.analysis.document.model import Cell, Paragraph, Section, Table
+from aimv2.analysis.document.model import Paragraph, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.inference.intervals import LEVEL, POWER, with_interval
 from aimv2.analysis.inference.power import Aim, Noise, seeds_for
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.planner import MAX_SEEDS
-from aimv2.analysis.sections.tables import as_heading, number_cell
+from aimv2.analysis.sections.tables import as_heading
 
 MANY_SEEDS = 32  # more than most can afford
 ALPHA = (1 - LEVEL) / 2  # of each end of a 95 % interval
@@ -30,8 +30,8 @@ def section(findings: Findings) -> Section | None:
         [
             *blocks_of("sensitivity", kinds=kinds),
             _decisions(findings, ladder),
-            Section("All rungs", [Paragraph("Every rung minus the base, with 95 % intervals:"), _rungs(ladder)], True),
-            Section("What is not seen", [Paragraph(why) for why in unseen], True),
+            Section("All rungs", [Paragraph("Every rung minus the base, with 95 % intervals:"), _rungs(ladder)]),
+            Section("What is not seen", [Paragraph(why) for why in unseen]),
         ],
     )
 
@@ -41,19 +41,19 @@ def _decisions(findings: Findings, ladder: Ladder) -> Table:
     columns = ["metric", "decides claims on", "SD over seeds", "SD of paired differences", "equivalence margin"]
     columns += ["in units of noise", f"seeds to show a difference of the margin ({100 * POWER:.0f} % power)"]
     columns += [f"smallest difference that {MANY_SEEDS} seeds show"]
-    table = Table(columns, name="decisions", is_filterable=True)
+    table = Table(columns, name="decisions")
     for metric, seen in ladder.metrics.items():
         margin, noise = findings.study.margin(metric), Noise(seen.paired_sd)
         table.rows.append(
             [
                 f"{metric} [{seen.unit}]",
                 ", ".join(findings.sensitivity[metric].kinds) or "none",
-                number_cell(seen.seed_sd, ".3g"),
-                number_cell(seen.paired_sd, ".3g"),
-                number_cell(margin, ".3g"),
+                f"{seen.seed_sd:.3g}",
+                f"{seen.paired_sd:.3g}",
+                f"{margin:.3g}",
                 _in_noise(margin, seen) if margin else "",
                 _seeds(seeds_for(noise, Aim(margin, ALPHA))) if margin else "",
-                number_cell(Aim(0.0, ALPHA).detectable(noise, MANY_SEEDS), ".3g"),
+                f"{Aim(0.0, ALPHA).detectable(noise, MANY_SEEDS):.3g}",
             ]
         )
     return table
@@ -61,26 +61,26 @@ def _decisions(findings: Findings, ladder: Ladder) -> Table:
 
 def _rungs(ladder: Ladder) -> Table:
     """Return the size of each known effect on every metric, and in units of noise."""
-    table = Table(["metric", *ladder.rungs.values()], name="rungs", is_filterable=True)
+    table = Table(["metric", *ladder.rungs.values()], name="rungs")
     for metric, seen in ladder.metrics.items():
-        row: list[str | Cell] = [metric]
+        row: list[str] = [metric]
         for rung in ladder.rungs:
             if effect := seen.effects.get(rung):
-                noise = _in_noise(effect.mean, seen).lines[0]
+                noise = _in_noise(effect.mean, seen)
                 shown = with_interval(effect.mean, effect.low, effect.high, "+.3f")
-                row.append(Cell((shown, f"{noise} x noise"), value=effect.mean))
+                row.append(stacked(shown, f"{noise} x noise"))
             else:
                 row.append("")
         table.rows.append(row)
     return table
 
 
-def _in_noise(mean: float, seen: Seen) -> Cell:
-    return number_cell(abs(mean) / seen.paired_sd, ".2g") if seen.paired_sd else Cell(("∞",))
+def _in_noise(mean: float, seen: Seen) -> str:
+    return f"{abs(mean) / seen.paired_sd:.2g}" if seen.paired_sd else "∞"
 
 
-def _seeds(number: float) -> Cell:
+def _seeds(number: float) -> str:
     """Return the seeds of two arms by themselves; a study of more arms pools their error, and needs at most as many."""
     if not number <= MAX_SEEDS:
-        return Cell((f"more than {MAX_SEEDS}",))
-    return number_cell(number, ".0f")
+        return f"more than {MAX_SEEDS}"
+    return f"{number:.0f}"

@@ -1,12 +1,11 @@
 """The report on a study: its sections, in the order of reading."""
 
-import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 from aimv2.ablations.ladder import FILE
 from aimv2.ablations.study import WINNER
-from aimv2.analysis.document.model import Block, Document, Figure, Paragraph, Section, Table, code_span
+from aimv2.analysis.document.model import INK, Block, Document, Figure, Paragraph, Section, Table, code_span
 from aimv2.analysis.document.style import style
 from aimv2.analysis.figures.arms import differences_to_baseline, learning_curves
 from aimv2.analysis.inference.intervals import percent
@@ -33,6 +32,7 @@ from aimv2.base.markdown import escape
 from aimv2.config.paths import value_at
 from aimv2.config.signature import NOT_IDENTITY
 
+SHEET, SIDE = "figures/examples.svg", 48  # the images of examples, each of so many points
 CURSE = (
     "The search's own best value is not the result: the best of many values is partly luck (winner's curse). The result"
     " is the difference on fresh seeds."
@@ -76,7 +76,6 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
     if findings.compares:
         numbers |= {
             "factors": factors.numbers(findings),
-            "convergence": convergence.numbers(findings),
             "scaling": law_numbers(law) if isinstance(law, Fitted) else law,
         }
     return Document(
@@ -176,13 +175,12 @@ def _examples(findings: Findings) -> tuple[Section | None, dict[str, bytes]]:
     """Return images with the caption that each arm wrote, and the images by path; None and no image if none has any."""
     study, evidence = findings.study, findings.evidence
     arms = [arm for arm in study.arms if evidence.examples.get(arm)]  # one that reads no captions writes none
-    table, images = Table(["image", "reference", *map(study.label, arms)], name="examples"), dict[str, bytes]()
+    table, images = Table(["image", "reference", *map(study.label, arms)], name="examples"), list[str]()
     for number, examples in enumerate(zip(*(evidence.examples[arm] for arm in arms), strict=True), 1):
-        path = f"figures/example_{number:02d}.png"
-        images[path] = base64.b64decode(examples[0]["png"])
+        images.append(examples[0]["png"])
         written = [escape(example["written"]) or "*nothing*" for example in examples]
-        table.rows.append([f"![image {number}]({path})", escape(examples[0]["reference"]), *written])
-    if not table.rows:
+        table.rows.append([str(number), escape(examples[0]["reference"]), *written])
+    if not images:
         return None, {}
     has_end = {cell.arm: value_at(cell.config, "objective.supervise_eos") for cell in findings.cells}
     cut = [study.label(arm) for arm in arms if not has_end[arm]]
@@ -196,4 +194,18 @@ def _examples(findings: Findings) -> tuple[Section | None, dict[str, bytes]]:
             f" The end of text is not a training target{which}, as in the released configuration, so captions are cut"
             " to the reference's number of tokens."
         )
-    return Section("Examples", [Paragraph(about), table]), images
+    shown = Paragraph(f"![images 1 to {len(images)}]({SHEET})")
+    return Section("Examples", [Paragraph(about), shown, table]), {SHEET: _sheet(images).encode()}
+
+
+def _sheet(images: Sequence[str]) -> str:
+    """Return numbered PNG images, in base64, side by side as SVG."""
+    step = SIDE + 12  # points
+    parts = [
+        f'<text x="{step * place}" y="10" font-size="9" fill="{INK}">{place + 1}</text><image x="{step * place}" y="14"'
+        f' width="{SIDE}" height="{SIDE}" image-rendering="pixelated" href="data:image/png;base64,{png}"/>'
+        for place, png in enumerate(images)
+    ]
+    size = step * len(images), SIDE + 14
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{size[0]}pt" height="{size[1]}pt"'
+    return "\n".join([f'{head} viewBox="0 0 {size[0]} {size[1]}" font-family="sans-serif">', *parts, "</svg>\n"])

@@ -208,7 +208,7 @@ def _undecided(findings: Findings) -> Section:
     items += [metric.text for metric in deciding if metric.is_blind and metric.text not in items]
     doubtful = evidence.metrics[evidence.metrics["metric"].isin(study.deciding_metrics)]
     if number := int((doubtful["warning"] != "").sum()):
-        items.append(f"{number} values of metrics that decide have warnings ([all metrics](details.md#all-metrics))")
+        items.append(f"{number} values of metrics that decide have warnings ([all metrics](#all-metrics))")
     items.append("other scales and other data")
     return Section("What was not seen", [Bullets([f"{as_heading(item)}." for item in items])])
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from aimv2.analysis.document.model import Cell, Table
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.document.model import Table, stacked
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import Estimate
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.base.markdown import escape
@@ -17,7 +17,7 @@ METRIC_TITLES = {
     "dense_loss": "loss of dense captions",
 }
 
-Column = Callable[[str], str | Cell]  # from an arm to its cell
+Column = Callable[[str], str]  # from an arm to its cell
 
 
 def arm_table(
@@ -40,13 +40,9 @@ def arm_table(
     return table
 
 
-def estimate_cell(estimate: Estimate, form: str, *lines: str) -> Cell:
-    """Return the cell of an estimate, with what its interval rests on as the note; more lines stand below it."""
-    return Cell((estimate.text(form), *lines), estimate.basis, estimate.mean)
-
-
-def number_cell(value: float, form: str) -> Cell:
-    return Cell((format(value, form),), value=value)
+def estimate_cell(estimate: Estimate, form: str, *lines: str) -> str:
+    """Return the cell of an estimate; more lines stand below it."""
+    return stacked(estimate.text(form), *lines)
 
 
 def withheld(findings: Findings, arm: str) -> str:

@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from aimv2.analysis.evidence.load import LIMITS
+from aimv2.analysis.evidence.tables import LIMITS
 from aimv2.analysis.inference.intervals import UNLIMITED, Estimate, mean_interval
 from aimv2.analysis.inference.items import influence
 from aimv2.analysis.verify.trained_run import TrainedRun

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from aimv2.analysis.document.model import Block, Cell, Document, Paragraph, Section, Table
+from aimv2.analysis.document.model import Block, Document, Paragraph, Section, Table
 from aimv2.analysis.document.write import check_replaceable, write
 from aimv2.analysis.sections.runs import credits_text
 from aimv2.analysis.usage import VerifyOptions, verify_usage
@@ -63,7 +63,7 @@ def summary(run: TrainedRun, checks: Sequence[Check]) -> str:
 def document(run: TrainedRun, checks: Sequence[Check], arguments: Sequence[str]) -> Document:
     """Return the report; ``arguments`` are those of the command."""
     config = run.config
-    rows: list[list[str | Cell]] = [
+    rows: list[list[str]] = [
         [check.name, f"**{check.verdict}**", check.finding, check.criterion or "–"] for check in checks
     ]
     note = (

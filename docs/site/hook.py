@@ -42,7 +42,11 @@ API = {  # modules that extensions and analyses import
         *("aimv2.ablations.expand", "aimv2.ablations.request"),
     ),
     "Executors": ("aimv2.sweeps.executors.base",),
-    "Records": ("aimv2.analysis.evidence.records", "aimv2.analysis.evidence.load"),
+    "Records": (
+        "aimv2.analysis.evidence.records",
+        "aimv2.analysis.evidence.tables",
+        "aimv2.analysis.evidence.run_files",
+    ),
     "Statistics": (
         *("aimv2.analysis.inference.intervals", "aimv2.analysis.inference.contrasts", "aimv2.analysis.inference.items"),
         *("aimv2.analysis.inference.looks", "aimv2.analysis.inference.power", "aimv2.analysis.inference.relations"),
@@ -71,13 +75,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     written = {file.src_uri: file.content_string for file in files.documentation_pages()}
     shown |= closure((repository_path(uri), text) for uri, text in written.items())
     shown |= closure((path, content(path)) for path in shown if site_uri(path).suffix == ".md")
-    shown |= {path for path in map(_relative, (ROOT / REPORTS).rglob("*")) if path.suffix in (".html", ".svg", ".json")}
+    shown |= {path for path in map(_relative, (ROOT / REPORTS).rglob("*")) if path.suffix in (".svg", ".json")}
     for path in sorted(shown):
-        for place in _places(path):
-            if place.suffix == ".md":
-                files.append(File.generated(config, str(place), content=content(path)))
-            else:
-                files.append(File.generated(config, str(place), abs_src_path=str(ROOT / path)))
+        place = site_uri(path)
+        if place.suffix == ".md":
+            files.append(File.generated(config, str(place), content=content(path)))
+        else:
+            files.append(File.generated(config, str(place), abs_src_path=str(ROOT / path)))
     config.nav = [*(config.nav or []), *_navigation(reports)]
     return files
 
@@ -148,12 +152,6 @@ def _navigation(reports: list[Any]) -> list[dict[str, Any]]:
         {"API": ["api/index.md", *({title: [{n: f"api/{n}.md"} for n in names]} for title, names in API.items())]},
         {"Reports": [{"All reports": str(REPORTS / "index.md")}, *({one.parent.name: str(one)} for one in reports)]},
     ]
-
-
-def _places(path: PurePosixPath) -> set[PurePosixPath]:
-    """Return the places of a file in the site: figures of reports are beside both of their forms."""
-    is_figure = path.is_relative_to(REPORTS) and path.suffix in (".svg", ".png")
-    return {site_uri(path), *([PurePosixPath("reports/html") / path.relative_to(REPORTS)] if is_figure else [])}
 
 
 def _relative(path: Path) -> PurePosixPath:

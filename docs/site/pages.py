@@ -1,7 +1,7 @@
 """Files of the repository as pages of the site, and links between them.
 
-A page of docs/ has the same path in the site. A Markdown file elsewhere keeps its path in the repository, a report too,
-whose details are its HTML page. Other files that pages link to are shown as pages below ``source/``.
+A page of docs/ has the same path in the site. A Markdown file elsewhere keeps its path in the repository, a report too.
+Other files that pages link to are shown as pages below ``source/``.
 """
 
 import os
@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).parents[2]
-DOCS, REPORTS, REPORT_PAGES, SOURCE = (
-    PurePosixPath(name) for name in ("docs", "reports/published", "reports/html", "source")
-)
+DOCS, REPORTS, SOURCE = (PurePosixPath(name) for name in ("docs", "reports/published", "source"))
 README = PurePosixPath("README.md")
-COPIED = (".svg", ".png", ".ipynb", ".html", ".json")  # suffixes of files that browsers show, or that are downloaded
+COPIED = (".svg", ".png", ".ipynb", ".json")  # suffixes of files that browsers show, or that are downloaded
 MOVED = {  # sections of README whose place in the site is not the landing page
     "README.md#studies": PurePosixPath("docs/reference/studies/index.md"),
 }
@@ -36,9 +34,6 @@ def site_uri(path: PurePosixPath) -> PurePosixPath:
         return PurePosixPath("index.md")
     if path.is_relative_to(DOCS):
         return path.relative_to(DOCS)
-    if path.is_relative_to(REPORTS) and (path.suffix in (".html", ".json") or path.name == "details.md"):
-        copied = REPORT_PAGES / path.relative_to(REPORTS)
-        return copied.with_name("report.html") if path.name == "details.md" else copied
     if path.suffix == ".md" or path.suffix in COPIED:
         return path
     if (ROOT / path).is_dir():
@@ -82,8 +77,6 @@ def rewritten(text: str, path: PurePosixPath) -> str:
         if target is None:
             return match[0]
         uri = site_uri(target)
-        if uri.suffix == ".html" and anchor and f'id="{anchor}"' not in (ROOT / _of_html(uri)).read_text():
-            raise BrokenLinkError(f"{path}: {match[2]}: {_of_html(uri)} has no id {anchor}")
         return os.path.relpath(uri, site_uri(path).parent) + (f"#{anchor}" if anchor else "")
 
     return CODE_OR_LINK.sub(replace, text)
@@ -102,11 +95,7 @@ def content(path: PurePosixPath) -> str:
         assert "````" not in text, f"{path} would end the block that shows it"
         return f'{_without_search(path.name)}# {path}\n\n````{language} linenums="1"\n{text}````\n'
     if path.is_relative_to(REPORTS) and path.name in ("report.md", "index.md"):
-        first, _, rest = text.partition("\n\n") if path.name == "report.md" else ("", "", text)
-        html = path.with_suffix(".html").name
-        note = f"[with all details]({html})"
-        heading, _, body = rest.partition("\n\n")
-        return f"{BELOW_OTHERS}{heading}\n\n{first and f'{first} · '}{note}\n\n{body}"
+        return f"{BELOW_OTHERS}{text}"
     return text
 
 
@@ -153,10 +142,6 @@ def _resolved(link: str, path: PurePosixPath) -> tuple[PurePosixPath | None, str
     if not target.is_relative_to(DOCS) and not (ROOT / target).exists():
         raise BrokenLinkError(f"{path}: {link}: there is no {target}")
     return target, anchor
-
-
-def _of_html(uri: PurePosixPath) -> PurePosixPath:
-    return REPORTS / uri.relative_to(REPORT_PAGES)
 
 
 def _without_search(title: str) -> str:

@@ -19,7 +19,8 @@ from aimv2.base.errors import UsageError
 from aimv2.sweeps.active_launches import Queued
 
 TIMEOUT_SECONDS = 60.0  # of a command; SLURM's own time-outs are shorter
-REFUSALS = re.compile(r"^\w+: (?:error: )?(?:Batch job submission failed: |allocation failure: )?(.*)$")
+REFUSALS = re.compile(r"^\w+: (?:error: )?(.*)$")
+STEPS = re.compile("^(Batch job submission failed|allocation failure): ")  # where it refused, before the reason
 
 
 def check_accepted(template: submitit.SlurmExecutor) -> None:
@@ -84,4 +85,4 @@ def _sentence(name: str, answer: str) -> str:
     """Return a command's last complaint as a sentence."""
     lines = [found[1] for line in answer.strip().splitlines() if (found := REFUSALS.match(line.strip()))]
     complaint = (lines or answer.strip().splitlines() or ["nothing"])[-1].rstrip(". ")
-    return f"SLURM's {name} reports: {complaint}"
+    return f"SLURM's {name} reports: {STEPS.sub('', complaint)}"

@@ -7,7 +7,7 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
 from aimv2.ablations.request import Request, write_request
 from aimv2.ablations.study import UNTRAINED
-from aimv2.analysis.evidence.load import load
+from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from tests.helpers.evidence import sensitive, write_run

@@ -18,10 +18,10 @@ from aimv2.ablations.request import Request, write_request
 from aimv2.ablations.searches import path_of
 from aimv2.ablations.study import WINNER
 from aimv2.analysis import report
-from aimv2.analysis.document.markdown import DETAILS, to_details, to_markdown
-from aimv2.analysis.evidence.load import load
-from aimv2.analysis.evidence.recorded import FILE
+from aimv2.analysis.document.pages import to_markdown
+from aimv2.analysis.evidence.recorded_runs import FILE
 from aimv2.analysis.evidence.records import Records, pack
+from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.looks import Look, looks_path, num_looks
 from aimv2.analysis.judgement.findings import findings_of
 from aimv2.analysis.judgement.sensitivity import read_sensitivity
@@ -51,14 +51,13 @@ def folder(request_of, runs_dir, tmp_path_factory):
 
 
 def text_of(request, folder):
-    """Return a report of the runs in a folder with its details, with the sensitivity of the reports in it."""
-    shown = document(findings_of(report.records_of(request, folder), folder / "reports"), {})
-    return to_markdown(shown) + to_details(shown)
+    """Return a report of the runs in a folder, with the sensitivity of the reports in it."""
+    return to_markdown(document(findings_of(report.records_of(request, folder), folder / "reports"), {}))
 
 
 def test_a_record_has_no_place_of_this_machine(request_of, cache_dir):
     elsewhere = replace(request_of, arguments=("sweep=eos", f"data.cache_dir={cache_dir}", "runs_dir=/scratch/runs"))
-    found = report.portable(elsewhere)
+    found = report._without_places(elsewhere)
     assert found.arguments == ("sweep=eos",)
     assert {cell.config.data.cache_dir for cell in request_of.cells} == {cache_dir}, "it has one before"
     assert {cell.config.data.cache_dir for cell in found.cells} == {"cache"}
@@ -69,7 +68,7 @@ def test_a_record_names_the_run_that_its_runs_start_from_without_its_folder(requ
     cell = request_of.cells[0]
     start = replace(cell.config.start, weights="/scratch/runs/v2-0123", fingerprint="v2-0123")
     started = replace(cell, config=replace(cell.config, start=start))
-    (found,) = report.portable(replace(request_of, cells=(started,))).cells
+    (found,) = report._without_places(replace(request_of, cells=(started,))).cells
     assert found.config.start.weights == "v2-0123"
     assert found.name == started.name
 
@@ -79,9 +78,8 @@ def files(folder):
 
 
 def test_markdown_refers_to_files_that_exist(folder):
-    pages = [(folder / name).read_text() for name in ("report.md", "details.md")]
-    found = [file for page in pages for file in re.findall(r"\]\(([^\s#)]+\.\w+)[#)]", page)]
-    assert {"details.md", "figures/differences.svg", "figures/example_01.png", "../index.md"} <= set(found)
+    found = re.findall(r"\]\(([^\s#)]+\.\w+)[#)]", (folder / "report.md").read_text())
+    assert {"figures/differences.svg", "figures/examples.svg", "../index.md"} <= set(found)
     assert all((folder / file).exists() for file in found)
 
 
@@ -95,43 +93,10 @@ def test_page_and_markdown_have_the_same_text(folder):
     parser = Text()
     parser.feed((folder / "report.html").read_text())
     shown = " ".join(parser.text.split())
-    lines = [line for name in ("report.md", "details.md") for line in (folder / name).read_text().splitlines()]
-    for line in lines:
+    for line in (folder / "report.md").read_text().splitlines():
         words = re.sub(r"[*`>#~]|\\(?=[_&|{}])", "", line).split()
-        if words and line[0] not in "|!🟩🟥🟨⬜" and "](" not in line and not line.startswith("# Details"):
+        if words and line[0] not in "|!🟩🟥🟨⬜" and "](" not in line:
             assert " ".join(words).removeprefix("- ") in shown
-
-
-@pytest.mark.exhaustive
-def test_check_builds_a_report_again_and_names_what_differs(folder, tmp_path, capsys):
-    copied = shutil.copytree(folder, tmp_path / folder.name)
-    arguments = [copied.name, f"reports_dir={tmp_path}", "--check"]
-    assert report.main(arguments) == 0
-    (copied / "extra.txt").write_text("")
-    assert report.main(arguments) == 1
-    told = capsys.readouterr().out
-    assert f"{copied / 'extra.txt'} is not what the records give; write it with" in told
-    assert f" {copied.name} --from-records reports_dir={tmp_path}\n" in told
-
-
-@pytest.mark.exhaustive
-def test_publishing_replaces_a_report_unless_it_has_more_seeds(folder, request_of, runs_dir, tmp_path, capsys):
-    name, place = folder.name, f"reports_dir={tmp_path}"
-    shutil.copytree(folder, tmp_path / name)
-    assert report.main(["publish", name, place]) == 0
-    published = tmp_path / "published"
-    assert (published / name / FILE).read_bytes() == (folder / FILE).read_bytes()
-    assert f"({name}/report.md)" in (published / "index.md").read_text()
-    assert (published / "claims" / "report.md").exists()
-    before = files(published)
-    assert report.main(["publish", name, place]) == 0, "as many seeds"
-    cells = [cell for cell in request_of.cells if (cell.arm, cell.seed) != ("causal", 0)]
-    fewer = Records(replace(request_of, cells=cells), load(cells, runs_dir), Look(1))
-    (tmp_path / name / FILE).write_bytes(pack(fewer))
-    capsys.readouterr()
-    assert report.main(["publish", name, place]) == 2
-    assert "fewer seeds than in the published report: causal (3 of 4)" in capsys.readouterr().err
-    assert files(published) == before
 
 
 @pytest.mark.exhaustive
@@ -189,12 +154,9 @@ def test_records_of_another_report_do_not_overwrite_it(records, tmp_path, capsys
         (["prefix_ratio", "loss_weight"], "which report? Name one"),
         (["prefix_ratio", "run_dir=x"], "Did you mean 'runs_dir'?"),
         (["prefix_ratio", "export=tru"], "export: "),
-        (["publish"], "publish which report?"),
-        (
-            ["publish", "prefix_ratio", "reports_dir=nowhere"],
-            "nowhere has no report 'prefix_ratio' with records; it has",
-        ),
-        (["publish", "prefix_ratio", "reports_dir=reports/published"], "has the reports that are published"),
+        (["unpack"], "unpack what, and where?"),
+        (["unpack", "a.zip"], "unpack what, and where?"),
+        (["unpack", "nowhere.zip", "to=out"], "nowhere.zip cannot be unpacked: No such file"),
         (["prefix_ratio", "--from-record"], "unknown option '--from-record'. Did you mean '--from-records'?"),
         (["prefix_ratio", "runs_dir=nowhere"], "was not launched into 'nowhere'"),
         (["prefix_ratio", "reports_dir=nowhere", "--from-records"], "nowhere/prefix_ratio/records.parquet"),
@@ -220,19 +182,6 @@ def test_committed_records_are_read_where_own_reports_have_none(folder, tmp_path
     assert capsys.readouterr().out.strip() == f"reports/{name}/report.md"
 
 
-def test_runs_of_another_config_do_not_replace_what_is_published(request_of, runs_dir, folder, tmp_path, capsys):
-    shutil.copytree(folder, tmp_path / "published" / folder.name)
-    cells = [
-        replace(cell, config=replaced(cell.config, {"optimizer.peak_lr": 9e-3})) if cell.arm == "causal" else cell
-        for cell in request_of.cells
-    ]
-    other = Records(replace(request_of, cells=cells), load(request_of.cells, runs_dir), Look(1))
-    (tmp_path / folder.name).mkdir()
-    (tmp_path / folder.name / FILE).write_bytes(pack(other))
-    assert report.main(["publish", folder.name, f"reports_dir={tmp_path}"]) == 2
-    assert "these arms have other configs than in the published report: causal" in capsys.readouterr().err
-
-
 @pytest.mark.exhaustive
 def test_a_broken_report_beside_it_leaves_a_new_one_without_index(request_of, runs_dir, tmp_path, capsys):
     (tmp_path / "other").mkdir()
@@ -252,7 +201,7 @@ def test_missing_cells_are_listed_with_their_reason(cells, request_of, tmp_path)
         elif cell.seed < 2:
             write_run(cell, tmp_path, 3.0)
     path = build(replace(request_of, cells=some), tmp_path, tmp_path / "reports")
-    text, page = path.read_text() + path.with_name(DETAILS).read_text(), (path.parent / "report.html").read_text()
+    text, page = path.read_text(), (path.parent / "report.html").read_text()
     assert "> Incomplete, 3 of 6 runs are missing: Nothing is " in text
     assert "not run yet" in text
     assert r"text\_loss is nan at step 7 \| \<script\>" in text
@@ -355,7 +304,7 @@ def test_a_search_that_the_baseline_won_spends_no_look(tiny, tmp_path):
     path.parent.mkdir()
     path.write_text(json.dumps(won_by_the_baseline()))
     write_confirmation(alone, tmp_path)
-    text = build(alone, tmp_path, tmp_path / "reports").with_name(DETAILS).read_text()
+    text = build(alone, tmp_path, tmp_path / "reports").read_text()
     assert "which is the baseline itself" in text
     assert num_looks(looks_path(tmp_path, alone.folder)) == 0
     path.write_text(json.dumps(typical()))
@@ -377,7 +326,7 @@ def test_sensitivity_study_writes_what_verdicts_read(tiny, tmp_path):
     reports = tmp_path / "reports"
     path = build(request, tmp_path, reports)
     assert "not judged" not in path.read_text(), "it measures the sensitivity, and does not wait for it"
-    text = path.with_name(DETAILS).read_text()
+    text = path.read_text()
     assert "Sensitivity: content_loss sees at scale test: 0.25 x the samples, " in text
     other_seed = replaced(cells[0].config, {"seed": 9, "device": "cuda"})
     assert not read_sensitivity(reports, other_seed)["content_loss"].is_blind

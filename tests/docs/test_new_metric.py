@@ -35,4 +35,4 @@ def test_metric_of_the_page_is_measured_of_finished_runs(tmp_path, cache_dir, mo
     for cell in metric.cells(request.cells):
         value = RunFolder(tmp_path / "runs", cell.name).result()["metrics"]["effective_rank"]["value"]
         assert 1 <= value <= cell.config.model.encoder.width, "the exponential of an entropy over as many dimensions"
-    assert "effective_rank" in (tmp_path / "reports/prefix_ratio/details.md").read_text()
+    assert "effective_rank" in (tmp_path / "reports/prefix_ratio/report.md").read_text()

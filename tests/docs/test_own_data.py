@@ -82,7 +82,7 @@ def test_own_pairs_as_on_the_page(entered, tmp_path):
     assert re.search(r"digits held-out: 57 of 312 images", printed)
     assert "57 of the held-out digits" in text
     assert "digits.leaks.txt: 97 training pairs" in printed
-    assert "the 97 training pairs, whose keys are in `digits.leaks.txt`" in text
+    assert "the 97 training pairs whose keys are in `digits.leaks.txt`" in text
     assert "warning" not in printed
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 500

@@ -2,10 +2,20 @@
 
 from dataclasses import replace
 
-from aimv2.analysis.document.model import Section, Table, lines_of, walk
+from aimv2.analysis.document.model import Section, Table, walk
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from tests.helpers.evidence import sensitive
+
+
+def lines_of(cell):
+    """Return the lines of a cell."""
+    return tuple(cell.split("<br>"))
+
+
+def number_of(cell):
+    """Return the number at the beginning of a cell."""
+    return float(cell.replace(",", "").split()[0].removesuffix("%"))
 
 
 def tables(section):

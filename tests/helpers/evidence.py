@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from aimv2.ablations.study import UNTRAINED
-from aimv2.analysis.evidence.load import METRIC_COLUMNS, MISSING_COLUMNS, Evidence
+from aimv2.analysis.evidence.tables import METRIC_COLUMNS, MISSING_COLUMNS, Evidence
 from aimv2.analysis.judgement.sensitivity import MetricSensitivity
 from aimv2.analysis.judgement.withheld import ControlOutcome, Reasons
 from aimv2.base.files import write_json

@@ -54,25 +54,8 @@ def test_a_broken_result_fails_the_launch_and_the_report_shows_it(ended, copied,
     is_complete, printed = ended()
     assert not is_complete
     assert f"{path} is not the result of a run; delete {path.parent} to repeat the run" in printed
-    report = (tmp_path / "reports" / "prefix_ratio" / "details.md").read_text()
+    report = (tmp_path / "reports" / "prefix_ratio" / "report.md").read_text()
     assert "result.json is not the result of a run" in report
-
-
-@pytest.mark.exhaustive
-def test_a_report_is_written_again_only_if_something_has_changed(ended, copied, tmp_path):
-    path = tmp_path / "reports" / "prefix_ratio" / "report.md"
-    assert "as it was" not in ended()[1]
-    path.write_text("as it was")
-    assert "report.md, as it was" in ended()[1]
-    assert path.read_text() == "as it was"
-    name = read_request(copied, "prefix_ratio", STUDIES).cells[0].name
-    result = copied / name / "result.json"
-    result.write_text(result.read_text() + "\n")
-    ended()
-    assert path.read_text() != "as it was", "a result is another one"
-    path.with_name("report.html").unlink()
-    ended()
-    assert path.with_name("report.html").exists()
 
 
 @pytest.mark.exhaustive

@@ -240,7 +240,7 @@ def test_a_failed_run_is_named_retried_once_per_launch_and_shown_in_the_report(h
         assert status == 1
         assert "failed, not finite:" in shown
         assert len([path for path in attempts(tmp_path) if (path / "failure.json").exists()]) == number
-    assert "not finite: " in (tmp_path / "reports/prefix_ratio/details.md").read_text()
+    assert "not finite: " in (tmp_path / "reports/prefix_ratio/report.md").read_text()
 
 
 @pytest.mark.parametrize(

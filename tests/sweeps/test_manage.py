@@ -127,7 +127,7 @@ def test_extend_keeps_the_seeds_that_it_does_not_name(folder, copied, command):
     assert status == 0, shown
     assert "2 runs, 2 to do" in shown
     assert {cell.seed for cell in last_request(copied).cells} == {0, 1}
-    results = Path(shown.partition("report: ")[2].split()[0]).with_name("report.json").read_text()
+    results = Path(shown.partition("report: ")[2].split()[0]).read_text()
     assert "4 runs, 4 done" in command("status", "prefix_ratio")[1]
     assert all(cell.name in results for cell in last_request(copied).cells), "the report is on the union too"
 
@@ -186,8 +186,8 @@ def test_measure_adds_a_report_to_finished_runs_without_training(folder, copied,
         assert values["metrics"]["reader_loss"]["value"] > 0
         assert trained["metrics"]["reader_loss"]["value"] is None
         assert values["train_cpu_seconds"] == trained["train_cpu_seconds"]
-    results = Path(shown.partition("report: ")[2].split()[0]).with_name("report.json").read_text()
-    assert '"reader_loss"' in results
+    results = Path(shown.partition("report: ")[2].split()[0]).read_text()
+    assert "reader loss" in results
     assert f"0123456789ab+{digest()}" in results
     status, shown = command("measure", "prefix_ratio", *READER)
     assert (status, [run.num_attempts for run in runs]) == (0, [1, 1]), "each is measured once"

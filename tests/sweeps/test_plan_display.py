@@ -10,7 +10,7 @@ from rich.console import Console
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
 from aimv2.ablations.request import Request
-from aimv2.analysis.evidence.recorded import FILE
+from aimv2.analysis.evidence.recorded_runs import FILE
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import with_attention

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import zipfile
 from dataclasses import replace
 
 import pyarrow.parquet as pq
@@ -14,16 +13,17 @@ from hypothesis import strategies as st
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.measured import MeasuredMetric, write_measured
 from aimv2.ablations.request import read_request
-from aimv2.analysis.evidence.others import VERSIONS, check_others
-from aimv2.analysis.evidence.recorded import FILE
-from aimv2.base.archive import check_archive, files_of
+from aimv2.analysis import report
+from aimv2.analysis.evidence.recorded_runs import FILE
+from aimv2.analysis.evidence.records import read_records
+from aimv2.base.archive import files_of, unpack_zip
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_json
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps import manage
-from aimv2.sweeps.publish import PublishOptions, publish_study, shareable_arguments
+from aimv2.sweeps.publish import publish_study, shareable_arguments
 from tests.helpers.finished_sweeps import requested
 
 USER, HOST = "miaq7", "node17q"
@@ -42,10 +42,10 @@ MEASURED = MeasuredMetric(
 )
 
 
-def published(runs_dir, to, **options):
-    said = []
-    publish_study(runs_dir, "prefix_ratio", PublishOptions(to=to, reports_dir=to.parent, **options), said.append)
-    return said
+def published(runs_dir, to):
+    lines = []
+    publish_study(runs_dir, "prefix_ratio", to, "", to.parent, lines.append)
+    return lines
 
 
 def text_of(path):
@@ -74,26 +74,22 @@ def private(done, tmp_path, cache_dir, monkeypatch):
 
 
 @pytest.mark.exhaustive
-def test_an_archive_of_a_study_names_no_host_user_or_folder_of_this_machine(private, tmp_path):
-    said = published(private, tmp_path / "out" / "study")
-    folder = tmp_path / "out" / "study"
-    with zipfile.ZipFile(folder.with_suffix(".zip")) as archive:
-        archive.extractall(tmp_path / "unpacked")
-    unpacked = tmp_path / "unpacked" / "prefix_ratio"
-    assert files_of(unpacked) == files_of(folder)
-    for name in files_of(unpacked):
-        found = [word for word in (str(tmp_path), USER, HOST) if word in text_of(unpacked / name).lower() + name]
+def test_a_zip_file_of_a_study_names_no_host_user_or_folder_of_this_machine(private, tmp_path):
+    path, folder = tmp_path / "out" / "study.zip", tmp_path / "unpacked"
+    lines = published(private, path)
+    unpack_zip(path, folder)
+    for name in files_of(folder):
+        found = [word for word in (str(tmp_path), USER, HOST) if word in text_of(folder / name).lower() + name]
         assert not found, (name, found)
-    megabytes = folder.with_suffix(".zip").stat().st_size / 1e6
-    assert said == [f"{folder}: {len(files_of(folder))} files; {folder}.zip: {megabytes:.1f} MB"]
-    records = check_others((folder / FILE).read_bytes(), STUDIES, "a")
+    assert lines == [f"{path}: {len(files_of(folder))} files, {path.stat().st_size / 1e6:.1f} MB"]
+    records = read_records(folder / "prefix_ratio" / FILE, STUDIES)
     assert [cell.name for cell in records.request.cells] == [cell.name for cell in study_of(private).cells]
     assert records.request.metrics == (MEASURED,)
     assert "data" in set(records.evidence.missing["reason"])
-    assert set(check_archive(folder).sums) >= {"README.md", "LICENSE", "request.json", VERSIONS, "report/report.html"}
-    (versions,) = read_json(folder / VERSIONS)
+    assert {"README.md", "prefix_ratio/report.html"} <= set(files_of(folder))
+    (versions,) = read_json(folder / "versions.json")
     assert (versions["code"], versions["runs"]) == (digest(), sorted(records.evidence.runs["run"]))
-    assert (folder / "code" / digest() / "aimv2" / "runs" / "record.py").exists()
+    assert report.main(["prefix_ratio", "--check", f"reports_dir={folder}"]) == 0
 
 
 def test_the_command_of_an_archive_has_what_its_runs_are_and_no_place():
@@ -110,32 +106,21 @@ def test_the_command_of_an_archive_has_what_its_runs_are_and_no_place():
 
 
 @pytest.mark.exhaustive
-def test_a_name_that_is_left_is_refused_and_nothing_is_written(private, tmp_path):
+@pytest.mark.parametrize("name", [HOST, USER, "home"])
+def test_a_name_that_is_left_is_refused_and_nothing_is_written(private, tmp_path, name):
+    name = str(private.parent) if name == "home" else name
     for path in private.glob("*/attempts/*/manifest.json"):
-        write_json(path, read_json(path) | {"tokenizer": f"of {HOST}"})
-    with pytest.raises(UsageError, match=f"nothing was written, since versions.json has '{HOST}'"):
-        published(private, tmp_path / "out" / "study", code=False)
-    assert not list((tmp_path / "out").iterdir())
+        write_json(path, read_json(path) | {"tokenizer": f"of {name}"})
+    with pytest.raises(UsageError, match=f"nothing was written, since versions.json has '{name}'"):
+        published(private, tmp_path / "out" / "study.zip")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.exhaustive
 def test_the_same_runs_give_the_same_bytes(done, tmp_path):
     for name in ("one", "two"):
-        published(done, tmp_path / name, code=False, weights=True)
+        published(done, tmp_path / f"{name}.zip")
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
-    run = trained(done)
-    weights = tmp_path / "one" / "weights" / f"{run.name}.safetensors"
-    assert weights.read_bytes() == run.file("weights.safetensors").read_bytes()
-
-
-@pytest.mark.exhaustive
-def test_code_that_is_gone_is_refused_unless_it_is_left_out(copied, tmp_path):
-    for path in copied.glob("*/attempts/*/manifest.json"):
-        write_json(path, read_json(path) | {"code": "0" * 12})
-    with pytest.raises(UsageError, match=r"the code 000000000000 of these runs is not in .*; code=false publishes"):
-        published(copied, tmp_path / "out")
-    published(copied, tmp_path / "out", code=False)
-    assert not (tmp_path / "out" / "code").exists()
 
 
 @given(
@@ -220,11 +205,11 @@ def test_a_run_of_several_studies_needs_the_name_of_one(copied, tmp_path, comman
         ((), "publish what? Type: publish run RUN to=FOLDER"),
         (("prefix_ratio",), "publish what?"),
         (("weights", "x", "to=out"), "publish what?"),
-        (("study", "prefix_ratio"), "publish where? Type to= and a new folder"),
+        (("study", "prefix_ratio"), "publish where? Type to="),
         (("study", "prefix_ratio", "to=out", "layout=ml-aim"), "publish study takes no layout="),
-        (("run", "v2", "to=out", "weights=true"), "publish run takes no weights="),
+        (("study", "prefix_ratio", "to=out"), "to=out must end in .zip"),
         (("study", "prefix_ratio", "to=out", "license=my own"), "license='my own' is not an SPDX identifier"),
-        (("study", "other", "to=out"), "sweep 'other' was not launched"),
+        (("study", "other", "to=out.zip"), "sweep 'other' was not launched"),
         (("run", "v9", "to=out"), "v9"),
     ],
 )
@@ -239,9 +224,8 @@ def test_wrong_arguments_are_one_sentence(done, tmp_path, command, monkeypatch, 
 def test_targets_that_exist_are_refused(done, tmp_path, command):
     (tmp_path / "out.zip").touch()
     assert "out.zip exists; choose another to=" in command(
-        "publish", "study", "prefix_ratio", f"to={tmp_path / 'out'}", f"runs_dir={done}"
+        "publish", "study", "prefix_ratio", f"to={tmp_path / 'out.zip'}", f"runs_dir={done}"
     )[1]  # fmt: skip
     (tmp_path / "file").touch()
-    assert "is not an empty folder" in command(
-        "publish", "study", "prefix_ratio", f"to={tmp_path}", f"runs_dir={done}"
-    )[1]  # fmt: skip
+    name = trained(done).name
+    assert "is not an empty folder" in command("publish", "run", name, f"to={tmp_path}", f"runs_dir={done}")[1]

@@ -1,4 +1,4 @@
-"""Runs of others' records that are executed again here."""
+"""Finished runs that are executed again: of a runs folder and of a report's records, and with a changed record."""
 
 import json
 import shutil
@@ -7,87 +7,141 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from aimv2.analysis import report
-from aimv2.analysis.evidence.others import STATUS
-from aimv2.analysis.evidence.recorded import FILE
-from aimv2.base.files import read_json
+from aimv2.analysis.evidence.recorded_runs import FILE
+from aimv2.analysis.evidence.records import KEY
+from aimv2.base.errors import UsageError
+from aimv2.run.execute import execute
+from aimv2.runs.failure import Failure
+from aimv2.runs.record import RunFolder
 from aimv2.sweeps import manage
-from aimv2.sweeps.publish import PublishOptions, publish_study
+from aimv2.sweeps.publish import publish_study
+from aimv2.sweeps.replay import recorded_in_folder, replay
 
 
 @pytest.fixture(scope="module")
-def added(done, tmp_path_factory):
-    """The folder of the records of a finished sweep, as others would have added them."""
+def finished_run(tiny, pairs, tmp_path_factory):
+    run = RunFolder(tmp_path_factory.mktemp("runs"), tiny.name)
+    assert execute(run.acquire(tiny), tiny) is None
+    return run
+
+
+@pytest.fixture
+def copied_run(finished_run, tmp_path):
+    """Return a copy of the run, to change."""
+    shutil.copytree(finished_run.path, tmp_path / finished_run.name)
+    return RunFolder(tmp_path, finished_run.name)
+
+
+def changed(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_an_unchanged_run_is_equal_and_nothing_is_left_behind(finished_run):
+    before, lines = sorted(finished_run.path.rglob("*")), []
+    assert replay(recorded_in_folder(finished_run), lines.append)
+    assert lines[0] == f"executing {finished_run.name} again in a temporary folder"
+    num_values = int(lines[1].removesuffix(" values of steps and final metrics compared, 0 differ"))
+    assert num_values > 2 * 5, "some values at each of two steps"
+    assert lines[2:] == ["equal to the last bit"]
+    assert sorted(finished_run.path.rglob("*")) == before
+
+
+def test_the_largest_difference_missing_metrics_and_another_setup_are_named(copied_run):
+    """The run's trackers hear of nothing."""
+    metrics, lines = copied_run.result()["metrics"], []
+    was = metrics["probe_digits"]["value"]
+    metrics["probe_digits"]["value"] += 0.5
+    changed(copied_run.path / "result.json", metrics=metrics | {"other": {"value": 1.0}})
+    changed(copied_run.file("manifest.json"), threads=64)
+    path = copied_run.path / "config.json"
+    changed(path, log=json.loads(path.read_text())["log"] | {"wandb": True})
+    assert not replay(recorded_in_folder(copied_run), lines.append)
+    assert lines[2:] == [
+        f"largest difference: probe_digits was {was + 0.5!r} and is {was!r}",
+        "only in the record: other",
+        "threads was 64 and is 1",
+        "not equal",
+    ]
+    assert not list(copied_run.path.rglob("wandb"))
+
+
+def test_a_config_of_another_name_and_an_unfinished_run_are_refused(copied_run, tiny, tmp_path):
+    changed(copied_run.path / "config.json", seed=99)
+    with pytest.raises(UsageError, match="this version names it differently"):
+        recorded_in_folder(copied_run)
+    run = RunFolder(tmp_path / "other", tiny.name)
+    with run.acquire(tiny) as attempt:
+        attempt.fail(Failure("bug", "a test"), "")
+    with pytest.raises(UsageError, match="is not done yet; only a finished run can be replayed"):
+        recorded_in_folder(run)
+
+
+@pytest.fixture(scope="module")
+def report(done, tmp_path_factory):
+    """A folder with the records of a finished sweep, as others have published them."""
     folder = tmp_path_factory.mktemp("others")
-    options = PublishOptions(to=folder / "study", reports_dir=folder / "reports", code=False)
-    publish_study(done, "prefix_ratio", options, lambda text: None)
-    places = (f"records_dir={folder / 'records'}", f"reports_dir={folder / 'reports'}")
-    assert report.main(["add", str(folder / "study.zip"), *places]) == 0
-    return next((folder / "records").iterdir())
+    publish_study(done, "prefix_ratio", folder / "a.zip", "", folder, lambda text: None)
+    shutil.unpack_archive(folder / "a.zip", folder / "unpacked")
+    return folder / "unpacked" / "prefix_ratio"
 
 
 @pytest.fixture
-def copied_records(added, tmp_path):
-    return shutil.copytree(added, tmp_path / "records" / added.name)
+def copied(report, tmp_path):
+    return shutil.copytree(report, tmp_path / report.name)
 
 
 @pytest.fixture
-def replayed(done, copied_records, cache_dir, capsys):
-    """Replay a run; gives the exit status, the output and the recorded status."""
+def replayed(copied, cache_dir, capsys):
+    """Replay a run of the records; gives the exit status and the output."""
 
     def run(name, *more):
-        places = (f"records={copied_records}", f"runs_dir={done}", f"data.cache_dir={cache_dir}")
-        status = manage.main(["replay", name, *places, *more])
+        status = manage.main(["replay", name, f"records={copied}", f"data.cache_dir={cache_dir}", *more])
         shown = capsys.readouterr()
-        return status, " ".join((shown.out + shown.err).split()), read_json(copied_records / STATUS)
+        return status, " ".join((shown.out + shown.err).split())
 
     return run
 
 
-def shifted(folder, share):
-    """Change the first metric of every run by a share of it."""
+def rewrite(folder, change):
+    """Write the records again after ``change`` has changed the rows and the description."""
     path = folder / FILE
-    table, about = pq.read_table(path), pq.read_metadata(path).metadata
-    runs = table["metrics"].to_pylist()
-    for metrics in runs:
-        metrics[0]["value"] *= 1 + share
-    place = table.column_names.index("metrics")
-    table = table.set_column(place, "metrics", pa.array(runs, table.schema.field("metrics").type))
-    with pq.ParquetWriter(path, table.schema) as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata({b"aimv2_records": about[b"aimv2_records"]})
+    rows, about = pq.read_table(path), json.loads(pq.read_metadata(path).metadata[KEY])
+    rows = change(rows, about) or rows
+    with pq.ParquetWriter(path, rows.schema) as writer:
+        writer.write_table(rows)
+        writer.add_key_value_metadata({KEY: json.dumps(about)})
 
 
-def names(folder):
-    table = pq.read_table(folder / FILE)
-    return {row["arm"]: row["run"] for row in table.select(["arm", "run"]).to_pylist()}
+def name_of(folder, arm="uniform"):
+    rows = pq.read_table(folder / FILE, columns=["arm", "run"]).to_pylist()
+    return next(row["run"] for row in rows if row["arm"] == arm)
 
 
 @pytest.mark.exhaustive
-def test_a_run_is_equal_to_the_last_bit_and_marked(replayed, copied_records):
-    status, shown, recorded = replayed(names(copied_records)["uniform"])
+def test_a_run_of_records_is_equal_to_the_last_bit(replayed, copied):
+    status, shown = replayed(name_of(copied))
     assert status == 0, shown
     assert "0 differ" in shown
-    assert "replayed: 1 of 2 runs, equal to the last bit" in shown
-    assert recorded["replayed"]
-    (one,) = recorded["replays"]
-    assert (one["run"], one["tolerance"], one["is_equal"]) == (names(copied_records)["uniform"], 0.0, True)
-    assert one["hardware"].endswith("1 threads")
+    assert shown.endswith("equal to the last bit")
 
 
 @pytest.mark.exhaustive
-def test_other_values_are_marked_as_such_unless_they_are_within_the_tolerance(replayed, copied_records):
-    shifted(copied_records, 1e-4)
-    name = names(copied_records)["uniform"]
-    status, shown, recorded = replayed(name)
+def test_other_values_differ_unless_they_are_within_the_tolerance(replayed, copied):
+    def shift(rows, about):
+        runs = rows["metrics"].to_pylist()
+        for metrics in runs:
+            metrics[0]["value"] *= 1 + 1e-4
+        place = rows.column_names.index("metrics")
+        return rows.set_column(place, "metrics", pa.array(runs, rows.schema.field("metrics").type))
+
+    rewrite(copied, shift)
+    status, shown = replayed(name_of(copied))
     assert status == 1
     assert "1 differ largest difference: caption_loss was" in shown
-    assert "replayed, and 1 of 1 runs have other values" in shown
-    assert not recorded["replayed"]
-    status, shown, recorded = replayed(name, "tolerance=0.001")
+    assert shown.endswith("not equal")
+    status, shown = replayed(name_of(copied), "tolerance=0.001")
     assert status == 0
-    assert "within 0.001 of each value" in shown
-    assert recorded["replayed"]
+    assert "equal within 0.001 of each value" in shown
 
 
 @pytest.mark.exhaustive
@@ -96,33 +150,24 @@ def test_other_values_are_marked_as_such_unless_they_are_within_the_tolerance(re
     [
         ("v2-", (), "2 finished runs of"),
         ("v3", (), "0 finished runs of"),
-        ("v2-", ("tolerance=0.5",), "tolerance=0.5 must be between 0, to the last bit, and 0.1"),
-        ("v2-", ("tolerance=much",), "tolerance: "),
+        (None, ("tolerance=0.5",), "tolerance=0.5 must be between 0, to the last bit, and 0.1"),
+        (None, ("tolerance=much",), "tolerance: "),
     ],
 )
-def test_what_cannot_be_replayed_is_refused(replayed, name, more, message):
-    status, shown, recorded = replayed(name, *more)
+def test_what_cannot_be_replayed_is_refused(replayed, copied, name, more, message):
+    status, shown = replayed(name or name_of(copied), *more)
     assert status == 2
     assert message in shown
-    assert recorded["replays"] == []
 
 
 @pytest.mark.exhaustive
-def test_a_run_that_starts_from_weights_is_refused(replayed, copied_records):
-    path = copied_records / FILE
-    table, metadata = pq.read_table(path), pq.read_metadata(path).metadata
-    about = json.loads(metadata[b"aimv2_records"])
-    about["request"]["configs"]["uniform"]["start"]["weights"] = "weights/encoder"
-    with pq.ParquetWriter(path, table.schema) as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata({b"aimv2_records": json.dumps(about)})
-    status, shown, _ = replayed(names(copied_records)["uniform"])
+def test_a_run_that_starts_from_weights_is_refused(replayed, copied):
+    rewrite(copied, lambda rows, about: about["request"]["configs"]["uniform"]["start"].update(weights="weights/x"))
+    status, shown = replayed(name_of(copied))
     assert status == 2
-    assert "needs weights to start from or a teacher, which records do not have" in shown
+    assert "needs weights to start from or a teacher" in shown or "is not a file of records" in shown
 
 
-def test_keys_of_others_need_others(done, capsys):
-    assert manage.main(["replay", "v2-", "tolerance=0.1", f"runs_dir={done}"]) == 2
-    assert "tolerance= is for runs of others; type records=records/NAME too" in " ".join(
-        capsys.readouterr().err.split()
-    )
+def test_a_key_of_records_needs_records(done, capsys):
+    assert manage.main(["replay", "v2-", "data.cache_dir=x", f"runs_dir={done}"]) == 2
+    assert "data.cache_dir= is for runs of records" in " ".join(capsys.readouterr().err.split())

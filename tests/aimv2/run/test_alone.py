@@ -19,11 +19,11 @@ from aimv2.request.resolve import resolve
 from aimv2.run.alone import check_finished_run, chosen_metric, metric_of
 from aimv2.run.execute import execute
 from aimv2.run.price import price
-from aimv2.run.replay import replay
 from aimv2.run.reuse import WEIGHTS, reusable
 from aimv2.runs.attempt import ITEMS
 from aimv2.runs.record import RunFolder
 from aimv2.runs.tensor_file import read_tensors
+from aimv2.sweeps.replay import replay
 from tests.helpers.metrics import metric_file
 
 

@@ -11,9 +11,9 @@ from aimv2.ablations.expectations import CONTENT
 from aimv2.analysis.claims.check import check, listed
 from aimv2.analysis.claims.check import launch as real_launch
 from aimv2.analysis.claims.plan import base_of_study
-from aimv2.analysis.evidence.load import load
-from aimv2.analysis.evidence.recorded import FILE
+from aimv2.analysis.evidence.recorded_runs import FILE
 from aimv2.analysis.evidence.records import Records, pack
+from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.looks import Look
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.config.arguments import guarded

@@ -10,11 +10,10 @@ from aimv2.ablations.expectations import PROBE
 from aimv2.ablations.request import Request
 from aimv2.analysis.claims.page import _paper_table, claims_document, document
 from aimv2.analysis.claims.plan import base_of_study
-from aimv2.analysis.document.data import to_json
-from aimv2.analysis.document.model import lines_of
-from aimv2.analysis.evidence.load import load
-from aimv2.analysis.evidence.recorded import FILE as RECORDS
+from aimv2.analysis.document.pages import to_json
+from aimv2.analysis.evidence.recorded_runs import FILE as RECORDS
 from aimv2.analysis.evidence.records import Records, pack
+from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.inference.power import Aim, Noise
 from aimv2.analysis.inference.relations import Outcome, Word
@@ -26,7 +25,7 @@ from aimv2.analysis.judgement.withheld import Reasons
 from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import with_attention
 from aimv2.spec.programs import max_train_flops
-from tests.helpers.documents import changed
+from tests.helpers.documents import changed, lines_of
 from tests.helpers.evidence import evidence_of, trusted
 from tests.helpers.ladders import ladder_of, seeing, write_ladder
 from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.analysis.document.data import plain
 from aimv2.analysis.document.differences import differences
+from aimv2.analysis.document.pages import plain
 from aimv2.analysis.document.style import save
 
 
@@ -33,7 +33,7 @@ def of_texts(folders, old, new, name="report.md"):
         ('"low": 1.0', '"low": 0.99999999'),
         ("1.23457e+12,b", "1.23456e+12,b"),
         ("M100.01 3.5L7 8", "M100 3.5L7 8"),
-        ('class="f012abc-3" d="M1.0000"', 'class="ffeed01-3" d="M1.0001"'),  # the name follows from the number
+        ('url(#p0123456789) d="M1.0000"', 'url(#pfedcba9876) d="M1.0001"'),  # the name follows from the number
         ("12.3456789012 5 m", "12.3456789013 5 m"),
     ],
 )

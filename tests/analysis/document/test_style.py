@@ -46,20 +46,17 @@ def test_look_does_not_depend_on_the_readers_settings(tmp_path):
     assert (tmp_path / "usual.svg").read_text() == (tmp_path / "other.svg").read_text()
 
 
-def test_svg_is_text_with_its_font_and_titles(tmp_path):
+def test_svg_has_its_texts_and_titles(tmp_path):
     save(drawn(), DATA, tmp_path, "figure")
     root = ElementTree.fromstring((tmp_path / "figure.svg").read_text())
     assert "A title & more" in [text.text for text in root.iter(f"{SVG}text")]
     assert [title.text for title in root.iter(f"{SVG}title")] == ['a "text" with <markup> → 95 %']
-    rules = next(root.iter(f"{SVG}style")).text
-    assert re.search(r'@font-face \{ font-family: "DejaVu Sans"; src: url\(data:font/woff;base64,', rules)
-    used = {part.get("class") for part in root.iter() if part.get("class")}
-    assert used == set(re.findall(r"\.(f[0-9a-f]{6}-\d+) ", rules))
+    assert "font-family:'DejaVu Sans',Verdana,sans-serif" in next(root.iter(f"{SVG}style")).text
 
 
 def test_numbers_are_short_and_places_stay(tmp_path):
     save(drawn(), DATA, tmp_path, "figure")
-    text = re.sub(r"base64,[^)]*", "", (tmp_path / "figure.svg").read_text())
+    text = (tmp_path / "figure.svg").read_text()
     numbers = re.findall(r"-?\d+\.\d+", text)
     assert max(len(number.lstrip("-").replace(".", "").lstrip("0")) for number in numbers) <= 5
     root = ElementTree.fromstring(text)

@@ -1,3 +1,4 @@
+import contextlib
 import json
 from dataclasses import replace
 
@@ -6,31 +7,40 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expand import expand
+from aimv2.ablations.ladder import COMMITTED
 from aimv2.ablations.request import Request
-from aimv2.analysis.evidence.load import MIXTURE_COLUMNS, load
-from aimv2.analysis.evidence.recorded import FILE, recorded_names
+from aimv2.analysis.evidence.recorded_runs import FILE, recorded_names
 from aimv2.analysis.evidence.records import (
     KEY,
+    TABLES,
     Records,
     compared_metrics,
+    join,
     pack,
     packed_records,
     read_records,
     unpack,
 )
+from aimv2.analysis.evidence.run_files import load
+from aimv2.analysis.evidence.tables import MIXTURE_COLUMNS
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.differences import Differences
+from aimv2.analysis.judgement.withheld import mixed_code
 from aimv2.base.errors import UsageError
+from aimv2.config.paths import replaced
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from tests.helpers.evidence import write_run
 from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation
 from tests.helpers.specimen import STUDY
 
+SOME = min(COMMITTED.glob(f"*/{FILE}"), key=lambda path: path.stat().st_size)
 LOOK = Look(2, ((0, 1), (0, 1, 2)))
-TABLES = ("runs", "metrics", "not_applicable", "curves", "missing", "mixture")
 SHOWN = {"samples": 9, "dense": 4, "epochs": 0.1, "bad": {}}
 
 
@@ -58,7 +68,7 @@ def test_everything_comes_back(records):
     assert again.request.cells == records.request.cells
     assert again.request.arguments == records.request.arguments
     assert again.request.study.claims == STUDY.claims
-    for name in TABLES:
+    for name in ("runs", "missing", *TABLES):
         table, expected = getattr(again.evidence, name), getattr(records.evidence, name)
         assert len(expected), name
         pd.testing.assert_frame_equal(table, expected, check_exact=True, obj=name)
@@ -120,7 +130,7 @@ def test_sweep_without_a_result_has_records(cells, tmp_path):
     request = Request(study=STUDY, cells=cells, arguments=())
     again = unpack(pack(Records(request, load(cells, tmp_path), Look(1))), STUDIES)
     assert len(again.evidence.missing) == len(cells)
-    assert all(getattr(again.evidence, name).empty for name in TABLES if name != "missing")
+    assert all(getattr(again.evidence, name).empty for name in ("runs", *TABLES))
     assert list(again.evidence.mixture) == MIXTURE_COLUMNS
 
 
@@ -159,10 +169,10 @@ def test_records_are_found_beside_reports(records, tmp_path):
     path = tmp_path / "prefix_ratio" / FILE
     path.write_bytes(pack(records))
     assert recorded_names(tmp_path) == ["prefix_ratio"]
-    assert packed_records(tmp_path, "prefix_ratio") == path.read_bytes()
+    assert packed_records(path) == path.read_bytes()
     assert read_records(path, STUDIES).look == LOOK
     with pytest.raises(UsageError, match=r"verify/records.parquet cannot be read: No such file"):
-        packed_records(tmp_path, "verify")
+        packed_records(tmp_path / "verify" / FILE)
 
 
 def changed(packed, change):
@@ -174,6 +184,12 @@ def changed(packed, change):
     return bytes(sink.getvalue())
 
 
+def renamed(about, table):
+    """Give a run a name that is not the hash of its config."""
+    names = ["v2-0123456789ab", *table["run"].to_pylist()[1:]]
+    return table.set_column(table.column_names.index("run"), "run", pa.array(names))
+
+
 def outside(about, table):
     for config in about["request"]["configs"].values():
         config["scale"] = "../../x"
@@ -182,13 +198,14 @@ def outside(about, table):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda about, table: about.update(version=2), "x has records of version 2, and this code reads version 1"),
+        (lambda about, table: about.update(version=2), "x has records of version 2, and this code reads 1"),
         (lambda about, table: about.update(look=None), "x is not a file of records"),
         (lambda about, table: about.pop("credits") and None, "x is not a file of records"),
         (lambda about, table: about.update(credits={"sources": []}), "x is not a file of records"),
         (lambda about, table: about.update(images=[]), "x is not a file of records"),
         (lambda about, table: about.update(images=["<svg>"]), "x is not a file of records"),
         (lambda about, table: table.slice(1), "x is not a file of records"),
+        (renamed, "x is not a file of records"),
         (lambda about, table: table.drop_columns(["reason"]), "x is not a file of records"),
         (lambda about, table: about["request"]["sweep"].update(slug="x"), "x is not the record of a launch"),
         (outside, "x is not a file of records"),
@@ -205,3 +222,99 @@ def test_other_files_are_refused(records):
     for content in (b"", b"broken", packed[:-9], packed[:100] + packed[200:], bytes(sink.getvalue())):
         with pytest.raises(UsageError, match=r"records.parquet is not a file of records; write the report again"):
             unpack(content, STUDIES)
+
+
+def test_files_that_are_too_large_are_refused():
+    many = pa.table({"run": pa.array(["a"] * 100_001)})
+    pq.write_table(many, sink := pa.BufferOutputStream())
+    with pytest.raises(UsageError, match="x is too large for records: at most 100,000 runs"):
+        unpack(bytes(sink.getvalue()), STUDIES, "x")
+
+
+@given(place=st.integers(0, 10**6), value=st.integers(0, 255))
+@settings(max_examples=50)
+def test_a_broken_byte_is_refused_or_read(place, value):
+    content = bytearray(SOME.read_bytes())
+    content[place % len(content)] = value
+    with contextlib.suppress(UsageError):
+        unpack(bytes(content), STUDIES)
+
+
+@pytest.fixture
+def records_of(request_of, runs_dir):
+    """A function that returns the records of a launch of some cells."""
+
+    def of(cells, runs_dir=runs_dir):
+        request = replace(request_of, cells=list(cells))
+        return unpack(pack(Records(request, load(request.cells, runs_dir), Look(1))), STUDIES)
+
+    return of
+
+
+def with_seeds(cells, *seeds):
+    return [cell for cell in cells if cell.seed in seeds]
+
+
+def names(records):
+    return sorted(cell.name for cell in records.request.cells)
+
+
+def test_two_launches_of_other_seeds_are_one_study(records_of, cells):
+    found = join(records_of(with_seeds(cells, 0, 1)), records_of(with_seeds(cells, 2, 3)))
+    whole = records_of(cells)
+    assert found.look == Look(2, ((0, 1),))
+    assert names(found) == names(whole)
+    for name in ("runs", *TABLES):
+        tables = (getattr(one.evidence, name).sort_values(["arm", "seed"], kind="stable") for one in (found, whole))
+        first, second = (table.reset_index(drop=True) for table in tables)
+        pd.testing.assert_frame_equal(first, second[first.columns], check_dtype=False)
+    assert names(unpack(pack(found), STUDIES)) == names(found)
+
+
+def test_a_run_of_both_launches_counts_once(records_of, cells):
+    again = [cell for cell in cells if cell.arm in ("uniform", "null_control")]
+    found = join(records_of(cells), records_of(again))
+    assert len(found.evidence.runs) == len(found.request.cells) == len(set(names(found)))
+
+
+def test_an_arm_that_was_defined_otherwise_does_not_count(records_of, cells, tiny, tmp_path):
+    base = with_seeds(cells, 0, 1)
+    other = [
+        replace(cell, config=replaced(cell.config, {"optimizer.peak_lr": 1e-5})) if cell.arm == "causal" else cell
+        for cell in with_seeds(cells, 2, 3)
+    ]
+    for cell in other:
+        write_run(cell, tmp_path, 3.0)
+    found = join(records_of(base), records_of(other, tmp_path))
+    seeds = {arm: set(table["seed"]) for arm, table in found.evidence.runs.groupby("arm")}
+    assert (seeds["causal"], seeds["uniform"]) == ({2, 3}, {0, 1, 2, 3})
+
+
+def test_an_untrained_encoder_keeps_its_runs_under_another_name(tiny, tmp_path):
+    """It is named by the first arm of its launch that has it."""
+    study, base = STUDIES["scaling"], replaced(tiny, {"budget.samples": 64})
+    baseline, half, whole = study.baseline, "size_200_samples_050", "size_200_samples_100"
+    launches = []
+    for arms, seed in (((baseline, half, whole), 0), ((baseline, whole), 1)):
+        cells = expand(study, base, arms=arms, seeds=[seed])
+        for cell in cells:
+            write_run(cell, tmp_path, 3.0)
+        request = Request(study=study, cells=cells, arguments=())
+        launches.append(unpack(pack(Records(request, load(cells, tmp_path), Look(1))), STUDIES))
+    runs = join(*launches).evidence.runs
+    untrained = runs[runs["arm"].str.startswith("untrained_")]
+    assert sorted(zip(untrained["arm"], untrained["seed"], strict=True)) == [
+        (f"untrained_{whole}", 0),
+        (f"untrained_{whole}", 1),
+    ]
+
+
+@pytest.mark.parametrize(("codes", "is_mixed"), [(["a", "a", "b", "b"], False), (["a", "b", "b", "a"], True)])
+def test_other_code_mixes_only_within_a_seed(records_of, cells, tmp_path, codes, is_mixed):
+    """In the second case the baseline's run of a seed has other code than the rest of the seed."""
+    for cell in cells:
+        own = codes[cell.seed] if not is_mixed or cell.arm != STUDY.baseline else "c"
+        write_run(cell, tmp_path, 3.0, code=own * 12)
+    earlier, later = (records_of(with_seeds(cells, *seeds), tmp_path) for seeds in ((0, 1), (2, 3)))
+    found = join(earlier, later)
+    assert bool(mixed_code(found.request.study, found.evidence)) == is_mixed

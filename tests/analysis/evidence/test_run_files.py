@@ -1,11 +1,120 @@
+import os
+from dataclasses import replace
+
 import pandas as pd
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from aimv2.analysis.evidence.run_files import BLOCK, held_out_rows, in_threads, read_items, scan_rows
+from aimv2.analysis.evidence.run_files import _curve, _curves, _items, load
 from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json, write_json
+from aimv2.runs.failure import Failure
+from aimv2.runs.record import RunFolder
+from tests.helpers.evidence import write_run
+
+
+def test_tables_have_a_row_per_finished_cell(evidence, cells):
+    assert len(evidence.runs) == len(cells) == 32
+    assert set(evidence.metrics["metric"]) == {
+        "content_loss", "causal_content_loss", "pixel_loss_0.5", "probe_digits", "knn_digits", "caption_bits",
+    }  # fmt: skip
+    assert evidence.values("content_loss").shape == (4, 8)
+    assert evidence.missing.empty
+    assert evidence.unit("content_loss") == "nats/token"
+    assert set(evidence.metrics["warning"]) == {""}
+
+
+def test_results_name_the_code_and_the_hardware_of_all_attempts(cells, tmp_path):
+    old, new = cells[:2]
+    write_run(old, tmp_path, 3.0)
+    attempts = [{"attempt": number, "hardware": name} for number, name in enumerate(("H100", "A100", "H100"), 1)]
+    write_run(new, tmp_path, 3.0, code="0123456789ab", attempts=attempts)
+    evidence = load([old, new, replace(new, arm="the same run")], tmp_path)
+    assert evidence.results["hardware"].tolist() == ["a test", "H100; A100", "H100; A100"]
+    assert evidence.results["code"].tolist() == ["", "0123456789ab", "0123456789ab"]
+    assert evidence.codes == {"not recorded": 1, "0123456789ab": 1}, "a run that two cells share is one run"
+
+
+def test_run_that_measures_the_weights_of_another_has_the_code_and_versions_of_both(cells, tmp_path):
+    old, new = cells[:2]
+    write_run(old, tmp_path, 3.0, code="cccccccccccc")
+    write_run(new, tmp_path, 3.0, code="aaaaaaaaaaaa+cccccccccccc")
+    path = RunFolder(tmp_path, new.name).file("manifest.json")
+    manifest = read_json(path)
+    write_json(path, manifest | {"trained": {"run": "v2-0", "commit": "before", "versions": {"torch": "2"}}})
+    evidence = load([old, new], tmp_path)
+    assert evidence.results["commit"].tolist() == ["abc", "before; abc"]
+    assert evidence.results["torch"].tolist() == ["2", "2"]
+    assert len(evidence.codes) == 2, "runs that one code trained and measured are of other code"
+
+
+def test_failed_runs_are_told_from_unfinished_ones(cells, tmp_path):
+    some = [cell for cell in cells if cell.arm == "causal"]
+    with RunFolder(tmp_path, some[0].name).acquire(some[0].config) as attempt:
+        attempt.fail(Failure("not finite", "text_loss is nan at step 7"), "")
+    write_run(some[1], tmp_path, 3.0)
+    evidence = load(some, tmp_path)
+    assert evidence.missing["has_failed"].tolist() == [True, False, False]
+    assert (evidence.num_failed("causal"), evidence.num_runs("causal")) == (1, 4)
+    assert evidence.num_failed("uniform") == 0
+    assert evidence.missing["reason"].tolist()[1:] == ["not run yet"] * 2
+    (path := tmp_path / some[2].name).write_text("in the way")
+    assert load(some, tmp_path).missing["reason"].tolist()[1].startswith(f"{path} is no folder that can be written")
+
+
+def test_moments_of_items_are_those_of_the_runs_files(cells, tmp_path):
+    some = [cell for cell in cells if cell.arm == "causal"][:2]
+    for cell in some:
+        rows = [("content_loss", 7, 2.0 + cell.seed, 1.0), ("content_loss", 9, 2.0, 3.0), ("other", 7, 1.0, 1.0)]
+        write_run(cell, tmp_path, 1.0, items=rows)
+    items = load(some, tmp_path).items
+    assert items.num_items("content_loss").to_dict() == {("causal", 0): 2, ("causal", 1): 2}
+    # Of seed 0, the parts are 2 - 1 x 1 and 2 - 1 x 3 over a mean weight of 2: 0.5 and -0.5, with the variance 0.5.
+    assert items.covariance("content_loss", "content_loss").iloc[0, 0] == pytest.approx(0.5 / 2)
+
+
+def test_curves_have_the_steps_with_held_out_values(evidence, cells):
+    trained = [cell for cell in cells if cell.config.budget.samples]
+    curves = evidence.curves
+    assert list(curves) == ["arm", "seed", "step", "samples", "train_flops", "seconds", "held_out_caption_loss"]
+    assert list(curves[["arm", "seed"]].drop_duplicates().itertuples(index=False, name=None)) == [
+        (cell.arm, cell.seed) for cell in trained
+    ]
+    own = curves[(curves["arm"] == trained[0].arm) & (curves["seed"] == trained[0].seed)]
+    assert own["step"].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["metrics.parquet", "items.parquet", "manifest.json", "../../result.json"])
+def test_a_run_with_a_broken_file_has_failed_and_the_others_are_read(cells, tmp_path, name):
+    for cell in cells[:2]:
+        write_run(cell, tmp_path, 1.0, items=[("content_loss", 7, 2.0, 1.0)])
+    path = (RunFolder(tmp_path, cells[0].name).file("") / name).resolve()
+    assert path.is_file()
+    path.write_text("broken")
+    evidence = load(cells[:2], tmp_path)
+    assert evidence.runs["run"].tolist() == [cells[1].name]
+    assert evidence.items.num_items("content_loss").to_dict() == {(cells[1].arm, cells[1].seed): 1}
+    (missing,) = evidence.missing.to_dict("records")
+    assert (missing["run"], missing["has_failed"]) == (cells[0].name, True)
+    assert str(path) in missing["reason"]
+
+
+def test_bill_has_every_attempt_once(cells, tmp_path):
+    first, second = cells[:2]
+    with RunFolder(tmp_path, first.name).acquire(first.config) as attempt:
+        attempt.fail(Failure("node", "it broke"), "")
+    write_run(first, tmp_path, 3.0)
+    shared = replace(second, config=first.config)  # a run of two cells
+    for hours, name in enumerate(("0001", "0002"), 1):
+        folder = tmp_path / first.name / "attempts" / name
+        for path in folder.iterdir():
+            os.utime(path, (0, 0))
+        os.utime(folder / "released", (3600 * hours, 3600 * hours))
+    bill = load([first, shared], tmp_path).bill.set_index("outcome")
+    assert bill["attempts"].to_dict() == {"failed": 1, "result": 1}
+    assert bill["core_hours"].to_dict() == {"failed": 1.0, "result": 2.0}
+    assert set(bill["hardware"]) == {"a test"}
+    assert bill["seconds"].sum() == 3 * 3600
+    assert load(cells[2:4], tmp_path).bill.empty
 
 
 def write(path, **columns):
@@ -13,93 +122,39 @@ def write(path, **columns):
     return path
 
 
-def test_runs_with_other_columns_are_one_table(tmp_path):
-    """Also one without rows, whose columns have no type, and a run of two cells."""
-    one = write(tmp_path / "1", step=[0, 1, 2], text_loss=[3.0, 2.0, 1.0], held_out_loss=[4.0, None, 2.0])
-    two = write(tmp_path / "2", held_out_bits=[None, 8.0], step=[0, 1], text_loss=[5.0, 6.0])
-    none = write(tmp_path / "3", step=[], samples=[])
-    rows = scan_rows({("a", 0): one, ("b", 0): two, ("untrained", 0): none, ("c", 7): one}).collect().to_pandas()
-    assert len(rows) == 8
-    means = rows.groupby("arm")["text_loss"].mean()
-    assert means.to_dict() == {"a": 2.0, "b": 5.5, "c": 2.0}
-    assert rows.loc[rows["arm"] == "c", "seed"].unique() == [7]
+def test_curves_of_runs_with_other_columns_are_one_table_in_the_order_of_runs(tmp_path):
+    """Also of a run without rows, and of a column without values, whose columns have no type."""
 
-
-def test_columns_are_those_of_each_file_with_or_without_arrows_schema(tmp_path):
-    """Polars and pandas store Arrow's schema in the metadata, others need not. Types differ too."""
-    table = pa.table({"step": pa.array([0, 1], pa.int64()), "loss": pa.array([1.0, 2.0], pa.float32())})
-    wide = table.set_column(1, "loss", table["loss"].cast(pa.float64()))
-    files = {}
-    for number, content in enumerate((table, table, wide, table.drop_columns("loss"))):
-        for stores in (True, False):
-            files[f"{number} {stores}", 0] = path = tmp_path / f"{number} {stores}"
-            pq.write_table(content, path, store_schema=stores)
-    rows = scan_rows(files).collect()
-    assert rows.schema["loss"] == pl.Float64
-    losses = {
-        arm: part["loss"].to_list() for (arm,), part in rows.sort("step").partition_by("arm", as_dict=True).items()
-    }
-    assert losses == {arm: [None, None] if arm.startswith("3") else [1.0, 2.0] for arm, _ in files}
-
-
-def test_threads_keep_the_order_and_the_first_error():
-    items = range(3 * BLOCK + 1)
-    assert in_threads(str, items) == [str(item) for item in items]
-    assert in_threads(str, []) == []
-
-    def fail(item):
-        if item % (BLOCK + 10) == BLOCK + 9:
-            raise UsageError(f"item {item}")
-
-    with pytest.raises(UsageError, match=f"^item {BLOCK + 9}$"):
-        in_threads(fail, items)
-
-
-def test_curves_are_in_the_order_of_runs_and_steps(tmp_path):
-    def run(name, values, **held_out):
+    def curve(name, values, **held_out):
         numbers = list(range(len(values)))
-        return write(
-            tmp_path / name,
-            step=numbers,
-            samples=numbers,
-            train_flops=numbers,
-            seconds=numbers,
-            loss=values,
-            **held_out,
-        )
+        steps = dict.fromkeys(("step", "samples", "train_flops", "seconds"), numbers)
+        return _curve(write(tmp_path / name, **steps, loss=values, **held_out))
 
-    last = run("1", [1.0, 2.0, 3.0], held_out_loss=[4.0, None, 2.0])
-    first = run("2", [1.0, 2.0], held_out_bits=[None, 8.0])
-    curves = held_out_rows(scan_rows({("z", 0): first, ("a", 0): last}))
+    last = curve("1", [1.0, 2.0, 3.0], held_out_loss=[4.0, None, 2.0], held_out_never=[None] * 3)
+    first = curve("2", [1.0, 2.0], held_out_bits=[None, 8.0])
+    none = _curve(write(tmp_path / "3", step=[], samples=[]))
+    curves = _curves({("z", 0): first, ("untrained", 0): none, ("a", 7): last})
     assert "loss" not in curves
-    expected = [("z", 1, None, 8.0), ("a", 0, 4.0, None), ("a", 2, 2.0, None)]
-    found = curves[["arm", "step", "held_out_loss", "held_out_bits"]].astype(object)
-    assert list(found.where(curves.notna(), None).itertuples(index=False, name=None)) == expected
-
-
-def test_without_held_out_values_there_are_no_curves(tmp_path):
-    untrained = {("untrained", 0): write(tmp_path / "1", step=[], samples=[])}
-    for files in ({}, untrained):
-        assert held_out_rows(scan_rows(files)).empty
+    expected = [("z", 0, 1, None, 8.0), ("a", 7, 0, 4.0, None), ("a", 7, 2, 2.0, None)]
+    found = curves[["arm", "seed", "step", "held_out_loss", "held_out_bits"]].astype(object)
+    assert list(found.where(found.notna(), None).itertuples(index=False, name=None)) == expected
+    assert _curves({}).empty
+    assert _curves({("untrained", 0): none}).empty
 
 
 def test_parts_of_an_item_are_summed(tmp_path):
     rows = {"metric": ["loss", "loss", "loss", "other"], "item": [9, 7, 9, 7]}
     path = write(tmp_path / "1", **rows, total=[1.0, 2.0, 1.0, 5.0], weight=[2.0, 1.0, 1.0, 1.0])
-    parts = read_items({("a", 0): path, ("b", 0): path}, "loss")
+    parts = _items({("a", 0): path, ("b", 0): path}, "loss")
     assert list(parts) == [("a", 0), ("b", 0)]
     # A ratio of 4 / 4: 2 - 1 x 1 and 2 - 1 x 3, over a mean weight of 2.
     assert parts["a", 0].to_dict() == {7: 0.5, 9: -0.5}
-    assert read_items({("a", 0): path}, "accuracy") == {}
+    assert _items({("a", 0): path}, "accuracy") == _items({}, "loss") == {}
 
 
-def test_broken_files_are_named(tmp_path):
+def test_broken_files_of_items_are_named(tmp_path):
     good = write(tmp_path / "1", metric=["loss"], item=[1], total=[1.0], weight=[1.0])
-    bad = tmp_path / "2"
-    bad.write_text("broken")
-    for read in (scan_rows, lambda files: read_items(files, "loss")):
-        with pytest.raises(UsageError, match=f"{bad} cannot be read; delete the run's folder"):
-            read({("a", 0): good, ("a", 1): bad})
-    other = write(tmp_path / "3", nothing=[1])
-    with pytest.raises(UsageError, match=r"cannot be read"):
-        read_items({("a", 0): other}, "loss")
+    (bad := tmp_path / "2").write_text("broken")
+    for path in (bad, write(tmp_path / "3", nothing=[1])):
+        with pytest.raises(UsageError, match=f"{path} cannot be read; delete the run's folder"):
+            _items({("a", 0): good, ("a", 1): path}, "loss")

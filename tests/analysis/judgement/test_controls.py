@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from aimv2.ablations.study import WINNER, confirmation
-from aimv2.analysis.evidence.load import MISSING_COLUMNS
+from aimv2.analysis.evidence.tables import MISSING_COLUMNS
 from aimv2.analysis.judgement.controls import check_controls
 from aimv2.analysis.judgement.withheld import Reasons
 from tests.helpers.evidence import evidence_from, evidence_of

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from aimv2.ablations.study import UNTRAINED
-from aimv2.analysis.evidence.load import load
+from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.contrasts import NO_BRACKET
 from aimv2.analysis.judgement.differences import Differences, are_paired
 from aimv2.analysis.judgement.verdicts import primary_comparisons

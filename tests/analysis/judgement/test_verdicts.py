@@ -9,7 +9,7 @@ import pytest
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import FILE
 from aimv2.ablations.expectations import DIGITS, PROBE, READER, expect
-from aimv2.analysis.evidence.load import MISSING_COLUMNS
+from aimv2.analysis.evidence.tables import MISSING_COLUMNS
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.controls import check_controls
 from aimv2.analysis.judgement.sensitivity import NO_SENSITIVITY, MetricSensitivity, SampleCurve

@@ -13,9 +13,10 @@ from aimv2.ablations.expand import expand, untrained_names
 from aimv2.ablations.expectations import CONTENT, READER, Combination, expect, slope
 from aimv2.ablations.measured import MeasuredMetric
 from aimv2.ablations.study import UNTRAINED
-from aimv2.analysis.document.markdown import to_markdown
-from aimv2.analysis.evidence.load import MISSING_COLUMNS, MIXTURE_COLUMNS, load
+from aimv2.analysis.document.pages import to_markdown
 from aimv2.analysis.evidence.records import Records, pack, unpack
+from aimv2.analysis.evidence.run_files import load
+from aimv2.analysis.evidence.tables import MISSING_COLUMNS, MIXTURE_COLUMNS
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.findings import judge

@@ -4,18 +4,18 @@ from aimv2.ablations.expectations import PROBE, expect
 from aimv2.analysis.sections import claims
 from aimv2.analysis.sections.claims import _margins_note as margins_note
 from aimv2.analysis.sections.claims import controls_section
-from tests.helpers.documents import judged_again, tables, text_of
+from tests.helpers.documents import judged_again, lines_of, tables, text_of
 from tests.helpers.specimen import STUDY
 
 
 def test_each_claim_has_its_verdict_and_evidence(findings):
     shown = tables(claims.section(findings))
     table = shown["evidence"]
-    assert [row[0].lines[0].strip("*") for row in table.rows] == list(STUDY.claims)
+    assert [lines_of(row[0])[0].strip("*") for row in table.rows] == list(STUDY.claims)
     for row, verdict in zip(table.rows, findings.verdicts.values(), strict=True):
-        assert row[2].lines == (f"**{verdict.word}**", *verdict.qualifications)
-        assert row[3].lines == verdict.evidence
-        assert row[4].lines == verdict.sensitivity
+        assert lines_of(row[2]) == (f"**{verdict.word}**", *verdict.qualifications)
+        assert lines_of(row[3]) == verdict.evidence
+        assert lines_of(row[4]) == verdict.sensitivity
 
 
 def test_study_without_claims_has_no_section(findings):

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from aimv2.analysis.evidence.load import MISSING_COLUMNS, load
+from aimv2.analysis.evidence.run_files import load
+from aimv2.analysis.evidence.tables import MISSING_COLUMNS
 from aimv2.analysis.inference.intervals import detectable_difference
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
@@ -64,7 +65,7 @@ def test_metrics_of_a_search_that_compares_nothing_are_those_of_the_baseline(tin
     low, high = stats.t.interval(0.95, 3, values.mean(), values.std(ddof=1) / 2)
     section = metrics.section(found)
     table = tables(section)["metrics"]
-    assert f"{values.mean():.3f} [{low:.3f}, {high:.3f}]" in str(table.rows[0][1].lines)
+    assert f"{values.mean():.3f} [{low:.3f}, {high:.3f}]" in table.rows[0][1]
     assert table.columns == ["metric", "uniform on 1..I-1"]
     assert "Δ" not in str(table.rows)
     assert "exploratory" not in text_of(section)

@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from aimv2.ablations.study import UNTRAINED
-from aimv2.analysis.document.markdown import to_details
-from aimv2.analysis.evidence.load import BILL_COLUMNS, MISSING_COLUMNS, load
+from aimv2.analysis.document.pages import to_markdown
+from aimv2.analysis.evidence.run_files import load
+from aimv2.analysis.evidence.tables import BILL_COLUMNS, MISSING_COLUMNS
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from aimv2.analysis.sections.runs import cost_section, mixture_table, runs_section
@@ -25,7 +26,7 @@ def test_each_run_has_a_row_with_its_name_and_value(findings):
     table = tables(runs_section(findings))["runs"]
     assert [row[0] for row in table.rows] == [f"`{name}`" for name in findings.evidence.runs["run"]]
     row = next(row for row in table.rows if row[1] == "causal (prefix of 1 patch)" and row[2] == "2")
-    assert row[3].value == findings.evidence.value("content_loss", "causal")[2]
+    assert row[3] == f"{findings.evidence.value('content_loss', 'causal')[2]:.4f}"
     assert "No run is missing" in text_of(runs_section(findings))
 
 
@@ -139,7 +140,7 @@ def test_report_credits_what_the_records_say(evidence_with, request_of, tmp_path
         if content:
             Path(path).write_text(content)
         found = judge(replace(request_of, cells=cells), recorded, Look(1), {})
-        pages.append(to_details(document(found, {})))
+        pages.append(to_markdown(document(found, {})))
     assert pages[0].count("Images: birds (CC0).") == 1
     assert pages[0] == pages[1]
 

@@ -5,9 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.ablations.study import WINNER
-from aimv2.analysis.document.data import to_json
-from aimv2.analysis.document.latex import tables_of
-from aimv2.analysis.document.markdown import to_details
+from aimv2.analysis.document.pages import to_json, to_markdown
 from aimv2.analysis.document.style import style
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
@@ -70,7 +68,7 @@ def test_section_has_the_best_value_beside_the_means_on_fresh_seeds():
 
 def test_importances_are_in_order_and_only_where_there_is_something_to_compare():
     table = tables(section_of(typical()))["search_importances"]
-    assert [(row[0].lines[0], row[1]) for row in table.rows] == [
+    assert [(row[0], row[1]) for row in table.rows] == [
         ("60 %", "objective.pixel\\_weight"),
         ("30 %", "optimizer.peak\\_lr"),
         ("10 %", "attention"),
@@ -145,8 +143,7 @@ def test_report_of_a_search_of_few_trials_is_written_in_every_form(values):
     request = request_of_search(demo(), has_winner=False)
     report = document(judge(request, evidence_from([], []), Look(1), {}, parsed(values)), {})
     assert report.lead is None
-    assert "## Search" in to_details(report)
-    assert "tables/setup.tex" in tables_of(report)
+    assert "## Search" in to_markdown(report)
     assert "search" in json.loads(to_json(report))["numbers"]
 
 

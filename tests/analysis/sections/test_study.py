@@ -1,16 +1,15 @@
-import base64
 import re
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
 from aimv2.ablations.study import UNTRAINED
-from aimv2.analysis.document.data import to_json
-from aimv2.analysis.document.markdown import to_details, to_markdown
-from aimv2.analysis.document.model import Section, Table
-from aimv2.analysis.evidence.load import load
+from aimv2.analysis.document.model import Section, Table, walk
+from aimv2.analysis.document.pages import to_json, to_markdown
+from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from aimv2.analysis.sections.study import document
@@ -47,7 +46,7 @@ def test_report_of_a_search_leads_with_its_confirmation(tiny, tmp_path):
     assert report.lead.name == "differences"
     assert report.numbers["search"]["result"] == "confirmed"
     assert report.numbers["search"]["confirmation"]["n"] == 4
-    assert "winner's curse" in to_details(report)
+    assert "winner's curse" in to_markdown(report)
     for written in (to_markdown(report), to_json(report)):
         assert "Confirmed on fresh seeds" in written
 
@@ -74,7 +73,7 @@ def test_arms_without_a_curve_are_named(findings):
 
 
 def test_names_of_tables_and_figures_are_unique(report):
-    blocks = [block for block in report.blocks() if not isinstance(block, Section)]
+    blocks = [block for block in walk([*report.sections, *report.details]) if not isinstance(block, Section)]
     names = [block.name for block in blocks if getattr(block, "name", "")]
     assert len(names) == len(set(names))
 
@@ -100,9 +99,9 @@ def test_report_of_a_search_that_confirms_nothing_has_no_comparison(tiny, tmp_pa
     assert [section.title for section in report.details] == ["Search", *of_runs, *last]
     assert report.answer == "The search has no winner to confirm."
     assert report.lead is None
-    every = [block for block in report.blocks() if isinstance(block, Table)]
+    every = [block for block in walk([*report.sections, *report.details]) if isinstance(block, Table)]
     assert [table.name for table in every if not table.rows] == [], "none is empty"
-    text = to_markdown(report) + to_details(report)
+    text = to_markdown(report)
     assert not re.search("We compared|relative to baseline|look|margin|simultaneous|controls? did|unequal", text)
     assert report.numbers["look"] is None
     assert (report.numbers["withheld"], report.numbers["comparisons"]) == ([], {})
@@ -116,12 +115,15 @@ def examples_of(findings):
 
 def test_section_shows_the_image_and_what_each_arm_wrote(findings):
     shown, images = examples_of(findings)
-    assert images["figures/example_01.png"] == base64.b64decode(PIXEL)
+    sheet = ElementTree.fromstring(images["figures/examples.svg"])
+    (image,) = sheet.iter("{http://www.w3.org/2000/svg}image")
+    assert image.get("href") == f"data:image/png;base64,{PIXEL}"
+    assert "![images 1 to 1](figures/examples.svg)" in text_of(shown)
     table = tables(shown)["examples"]
     arms = list(STUDY.arms)
     assert table.columns == ["image", "reference", *(STUDY.label(arm) for arm in arms)]
-    ((image, reference, *cells),) = table.rows
-    assert image == "![image 1](figures/example_01.png)"
+    ((number, reference, *cells),) = table.rows
+    assert number == "1"
     assert reference == "apple"
     assert cells[arms.index("causal")] == "red apple"
     html = MarkdownIt("commonmark").enable("strikethrough").renderInline(cells[arms.index("uniform")])

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from aimv2.analysis.evidence.load import MISSING_COLUMNS
+from aimv2.analysis.evidence.tables import MISSING_COLUMNS
 from aimv2.analysis.sections.tables import arm_table, in_seeds, seeds_per_arm, seen
 from tests.helpers.documents import judged_again
 

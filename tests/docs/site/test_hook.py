@@ -86,7 +86,7 @@ def test_the_site_has_every_page_and_requests_nothing(hook, site):
     assert hook.elsewhere(site) == []
     assert (site / "search" / "search_index.json").stat().st_size > 100_000
     assert len(list(site.glob("reports/published/*/report/index.html"))) == len(
-        list(site.glob("reports/html/*/report.html"))
+        list((ROOT / "reports/published").glob("*/report.md"))
     )
 
 

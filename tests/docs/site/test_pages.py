@@ -18,8 +18,6 @@ PAGE = PurePosixPath("docs/claims.md")
         ("docs/reference/keys.md", "reference/keys.md"),
         ("docs/notebooks/own_analysis.ipynb", "notebooks/own_analysis.ipynb"),
         ("reports/published/prefix_ratio/report.md", "reports/published/prefix_ratio/report.md"),
-        ("reports/published/prefix_ratio/details.md", "reports/html/prefix_ratio/report.html"),
-        ("reports/published/prefix_ratio/report.html", "reports/html/prefix_ratio/report.html"),
         ("reports/published/figures/forest.svg", "reports/published/figures/forest.svg"),
         ("aimv2/config/prefix.py", "source/aimv2/config/prefix.py.md"),
         ("aimv2/config", "source/aimv2/config/index.md"),
@@ -41,10 +39,6 @@ def test_place_of_a_file(path, uri):
         ("[a](../README.md#studies)", "[a](reference/studies/index.md)"),
         ("[a](/ablations/claims.yaml)", "[a](source/ablations/claims.yaml.md)"),
         ("![a](../reports/published/figures/forest.svg)", "![a](reports/published/figures/forest.svg)"),
-        (
-            "[a](../reports/published/prefix_ratio/details.md#how-to-read-the-table)",
-            "[a](reports/html/prefix_ratio/report.html#how-to-read-the-table)",
-        ),
         ("`[a](../nowhere.md)`", "`[a](../nowhere.md)`"),
         ("```\n[a](../nowhere.md)\n```\n", "```\n[a](../nowhere.md)\n```\n"),
     ],
@@ -53,9 +47,7 @@ def test_links_are_rewritten_outside_code(text, expected):
     assert rewritten(text, PAGE) == expected
 
 
-@pytest.mark.parametrize(
-    "link", ["../nowhere.md", "../aimv2/nothing.py", "../reports/published/prefix_ratio/details.md#nothing"]
-)
+@pytest.mark.parametrize("link", ["../nowhere.md", "../aimv2/nothing.py"])
 def test_a_link_that_leads_nowhere_is_named(link):
     with pytest.raises(BrokenLinkError, match=r"docs/claims.md: .*no"):
         rewritten(f"[a]({link})", PAGE)

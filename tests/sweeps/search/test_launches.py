@@ -86,8 +86,8 @@ def test_a_search_whose_trials_fail_is_a_failure_until_they_are_replaced(here, c
     assert status == 1, out + err
     assert "6 trials have failed, and 0 of 6 are finished or pruned" in out
     assert "no trial has finished, so there is no winner" in out
-    report = tmp_path / "reports" / NAME / "details.md"
-    assert "No result: none of the 6 trials finished" in report.read_text()
+    report = tmp_path / "reports" / NAME / "report.md"
+    assert "It has no winner, since no trial has finished." in report.read_text()
     status, out, err = here("search.trials=1")
     assert status == 0, out + err
     assert [trial.state for trial in trials_in(tmp_path)] == ["failed"] * 7 + ["finished"]
