@@ -54,6 +54,8 @@ Execute the runs that a claim of the paper needs and that are missing, and print
                                your own are read from there
   dry_run=true                 only print the plan, without its time; with price=true also its time, which is measured
   price=false                  measure no time; a limit on the time is then an error
+  committed=false              run all seeds; otherwise those of committed runs of the same configs count, and only more
+                               are run
   sensitivity=auto             measure what the claim's metrics see beside the study, if that is not known
   scale=demo, data.sources=…   any other argument of {sweep}
 

@@ -10,15 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.claims import CLAIMS, Claim
 from aimv2.ablations.ladder import COMMITTED
 from aimv2.ablations.request import read_request, requested_names
 from aimv2.ablations.study import SEARCH_SUFFIX
 from aimv2.analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
 from aimv2.analysis.evidence.recorded_runs import FILE, recorded_names, time_of_runs
+from aimv2.analysis.evidence.records import join, read_records
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import NOT_RUN, Answer, answers_of, overall, whole_claims
-from aimv2.analysis.judgement.findings import findings_in
+from aimv2.analysis.judgement.findings import findings_in, findings_of
 from aimv2.analysis.judgement.planner import in_words
 from aimv2.analysis.usage import check_usage
 from aimv2.base.errors import RunFailedError, UsageError, unknown
@@ -49,8 +50,8 @@ def launch(arguments: Sequence[str]) -> int:
     return subprocess.run([sys.executable, "-m", LAUNCHER, *arguments], check=False, env=environment).returncode
 
 
-def check(arguments: Sequence[str], launch: Launch = launch) -> int:
-    """Carry out the command and return its exit status.
+def check(arguments: Sequence[str], launch: Launch = launch, published: Path = COMMITTED) -> int:
+    """Carry out the command and return its exit status. The seeds of published reports need no run.
 
     Raises:
         UsageError: the claim, the study or a value does not exist, or a file cannot be read or written.
@@ -64,7 +65,7 @@ def check(arguments: Sequence[str], launch: Launch = launch) -> int:
         print(listed(), end="")
         return 0
     try:
-        return _checked(arguments[0], with_file(arguments[1:]), launch)
+        return _checked(arguments[0], with_file(arguments[1:]), launch, published)
     except UsageError:
         raise
     except (OSError, RunFailedError) as error:
@@ -74,7 +75,7 @@ def check(arguments: Sequence[str], launch: Launch = launch) -> int:
         return ERROR
 
 
-def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
+def _checked(name: str, words: Sequence[str], launch: Launch, published: Path) -> int:
     """Plan, launch and judge; return the exit status."""
     if name not in CLAIMS:
         raise unknown("claim", name, CLAIMS)
@@ -86,7 +87,7 @@ def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
         for slug, what in claim.measured_by.items():
             print(f"{as_typed('sweep')} sweep={slug} measures: {what}")
         return STATUS[Word.NOT_TESTABLE]
-    plan = plan_check(claim, own, others)
+    plan = plan_check(claim, own, others, published)
     print("\n".join(plan.text), flush=True)
     if recorded := _recorded(claim.studies, COMMITTED):
         times = {report: time_of_runs(COMMITTED, report) for report in recorded}
@@ -110,8 +111,11 @@ def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
     if _written(path) == before and _has_open_runs(Path(own["runs_dir"]), plan.folder):
         print("The runs are submitted; type the same command again when they are done.")
         return STATUS[Word.UNDECIDED]
-    answer = Answer(claim, plan.study.slug, plan.folder, findings_in(plan.checks_dir, plan.folder))
+    answers = _answers_of_plan(claim, plan)
+    answer = answers.pop("all")
     print(sentence(answer))
+    if answers:
+        print(f"By {'; by '.join(f'{whose} alone: {part.word}' for whose, part in answers.items())}.")
     parts = [part.id for part in whole_claims().get(name, [])]
     if more := [*parts, *(slug for slug in claim.studies if slug != plan.study.slug)]:
         print(f"That is the verdict of sweep={plan.study.slug} alone; {', '.join(more)} count too.")
@@ -130,6 +134,18 @@ def _has_open_runs(runs_dir: Path, folder: str) -> bool:
     runs = entries(runs_dir)
     names = [cell.name for cell in read_request(runs_dir, folder, STUDIES).cells]
     return any(name not in runs or runs[name].state != "done" for name in names)
+
+
+def _answers_of_plan(claim: Claim, plan: CheckPlan) -> dict[str, Answer]:
+    """Return the answers of all runs, and, if the plan counts committed ones, of those and of the others alone."""
+    own = read_records(plan.checks_dir / plan.folder / FILE, STUDIES)
+    records = {"all": own}
+    if plan.committed is not None:
+        records = {"all": join(plan.committed, own), "the committed seeds": plan.committed, "the others": own}
+    return {
+        whose: Answer(claim, plan.study.slug, plan.folder, findings_of(runs, plan.checks_dir))
+        for whose, runs in records.items()
+    }
 
 
 def _from_records(name: str, words: Sequence[str]) -> int:
@@ -214,7 +230,7 @@ def _split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Return the command's own values and the arguments of the launcher."""
     mine = [word for word in words if word.partition("=")[0] in OWN_KEYS]
     own = OWN_KEYS | key_values(mine, OWN_KEYS)
-    for key in ("dry_run", "price"):
+    for key in ("dry_run", "price", "committed"):
         if own[key] not in ("true", "false", OWN_KEYS[key]):
             raise UsageError(f"{key}={own[key]} must be true or false")
     others = [word for word in words if word not in mine]

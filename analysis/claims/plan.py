@@ -8,10 +8,12 @@ from typing import Any, get_args
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import Claim
-from aimv2.ablations.expand import adapted
-from aimv2.ablations.ladder import AUTO, nearest_ladder, unmeasured
+from aimv2.ablations.expand import Cell, adapted, expand
+from aimv2.ablations.ladder import AUTO, COMMITTED, nearest_ladder, unmeasured
 from aimv2.ablations.request import DEFAULT_SCALE
 from aimv2.ablations.study import Equal, Study
+from aimv2.analysis.evidence.recorded_runs import FILE
+from aimv2.analysis.evidence.records import Records, read_records
 from aimv2.analysis.inference.looks import Look, looks_path, num_looks
 from aimv2.analysis.judgement.planner import MAX_SEEDS as MAX_NAMED
 from aimv2.analysis.judgement.planner import Planner, planner_of
@@ -32,6 +34,7 @@ OWN_KEYS = {
     "runs_dir": "runs",
     "dry_run": "false",
     "price": "",
+    "committed": "true",
 }
 
 
@@ -43,7 +46,8 @@ class CheckPlan:
         launch: the launcher's arguments.
         checks_dir: where the launcher writes its report, and whose sensitivity counts before the committed one.
         folder: the name of the report in it.
-        num_seeds: those of each arm.
+        num_seeds: those of each arm, with the committed ones.
+        committed: records whose seeds count and are not run again; None if all seeds are run.
         text: printed before the launch.
         blind: why the claim's metrics decide nothing at this scale; empty if they can.
     """
@@ -53,16 +57,18 @@ class CheckPlan:
     checks_dir: Path
     folder: str
     num_seeds: int
+    committed: Records | None
     text: tuple[str, ...]
     blind: str
 
 
-def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str]) -> CheckPlan:
+def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str], published: Path = COMMITTED) -> CheckPlan:
     """Return what to launch: the arms that the claim needs with its controls, and the seeds that show its effects.
 
     Args:
         own: the values of ``OWN_KEYS``.
         others: arguments that go to the launcher as they are.
+        published: has the committed reports.
 
     Raises:
         UsageError: the study does not judge the claim, a value is not allowed, or a sensitivity cannot be read.
@@ -78,15 +84,23 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str]) -> C
     baseline = study.arm(study.baseline).change(base)
     checks_dir, folder = Path(own["runs_dir"]) / "checks", _folder(study, base, others)
     nearest = nearest_ladder(checks_dir, baseline)
-    look = Look(num_looks(looks_path(Path(own["runs_dir"]), folder)) + 1)
-    planner = planner_of(study, claim.id, look.level, sensitivity_by(nearest, baseline))
+    look, sensitivity = num_looks(looks_path(Path(own["runs_dir"]), folder)) + 1, sensitivity_by(nearest, baseline)
+    planner = planner_of(study, claim.id, Look(look).level, sensitivity)
     num_seeds = _num_seeds(own["seeds"], planner)
+    seeds, committed, path = list(range(num_seeds)), None, published / folder / FILE
+    if own["committed"] == "true" and path.exists() and not any(word.startswith("sweep.") for word in others):
+        records = read_records(path, STUDIES)
+        later = planner_of(study, claim.id, Look(look + records.look.number).level, sensitivity)
+        wanted = _num_seeds(own["seeds"], later)
+        missing = _missing(records, expand(study, base, arms, range(wanted)))
+        if 0 < len(missing) < wanted:
+            planner, num_seeds, seeds, committed = later, wanted, missing, records
     is_priced = (own["price"] or str(own["dry_run"] == "false").lower()) == "true"
     limit = own["limit"] or LIMIT * is_priced
     launched = (
         f"sweep={study.slug}",
         *([f"sweep.arms=[{','.join(arms)}]"] if len(arms) < len(study.arms) else []),
-        f"sweep.seeds={num_seeds}",
+        f"sweep.seeds={num_seeds if committed is None else seeds}".replace(" ", ""),
         *([] if is_priced else ["price=false"]),
         *([f"limit={limit}"] if limit else []),
         f"runs_dir={own['runs_dir']}",
@@ -94,11 +108,13 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str]) -> C
         *(["dry_run=true"] if own["dry_run"] == "true" else []),
         *others,
     )
+    counted = f"{num_seeds - len(seeds)} seeds are committed ({published / folder}); committed=false runs them here."
     text = (
         f"{claim.id}: {claim.statement}",
         f"Contradicted if {claim.contradicted_if}.",
         f"It takes {len(arms)} of {len(study.arms)} arms of sweep={study.slug} with {num_seeds} seeds, and controls:",
         f"  {as_typed('sweep')} {shlex.join(launched)}",
+        *([counted] if committed is not None else []),
         *(planner.text(expected, num_seeds) for expected in expectations),
         "Each line takes its comparison by itself, at the level of the next look.",
     )
@@ -107,7 +123,14 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str]) -> C
     if why and (lacking := unmeasured(alone, baseline, nearest, absent_metrics(baseline))):
         why = "" if AUTO in others else f"{lacking}; {AUTO} measures it beside the study"
     where = f"Checks read sensitivity studies in {checks_dir} (reports_dir={checks_dir})"
-    return CheckPlan(study, launched, checks_dir, folder, num_seeds, text, blind=f"{why}. {where}" if why else "")
+    blind = f"{why}. {where}" if why else ""
+    return CheckPlan(study, launched, checks_dir, folder, num_seeds, committed, text, blind)
+
+
+def _missing(records: Records, cells: Sequence[Cell]) -> list[int]:
+    """Return the seeds of which the records lack a run. A run counts by its name, whatever code executed it."""
+    runs = set(records.evidence.runs["run"])
+    return sorted({cell.seed for cell in cells if cell.name not in runs})
 
 
 def _adapted(claim: Claim, slug: str, base: Program) -> Study:

@@ -247,3 +247,24 @@ def test_the_sensitivity_beside_the_check_plans_and_judges(launcher, tmp_path, c
     write_ladder(tmp_path / "runs" / "checks", ladder_of(seeing(CONTENT), base), "sensitivity_tiny")
     assert check(arguments, launcher(DIFFERENCE)) == 0
     assert f"{CLAIM} is supported" in capsys.readouterr().out
+
+
+@pytest.mark.exhaustive
+def test_seeds_that_are_committed_count_and_are_not_run_again(launcher, tmp_path, capsys):
+    published, launch = tmp_path / "published", launcher(DIFFERENCE)
+    assert check([CLAIM, "seeds=2", f"runs_dir={tmp_path / 'runs'}"], launch) == 0
+    published.mkdir()
+    (tmp_path / "runs" / "checks" / "prefix_distribution").rename(published / "prefix_distribution")
+    capsys.readouterr()
+    more = [CLAIM, "seeds=4", f"runs_dir={tmp_path / 'runs'}"]
+    assert check(more, launch, published) == 0
+    printed = capsys.readouterr().out
+    assert f"2 seeds are committed ({published / 'prefix_distribution'}); committed=false runs them here." in printed
+    assert "sweep.seeds=[2,3]" in launcher.calls[-1]
+    assert "n = 4" in printed.partition(f"{CLAIM} is supported")[2]
+    assert "By the committed seeds alone: supported; by the others alone: supported." in printed
+    for alone in ([*more, "committed=false"], [*more[:1], "seeds=2", *more[2:]], [*more, "optimizer.peak_lr=0.01"]):
+        check(alone, launch, published)
+        assert launcher.calls[-1][1].startswith("sweep.seeds=")
+        assert "[" not in launcher.calls[-1][1]
+        assert "seeds are committed" not in capsys.readouterr().out
