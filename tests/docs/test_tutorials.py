@@ -81,9 +81,9 @@ def test_a_claim_is_listed_judged_and_planned(typed):
             assert shown in output, "the output on the page is that of the command"
             assert "minus causal_content_loss: +0.521 [+0.366, +0.675] (" in output
             assert "minus causal_content_loss: +0.521 [+0.366, +0.675] (" in page
-        if "seeds=8" in words:
-            assert "48 runs, 48 to do" in output
-            assert "executes 48 runs" in page
+        if "seeds=10" in words:
+            assert "12 runs, 12 to do" in output
+            assert "executes 12 runs" in page
 
 
 @pytest.mark.exhaustive
