@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aimv2.base.errors import UsageError, short
 from aimv2.base.plugins import Registry
 
-if TYPE_CHECKING:  # helps and completions load fast
+if TYPE_CHECKING:  # helps load fast
     from aimv2.ablations.study import Study
 
 FOLDER = Path(__file__).parent / "studies"

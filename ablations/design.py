@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
-from aimv2.config.paths import replaced, value_at
+from aimv2.config.program import replaced, value_at
 
 LEVEL = "level"  # the name of the only factor of a design that names none
 Change = Callable[[Any], Any]  # from a run to the run that an arm is, both of the study's program

@@ -12,12 +12,10 @@ from aimv2.ablations.expectations import DIGITS, PROBE
 from aimv2.ablations.study import UNTRAINED, Study, is_untrained, matched, untrained_of
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.arguments import explain
-from aimv2.config.paths import replaced, value_at
-from aimv2.config.program import PROGRAMS, Program
+from aimv2.config.program import PROGRAMS, Program, replaced, value_at
 from aimv2.config.run_config import RunConfig
-from aimv2.spec.metrics import missing_data, recorded_metrics, set_names
-from aimv2.spec.programs import absent_metrics, check, metrics_of, with_metrics
-from aimv2.spec.used import with_plugins
+from aimv2.definitions.metrics import missing_data, recorded_metrics, set_names
+from aimv2.definitions.programs import absent_metrics, check, metrics_of, with_metrics, with_plugins
 
 NULL_SEED = 1000  # offset of the null control's seeds, or its next multiple beyond every seed
 OFF_RATIO = 0.05  # relative deviation from the target ratio above which a label shows the actual value

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from aimv2.spec.metrics import lower_is_better
+from aimv2.definitions.metrics import lower_is_better
 
 READER = "reader_loss"  # stands in for the paper's VQAv2, TextVQA and ImageNet-1k: what can be read from the encoder
 PROBE = "probe_object"  # the object in each cell, by an attentive probe, as in AIM v1

@@ -27,13 +27,12 @@ from aimv2.ablations.studies.sensitivity import (
 from aimv2.ablations.study import UNTRAINED, Study
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
-from aimv2.base.typed import as_typed
+from aimv2.config.arguments import as_typed
 from aimv2.config.data_config import CHECKED
-from aimv2.config.paths import value_at
-from aimv2.config.program import Program
+from aimv2.config.program import Program, value_at
+from aimv2.definitions.metrics import is_of_pixels, is_reported, lower_is_better
+from aimv2.definitions.objectives import objective
 from aimv2.runs.provenance import PACKAGE
-from aimv2.spec.metrics import is_of_pixels, is_reported, lower_is_better
-from aimv2.spec.objectives import objective
 
 AUTO = "sensitivity=auto"  # the argument of a launch that measures what is missing
 SLUG = STUDY.slug

@@ -1,6 +1,6 @@
 """Metrics of plug-ins that were measured on the finished runs of a study, recorded beside its requests.
 
-Each has a run of its own for each finished run (``aimv2.run.alone``), which is no cell of the study.
+Each has a run of its own for each finished run (``aimv2.run.reuse``), which is no cell of the study.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ from aimv2.ablations.expand import Cell
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_object, user, write_json
 from aimv2.base.plugins import AT
-from aimv2.spec.metrics import Definition, know
-from aimv2.spec.plugin_metrics import METRICS as PLUGIN_METRICS
+from aimv2.definitions.metrics import METRICS as PLUGIN_METRICS
+from aimv2.definitions.metrics import Definition, know
 
 FOLDER = "studies"  # of requests
 METRICS = "metrics"  # in that of a study's requests

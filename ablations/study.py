@@ -14,8 +14,8 @@ from aimv2.base.errors import UsageError, unknown
 from aimv2.config.arguments import explain
 from aimv2.config.data_config import CHECKED
 from aimv2.config.program import Program, Run
-from aimv2.spec.metrics import lower_is_better
-from aimv2.spec.programs import flops_per_sample, with_shuffled_targets
+from aimv2.definitions.metrics import lower_is_better
+from aimv2.definitions.programs import flops_per_sample, with_shuffled_targets
 
 SEARCH_SUFFIX = "_search"  # of the report on the winner of a search
 UNTRAINED = "untrained"  # the baseline's encoder before training

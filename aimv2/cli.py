@@ -2,21 +2,16 @@
 commands load slowly."""
 
 import os
-import sys
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pkgutil import resolve_name
 from typing import NamedTuple
 
 from aimv2 import __version__
 from aimv2.base.errors import UsageError, missing, require, unknown
-from aimv2.base.plugins import GROUP, VARIABLE
-from aimv2.base.typed import as_typed
-from aimv2.config.arguments import HELP, guarded, print_error, script_of
+from aimv2.base.plugins import VARIABLE
+from aimv2.config.arguments import HELP, as_typed, guarded, print_error, script_of
 
 SUBMIT = "aimv2.sweeps.submit:submit_command"  # of train with executor=; training works without sweeps
-COMPLETE = "_AIMV2_COMPLETE"  # environment variable of a shell that asks for completions
-SHELLS = ("bash", "zsh", "fish")
 
 
 class Command(NamedTuple):
@@ -76,7 +71,7 @@ COMMANDS = {
     ),
     "cost": Command(
         "aimv2.tools.cost:cost_command",
-        "aimv2.tools.cost_options:cost_usage",
+        "aimv2.tools.options:cost_usage",
         "print parameters, FLOPs, memory and setup of a run, without training it",
     ),
     "data": Command(
@@ -87,13 +82,13 @@ COMMANDS = {
     ),
     "weights": Command(
         "aimv2.tools.weights.command:weights_command",
-        "aimv2.tools.weights_options:weights_usage",
+        "aimv2.tools.options:weights_usage",
         "convert public AIMv2 weights (transformers, ml-aim)",
         needs="torch",
     ),
     "evaluate": Command(
         "aimv2.tools.evaluate:evaluate_command",
-        "aimv2.tools.evaluate_options:evaluate_usage",
+        "aimv2.tools.options:evaluate_usage",
         "measure a run or public weights on a labelled set",
         needs="torch",
     ),
@@ -102,7 +97,6 @@ USAGE = """usage: {typed} COMMAND [key=value ...]
 
 {commands}
 
-  completion bash|zsh|fish     print a script that completes commands and names: eval "$(aimv2 completion bash)"
   COMMAND --help               show the keys of a command
   --version                    print the version
   debug=true                   (every command) show the traceback of an error
@@ -120,13 +114,11 @@ def main(arguments: Sequence[str]) -> int:
     if name == "--version":
         print(f"aimv2-ablations {__version__}")
         return 0
-    if name == "completion":
-        return _print_completion(rest)
     if name in COMMANDS and HELP & set(rest) and not has_plugins(rest):  # the command's own has what they add
         print(usage_of(name, rest), end="")
         return 0
     if name not in COMMANDS:
-        return print_error(unknown("command", name, [*COMMANDS, "completion"]))
+        return print_error(unknown("command", name, COMMANDS))
     is_submitted = name == "train" and any(word.startswith("executor=") for word in rest)
     target = SUBMIT if is_submitted else COMMANDS[name].call
     try:
@@ -157,30 +149,11 @@ def usage_of(name: str, arguments: Sequence[str] = ()) -> str:
 
 
 def has_plugins(words: Sequence[str]) -> bool:
-    """True if a command has plug-ins: those that are typed, that its process was given, or of installed packages."""
-    return (
-        any(word.startswith("plugins=") for word in words) or VARIABLE in os.environ or bool(entry_points(group=GROUP))
-    )
-
-
-def _print_completion(words: Sequence[str]) -> int:
-    if HELP & set(words):
-        print(usage(), end="")
-        return 0
-    if len(words) != 1 or words[0] not in SHELLS:
-        print(f"usage: {as_typed('completion')} {'|'.join(SHELLS)}", file=sys.stderr)
-        return 2
-    from aimv2.completion import script_for
-
-    print(script_for(words[0], COMMANDS, COMPLETE))
-    return 0
+    """True if a command has plug-ins: those that are typed, or that its process was given."""
+    return any(word.startswith("plugins=") for word in words) or VARIABLE in os.environ
 
 
 def script() -> int:
-    """Run the command that was typed, or complete it for a shell."""
+    """Run the command that was typed."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if instruction := os.environ.get(COMPLETE):
-        from aimv2.completion import complete
-
-        return complete(instruction, COMMANDS, COMPLETE)
     return script_of(main)

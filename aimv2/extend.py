@@ -11,12 +11,11 @@ if TYPE_CHECKING:
     from aimv2.ablations.design import factorial, ladder, one_factor, setting
     from aimv2.config.prefix import prefix_distribution
     from aimv2.config.program import Program
-    from aimv2.spec.items import Items
-    from aimv2.spec.metrics import Definition
-    from aimv2.spec.objectives import REGISTRY as OBJECTIVES
-    from aimv2.spec.objectives import add_objective as objective
-    from aimv2.spec.plugin_metrics import metric
-    from aimv2.spec.programs import program
+    from aimv2.definitions.items import Items
+    from aimv2.definitions.metrics import Definition, metric
+    from aimv2.definitions.objectives import OBJECTIVES
+    from aimv2.definitions.objectives import add_objective as objective
+    from aimv2.definitions.programs import program
     from aimv2.sweeps.executors.base import Executor
     from aimv2.sweeps.executors.registry import executor
 
@@ -41,13 +40,13 @@ _FOUND_IN = {
     "study": "aimv2.ablations.catalogue:add_study",
     **{name: f"aimv2.ablations.design:{name}" for name in ("factorial", "ladder", "one_factor", "setting")},
     "prefix_distribution": "aimv2.config.prefix:prefix_distribution",
-    "Items": "aimv2.spec.items:Items",
+    "Items": "aimv2.definitions.items:Items",
     "Program": "aimv2.config.program:Program",
-    "Definition": "aimv2.spec.metrics:Definition",
-    "program": "aimv2.spec.programs:program",
-    "OBJECTIVES": "aimv2.spec.objectives:REGISTRY",
-    "objective": "aimv2.spec.objectives:add_objective",
-    "metric": "aimv2.spec.plugin_metrics:metric",
+    "Definition": "aimv2.definitions.metrics:Definition",
+    "program": "aimv2.definitions.programs:program",
+    "OBJECTIVES": "aimv2.definitions.objectives:OBJECTIVES",
+    "objective": "aimv2.definitions.objectives:add_objective",
+    "metric": "aimv2.definitions.metrics:metric",
     "Executor": "aimv2.sweeps.executors.base:Executor",
     "executor": "aimv2.sweeps.executors.registry:executor",
 }

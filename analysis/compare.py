@@ -23,10 +23,8 @@ from aimv2.analysis.inference.intervals import (
 from aimv2.analysis.inference.relations import finding
 from aimv2.analysis.tables import numbers, place_of, read_columns
 from aimv2.analysis.usage import CompareOptions, compare_command, compare_usage
-from aimv2.base.errors import UsageError, unknown
-from aimv2.base.markdown import escape
-from aimv2.config.arguments import HELP
-from aimv2.config.options import read_options
+from aimv2.base.errors import UsageError, escape, unknown
+from aimv2.config.arguments import HELP, read_options
 
 Values = Mapping[str, "pd.Series[float]"]  # by arm, indexed by seed
 

@@ -2,8 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -13,40 +12,41 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.ladder import PUBLISHED, SLUG
+from aimv2.ablations.recorded_runs import FILE, recorded_names
 from aimv2.ablations.request import Request, load_plugins, read_request, requested_names
-from aimv2.ablations.searches import path_of, read_search
 from aimv2.analysis.document.differences import differences
-from aimv2.analysis.evidence.recorded_runs import FILE, recorded_names
-from aimv2.analysis.evidence.records import Records, pack, packed_records, unpack
-from aimv2.analysis.evidence.run_files import load
-from aimv2.analysis.inference.looks import look, looks_path
+from aimv2.analysis.evidence.records import pack, packed_records, records_of, unpack
 from aimv2.analysis.judgement.findings import findings_of
 from aimv2.analysis.usage import report_usage
 from aimv2.base.archive import unpack_zip
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import user
 from aimv2.base.processes import in_processes
-from aimv2.base.typed import as_typed
-from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
+from aimv2.config.arguments import HELP, as_typed, checked, guarded, key_values, script_of
 from aimv2.memory.machine import num_cores
 
-OTHERS = {"check": "aimv2.analysis.claims.check:check", "compare": "aimv2.analysis.compare:compare"}
+COMMANDS = {  # beside the names of reports
+    "check": "aimv2.analysis.claims.check:check",
+    "compare": "aimv2.analysis.compare:compare",
+    "publish": "aimv2.analysis.publish:publish",
+}
+HAVE_HELP = ("check", "compare")  # of their own
 FLAGS = ("--from-records", "--check")
 ALL, CLAIMS, VERIFY, INDEX = "all", "claims", "verify", "index"
 MAX_SHOWN = 3  # differences of a file
 Rebuild = Callable[..., Path]  # _from_records with its folders, but for ``out``
-PLACES = ("runs_dir=", "reports_dir=", "data.cache_dir=", "price=")  # arguments that do not say what
 
 
 def main(arguments: Sequence[str]) -> int:
     """Build reports; the exit status is 0 when they are written, 1 when a check fails and 2 for bad input."""
-    if arguments and arguments[0] in OTHERS:  # which have a help of their own
-        return guarded(lambda words: resolve_name(OTHERS[arguments[0]])(words), arguments[1:], as_typed("report"))
-    if not arguments or HELP & set(arguments):
+    command = next(iter(arguments), "")
+    if not arguments or (HELP & set(arguments) and command not in HAVE_HELP):
         print(report_usage(), end="")
         return 0 if arguments else 2
-    if arguments[0] == "unpack":
+    if command == "unpack":
         return guarded(_unpack, arguments[1:], as_typed("report"))
+    if command in COMMANDS:
+        return guarded(lambda words: resolve_name(COMMANDS[command])(words), arguments[1:], as_typed("report"))
     return guarded(_reports, arguments, as_typed("report"))
 
 
@@ -65,16 +65,26 @@ def _reports(arguments: Sequence[str]) -> int:
     rebuild = partial(_from_records, reports_dir=reports_dir, export=export)
     if "--check" in flags:
         return _check(name, reports_dir, rebuild)
-    if "--from-records" in flags:
-        written: Iterator[Path] = (rebuild(one, out=reports_dir) for one in _recorded(name, reports_dir))
-    else:
-        written = _from_runs(name, Path(values["runs_dir"]), reports_dir, rebuild, export=export)
-    for path in written:
+    runs_dir = Path(values["runs_dir"])
+    for report in _named(name, recorded_names(reports_dir) if flags else requested_names(runs_dir)):
+        if flags or report in (CLAIMS, INDEX):  # which are made of records
+            path = rebuild(report, out=reports_dir)
+        else:
+            request = read_request(runs_dir, report, STUDIES, owner=user())
+            path = build(request, runs_dir, reports_dir, export=export, with_index=name != ALL)
         print(path)
     return 0
 
 
+def _named(name: str, known: Iterable[str]) -> list[str]:
+    """Return the names of the requested reports, in the order in which they are written: verdicts read sensitivity."""
+    if name != ALL:
+        return [name]
+    return [*sorted(known, key=lambda report: (not report.startswith(SLUG), report)), CLAIMS, INDEX]
+
+
 def _unpack(arguments: Sequence[str]) -> int:
+    """Unpack what others have published, and print how its reports are written again."""
     names, _, values = _read(arguments, (), {"to": ""})
     if len(names) != 1 or not values["to"]:
         raise UsageError(f"unpack what, and where? Type: {as_typed('report')} unpack FILE.zip to=FOLDER")
@@ -113,14 +123,8 @@ def _with_records(name: str, reports_dir: Path, arguments: Sequence[str]) -> Pat
 def build(
     request: Request, runs_dir: Path, reports_dir: Path, *, export: bool = False, with_index: bool = True
 ) -> Path:
-    """Write ``reports_dir/<study>/`` from the requested runs, completely or not at all, and the index beside it.
-
-    Args:
-        export: as in ``write``.
-        with_index: False where the caller writes it.
-
-    Returns:
-        The path of ``report.md``.
+    """Write ``reports_dir/<study>/`` from the requested runs, completely or not at all, and the index beside it, unless
+    the caller does; return the path of ``report.md``.
 
     Raises:
         UsageError: the folder or the record of looks cannot be written, or a result or a sensitivity cannot be read.
@@ -137,55 +141,6 @@ def build(
     return path
 
 
-def records_of(request: Request, runs_dir: Path) -> Records:
-    """Return the records of the requested runs, and record the look at them.
-
-    No look is recorded of a search whose winner has no run, or is the baseline, since nothing is compared.
-
-    Raises:
-        UsageError: the record of looks cannot be written, or a result or the record of a search cannot be read.
-    """
-    search = read_search(path_of(runs_dir, request.folder)) if request.study.is_search else None
-    evidence = load(request.cells, runs_dir, request.metrics)
-    compared = evidence.runs[evidence.runs["arm"].isin(list(request.study.arms))]
-    if request.study.is_search and compared["arm"].nunique() < 2:
-        compared = compared[:0]
-    this_look = look(looks_path(runs_dir, request.folder), compared["seed"].tolist(), compared["run"].tolist())
-    return Records(_without_places(request), evidence, this_look, search)
-
-
-def _without_places(request: Request) -> Request:
-    """Return a request without the places of this machine, which change no result."""
-    cells = [replace(cell, config=cell.config.without_places()) for cell in request.cells]
-    arguments = tuple(word for word in request.arguments if not word.startswith(PLACES))
-    return replace(request, cells=cells, arguments=arguments)
-
-
-def _from_runs(name: str, runs_dir: Path, reports_dir: Path, rebuild: Rebuild, *, export: bool) -> Iterator[Path]:
-    """Write the named reports from runs, and yield the path of each; ``rebuild`` writes those made of records only."""
-    if name in (CLAIMS, INDEX):
-        yield rebuild(name, out=reports_dir)
-        return
-    for one in sorted(requested_names(runs_dir), key=_order) if name == ALL else [name]:
-        request = read_request(runs_dir, one, STUDIES, owner=user())
-        yield build(request, runs_dir, reports_dir, export=export, with_index=name != ALL)
-    if name == ALL:
-        for one in (CLAIMS, INDEX):
-            yield rebuild(one, out=reports_dir)
-
-
-def _recorded(name: str, reports_dir: Path) -> list[str]:
-    """Return the names of the requested reports, in the order in which they are written."""
-    if name != ALL:
-        return [name]
-    return [*sorted(recorded_names(reports_dir), key=_order), CLAIMS, INDEX]
-
-
-def _order(name: str) -> tuple[bool, str]:
-    """Sensitivity comes first, because verdicts read it."""
-    return not name.startswith(SLUG), name
-
-
 def _from_records(name: str, *, reports_dir: Path, out: Path, export: bool) -> Path:
     """Write one report from its records."""
     from aimv2.analysis.claims.index import index_document
@@ -200,14 +155,8 @@ def _from_records(name: str, *, reports_dir: Path, out: Path, export: bool) -> P
 
 
 def _write(packed: bytes, name: str, *, reports_dir: Path, out: Path, export: bool) -> Path:
-    """Write the report ``name`` from packed records into ``out``.
-
-    Args:
-        reports_dir: has the reports whose sensitivity counts.
-
-    Raises:
-        UsageError: the records are of another report.
-    """
+    """Write a report from packed records into ``out``; UsageError if they are of another report. The sensitivity of
+    those in ``reports_dir`` counts."""
     from aimv2.analysis.document.write import write  # here and above, because claims are checked without figures
     from aimv2.analysis.sections.study import document
 
@@ -224,7 +173,7 @@ def _check(name: str, reports_dir: Path, rebuild: Rebuild) -> int:
     """
     from aimv2.analysis.document.write import INDEX_FILES
 
-    names = _recorded(name, reports_dir)
+    names = _named(name, recorded_names(reports_dir))
     with tempfile.TemporaryDirectory(prefix="reports-") as folder:
         build_in = partial(rebuild, out=Path(folder))
         for _ in in_processes(build_in, names, min(len(names), num_cores()), "builds reports"):
@@ -238,10 +187,10 @@ def _check(name: str, reports_dir: Path, rebuild: Rebuild) -> int:
     pages = {path.parent.name for path in reports_dir.glob("*/report.md")} - {CLAIMS, VERIFY}
     unchecked = sorted(pages - set(recorded_names(reports_dir))) if name == ALL else []
     where = f" reports_dir={reports_dir}" if reports_dir != Path("reports") else ""
-    for one in unchecked:
+    for report in unchecked:
         print(
-            f"{reports_dir / one} has a report without {FILE}, so its numbers are not checked; write both from runs:"
-            f" {as_typed('report')} {one}{where}",
+            f"{reports_dir / report} has a report without {FILE}, so its numbers are not checked; write both from runs:"
+            f" {as_typed('report')} {report}{where}",
             file=sys.stderr,
         )
     for path, sentences in wrong.items():

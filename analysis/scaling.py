@@ -15,11 +15,8 @@ from aimv2.analysis.inference.scaling import assess
 from aimv2.analysis.sections.scaling import Fitted, conclusion, law_blocks, law_figure, law_numbers
 from aimv2.analysis.tables import numbers, read_columns
 from aimv2.analysis.usage import FitOptions, scaling_usage
-from aimv2.base.errors import UsageError, unknown
-from aimv2.base.markdown import escape
-from aimv2.base.typed import as_typed
-from aimv2.config.arguments import HELP, guarded, script_of
-from aimv2.config.options import read_options
+from aimv2.base.errors import UsageError, escape, unknown
+from aimv2.config.arguments import HELP, as_typed, guarded, read_options, script_of
 
 
 def main(arguments: Sequence[str]) -> int:

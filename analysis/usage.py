@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from pydantic.dataclasses import dataclass
 
-from aimv2.base.typed import as_typed
+from aimv2.config.arguments import as_typed, usage
 from aimv2.config.data_config import CHECKED
-from aimv2.config.options import usage
 
 COLUMN = ["COLUMN"]
 COLUMNS = ("n", "d", "loss", "seed", "flops")  # of a fit
 
 REPORT = """usage: {report} STUDY|index|claims|all [runs_dir=…] [reports_dir=…] [export=true]
        {report} compare FILE arm=… metric=… baseline=… [seed=…]
+       {report} publish run RUN to=FOLDER | publish study STUDY to=FILE.zip [license=SPDX]
        {report} unpack FILE.zip to=FOLDER
        {report} check CLAIM [limit=2h] | check CLAIM --from-records
 
@@ -31,8 +31,11 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
   --check                      write nothing; compare the pages with their records, and fail if one differs: say which
                                text, or which number by how much, apart from the last digit of a long number
   compare FILE                 compare the arms of any table of runs; compare --help lists its keys
-  unpack FILE.zip              unpack what others have written by: {manage} publish study, after a check of names,
-                               sizes and checksums; read it with --from-records reports_dir=FOLDER
+  publish run RUN              write weights that transformers loads, with a model card that has the verdicts of its
+                               study (study=, if there are several); layout=ml-aim for timm
+  publish study STUDY          write a zip file of records, report, versions, card and checksums
+  unpack FILE.zip              unpack such a file of others after a check of names, sizes and checksums; read it with
+                               --from-records reports_dir=FOLDER
   check CLAIM                  run what a claim needs, and print the verdict; check --list lists the claims
   plugins=[FILE.py,FOLDER]     code of your own that records need, where no runs folder has it (docs/extend.md)
   debug=true                   show the traceback of an error
@@ -156,7 +159,7 @@ def report_usage(arguments: Sequence[str] = ()) -> str:
     own = {"check": check_usage, "compare": compare_usage}
     if arguments and arguments[0] in own:
         return own[arguments[0]]()
-    return REPORT.format(report=as_typed("report"), manage=as_typed("manage"))
+    return REPORT.format(report=as_typed("report"))
 
 
 def check_usage() -> str:

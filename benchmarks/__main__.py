@@ -1,6 +1,7 @@
 """``python -m benchmarks``: run a benchmark and print its tables as Markdown."""
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,10 +12,9 @@ import torch
 
 from aimv2.base.errors import count, unknown
 from aimv2.base.hardware import hardware
-from aimv2.config.arguments import HELP, guarded, script_of
-from aimv2.config.options import read_options, usage
+from aimv2.config.arguments import HELP, guarded, read_options, script_of, usage
 from aimv2.memory.machine import num_cores
-from benchmarks.results import Timed, TimedOnDevice, command_of, versions
+from benchmarks.timing import Timed, TimedOnDevice, versions
 
 # Each is a module with a docstring for the help, and measure(options: …Options), which yields Tables. It is imported
 # when it is called, because each loads the packages that it compares with.
@@ -22,7 +22,6 @@ BENCHMARKS = {
     "encoder": "the encoder beside timm's with the same weights, and beside CLIP, SigLIP and DINOv2",
     "step": "training steps beside a matrix product",
     "data": "the loading of shards beside webdataset with torchvision",
-    "ledger": "file operations of workers, boards and status with thousands of runs",
 }
 USAGE = """usage: python -m benchmarks BENCHMARK [key=value ...]
 
@@ -34,12 +33,6 @@ USAGE = """usage: python -m benchmarks BENCHMARK [key=value ...]
 
 
 def benchmarks_command(arguments: Sequence[str]) -> int:
-    """Run a benchmark; print the command, machine, versions and date, and then its tables.
-
-    Raises:
-        UsageError: the benchmark is unknown, or refuses its arguments.
-        RunFailedError: a benchmark finds that implementations differ.
-    """
     name, *rest = arguments or ["--help"]
     if name not in BENCHMARKS:
         if not HELP & {name, *rest}:
@@ -53,11 +46,13 @@ def benchmarks_command(arguments: Sequence[str]) -> int:
         print(usage(f"python -m benchmarks {name} [key=value ...]", module.__doc__ or "", kind), end="")
         return 0
     options = read_options(kind, rest)
+    assert isinstance(options, Timed), "all benchmarks time calls"
     device = options.resolved_device if isinstance(options, TimedOnDevice) else "cpu"
-    torch.set_num_threads((options.threads if isinstance(options, Timed) else None) or num_cores())
+    torch.set_num_threads(options.threads or num_cores())
     tables = list(module.measure(options))
     machine = f"{hardware(device)}, {count(torch.get_num_threads(), 'thread')}"
-    print(f"`{command_of(name, options)}`:", ", ".join([machine, *versions()]) + f"; {datetime.now(UTC):%Y-%m-%d}")
+    command = shlex.join(["python", "-m", "benchmarks", *arguments])
+    print(f"`{command}`:", ", ".join([machine, *versions()]) + f"; {datetime.now(UTC):%Y-%m-%d}")
     for table in tables:
         print("\n" + table.to_markdown())
     return 0

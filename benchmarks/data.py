@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from aimv2.base.errors import RunFailedError
 from aimv2.base.files import writable_folder
 from aimv2.config.data_config import CHECKED, AugmentConfig
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.training import TrainBatches, loader
@@ -32,8 +32,7 @@ from aimv2.data.prepare import Data, prepare
 from aimv2.data.transforms import IMAGENET
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
-from benchmarks.results import Cell, Table, Timed
-from benchmarks.timing import CLOCKS, interleaved, relative
+from benchmarks.timing import CLOCKS, Cell, Table, Timed, interleaved, relative
 
 OURS, WEBDATASET = "ours", "webdataset"
 IMAGE_PX = 224
@@ -56,12 +55,6 @@ class DataOptions(Timed):
 
 
 def measure(options: DataOptions) -> Iterator[Table]:
-    """Yield the rates of loaders.
-
-    Raises:
-        UsageError: the folder cannot be written.
-        RunFailedError: a loader returns another number of images.
-    """
     writable_folder(options.folder, "folder")
     with tempfile.TemporaryDirectory(prefix="aimv2-benchmark-", dir=Path(options.folder).absolute()) as name:
         yield Table("loading", list(rates(Path(name), options)))
@@ -91,11 +84,6 @@ def rates(folder: Path, options: DataOptions) -> Iterator[dict[str, Cell]]:
 
 
 def load_all(name: str, load: Callable[[], Iterator[Tensor]], expected: int) -> None:
-    """Load every image once.
-
-    Raises:
-        RunFailedError: there is another number of images.
-    """
     num_images = sum(len(image) for image in load())
     if num_images != expected:
         raise RunFailedError("bug", f"{name} loads {num_images} of {expected} images")
@@ -118,7 +106,6 @@ def run_config(folder: Path, batch_size: int, samples: int) -> RunConfig:
 
 
 def load_ours(config: RunConfig, data: Data, workers: int) -> Iterator[Tensor]:
-    """Load the images of a run's batches as training does."""
     batches = TrainBatches(config, data.train, data.tokenizer)
     for parts in loader(batches, micro_batch=config.budget.batch_size, num_workers=workers):
         for part in parts:

@@ -20,23 +20,33 @@ from pydantic.dataclasses import dataclass
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.hardware import keep_freed_memory, missing_for_compile
 from aimv2.config.data_config import CHECKED
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import SCALES, vit_l
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.parts import train_flops
+from aimv2.cost import train_flops
 from aimv2.data.batches.batch import Batch
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
+from aimv2.definitions.objectives import BUILT_IN, objective
 from aimv2.memory.machine import rank_memory
 from aimv2.memory.setup import resolved, setup_of
 from aimv2.objectives.build import build, implementation_of
 from aimv2.request.resolve import with_attention
-from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
 from benchmarks.data import describe, write_shards
-from benchmarks.results import Cell, Table, TimedOnDevice
-from benchmarks.timing import CLOCKS, PRECISIONS, PRODUCT, Precision, interleaved, product, relative
+from benchmarks.timing import (
+    CLOCKS,
+    PRECISIONS,
+    PRODUCT,
+    Cell,
+    Precision,
+    Table,
+    TimedOnDevice,
+    interleaved,
+    product,
+    relative,
+)
 
 DEFAULTS = {"cpu": ["demo", "tiny", "vit_l_shape"], "cuda": ["tiny", "vit_l"]}
 STEP, EAGER = "step", "eager step"
@@ -65,7 +75,7 @@ class StepOptions(TimedOnDevice):
         " and on a GPU tiny and vit_l",
         examples=["vit_l_shape"],
     )
-    objective: str = Field(default="aimv2", description=f"one of {', '.join(PRE_TRAINING)}")
+    objective: str = Field(default="aimv2", description=f"one of {', '.join(BUILT_IN)}")
     precisions: tuple[Precision, ...] = Field(default=("float32", "bfloat16"), description="of matrix products")
     batch_size: int = Field(default=16, gt=0, description="images per step")
     micro_batch: int | None = Field(
@@ -75,14 +85,9 @@ class StepOptions(TimedOnDevice):
 
 
 def measure(options: StepOptions) -> Iterator[Table]:
-    """Yield a table of all models and precisions.
-
-    Raises:
-        UsageError: a scale or the objective is unknown, or blocks cannot be compiled here.
-    """
     device = options.resolved_device
-    if options.objective not in PRE_TRAINING:
-        raise unknown("objective", options.objective, PRE_TRAINING)
+    if options.objective not in BUILT_IN:
+        raise unknown("objective", options.objective, BUILT_IN)
     if options.compile and (missing := missing_for_compile(device)):
         raise UsageError(f"compile=true needs {missing}, which this machine lacks")
     keep_freed_memory()
@@ -98,11 +103,7 @@ def measure(options: StepOptions) -> Iterator[Table]:
 
 
 def config_of(scale: str) -> RunConfig:
-    """Return the run of a scale, or that of ``vit_l_shape``.
-
-    Raises:
-        UsageError: the scale is unknown.
-    """
+    """Return the run of a scale, or that of ``vit_l_shape``."""
     if scale == "vit_l_shape":
         config = vit_l()
         encoder, decoder = replace(config.model.encoder, depth=4), replace(config.model.decoder, depth=2)

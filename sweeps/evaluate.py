@@ -14,8 +14,7 @@ from aimv2.ablations.request import Request, read_request
 from aimv2.base.errors import UsageError, count
 from aimv2.base.files import share, writable_folder
 from aimv2.base.plugins import check_loaded
-from aimv2.run.alone import ChosenMetric
-from aimv2.run.reuse import WEIGHTS
+from aimv2.run.reuse import WEIGHTS, ChosenMetric
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.freeze import freeze
 from aimv2.sweeps.launch import check_cost, execute, relaunch

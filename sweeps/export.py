@@ -13,9 +13,8 @@ from aimv2.ablations.request import read_request
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user
 from aimv2.config.program import flattened
-from aimv2.runs.record import RunFolder
+from aimv2.runs.record import RunFolder, named_run
 from aimv2.runs.rows import INSTALL, Wandb
-from aimv2.sweeps.status.board import named_run
 
 FOLDER = "exports"  # in the runs folder
 BEGINNING = re.compile(r"v\d+-[0-9a-f]*")  # of a run's name

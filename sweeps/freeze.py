@@ -108,7 +108,7 @@ def become_code(arguments: Sequence[str]) -> None:
         found.setdefault(code_digest(path / "aimv2"), []).append(path)
     if code not in found:
         raise unknown("code", code, found)
-    given = {one.id for one in plugins.loaded() if not one.module}
+    given = {one.id for one in plugins.loaded()}
     chosen = next((path for path in found[code] if given <= {one.id for one in plugins.frozen(path)}), None)
     if chosen is None:
         raise UsageError(f"{CODE}{code}: no snapshot of it has {', '.join(sorted(given))}; leave out plugins=")

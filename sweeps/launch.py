@@ -21,9 +21,8 @@ from aimv2.ablations.request import OF_ONE_LAUNCH, Request, write_request
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
 from aimv2.base.processes import imports_from
-from aimv2.base.typed import as_typed
-from aimv2.config.arguments import HELP, guarded, script_of
-from aimv2.request.override_file import with_file
+from aimv2.config.arguments import HELP, as_typed, guarded, script_of
+from aimv2.request.compose import with_file
 from aimv2.run.price import check_limits, price
 from aimv2.run.programs import missing_data, note_on_data
 from aimv2.run.reuse import Training

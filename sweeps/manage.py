@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 import sys
 import time
 from collections import Counter, defaultdict
@@ -10,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -25,17 +24,16 @@ from aimv2.ablations.request import Request, read_request, read_requests, reques
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import share, user
 from aimv2.base.interrupt import Interrupts
-from aimv2.base.typed import as_typed
-from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
+from aimv2.config.arguments import HELP, as_typed, checked, guarded, key_values, script_of
 from aimv2.runs import index
 from aimv2.runs.lease import is_released
-from aimv2.runs.record import RunFolder
+from aimv2.runs.record import RunFolder, named_run
 from aimv2.sweeps.active_launches import active_launches, cancel
 from aimv2.sweeps.executors.registry import end_abandoned, queue_of, withdraw
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.prune import prune
 from aimv2.sweeps.search.trials import trials_of
-from aimv2.sweeps.status.board import named_run, pause, print_logs, reasons, rendered
+from aimv2.sweeps.status.board import pause, print_logs, reasons, rendered
 from aimv2.sweeps.status.runs import Looks, RunReader, status_looks
 from aimv2.sweeps.status.status import SINGLE, SweepStatus, plan_status, single_status
 from aimv2.sweeps.usage import KEYS, manage_usage
@@ -161,7 +159,7 @@ def measure_command(arguments: Arguments) -> int:
 
 
 def evaluate_command(arguments: Arguments) -> int:
-    from aimv2.run.alone import chosen_metric  # here, because status loads faster without these
+    from aimv2.run.reuse import chosen_metric  # here, because status loads faster without these
     from aimv2.sweeps.evaluate import evaluate
 
     values = dict(arguments.values)
@@ -241,29 +239,6 @@ def export_command(arguments: Arguments) -> int:
     return 0
 
 
-def publish_command(arguments: Arguments) -> int:
-    from aimv2.sweeps.publish import publish_run, publish_study  # here, because status loads faster
-
-    typed, names = arguments.values, arguments.names
-    if len(names) != 2 or names[0] not in ("run", "study"):
-        raise UsageError("publish what? Type: publish run RUN to=FOLDER, or publish study SWEEP to=FILE.zip")
-    if "to" not in typed:
-        raise UsageError("publish where? Type to= and a new folder, or for a study a new .zip")
-    if not re.fullmatch(r"[A-Za-z0-9.+-]*", licence := typed.get("license", "")):
-        raise UsageError(f"license={licence!r} is not an SPDX identifier, such as CC-BY-4.0")
-    if names[0] == "study" and (other := {"study", "layout"} & typed.keys()):
-        raise UsageError(f"publish study takes no {min(other)}=")
-    to, reports_dir = Path(typed["to"]), Path(typed["reports_dir"]) if "reports_dir" in typed else None
-    say = partial(console.print, soft_wrap=True, markup=False)
-    if names[0] == "run":
-        layout = checked("layout", Literal["transformers", "ml-aim"], typed.get("layout", "transformers"))
-        run = named_run(arguments.runs_dir, names[1])
-        publish_run(run, to, layout, typed.get("study", ""), licence, reports_dir, say)
-    else:
-        publish_study(arguments.runs_dir, names[1], to, licence, reports_dir, say)
-    return 0
-
-
 def prune_command(arguments: Arguments) -> int:
     is_dry_run = arguments.value("dry_run", False)
     is_done = prune(arguments.runs_dir, console, lambda: _is_confirmed("delete?", arguments), is_dry_run=is_dry_run)
@@ -279,7 +254,6 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {  # with what a c
     "measure": (measure_command, "sweep"),
     "evaluate": (evaluate_command, "sweep"),
     "replay": (replay_command, "run"),
-    "publish": (publish_command, ""),
     "export": (export_command, "sweep or run"),
     "prune": (prune_command, ""),
 }

@@ -18,17 +18,15 @@ from aimv2.ablations.request import Request
 from aimv2.ablations.study import Study, StudyOverrides, confirmation, overrides_from, study_overrides
 from aimv2.base import plugins
 from aimv2.base.errors import UsageError, require, unknown
-from aimv2.base.typed import as_typed
+from aimv2.config.arguments import as_typed, defaults_of, options_of
 from aimv2.config.data_config import CHECKED
-from aimv2.config.options import defaults_of, options_of
-from aimv2.config.paths import replaced, value_at
-from aimv2.config.program import KIND, Program
+from aimv2.config.program import KIND, Program, replaced, value_at
+from aimv2.definitions.programs import absent_metrics, check_values, with_metrics
 from aimv2.request.compose import base_run, compose, run_config
 from aimv2.run.command import split_limits
 from aimv2.run.price import Clock, Limit
 from aimv2.run.programs import resolved as resolved_on
 from aimv2.run.times import RecordedClock, calibrate
-from aimv2.spec.programs import absent_metrics, check_values, with_metrics
 from aimv2.sweeps.executors.base import Executor
 from aimv2.sweeps.executors.registry import EXECUTORS, chosen_executor, executor_of, executor_values
 from aimv2.sweeps.plan import Plan
@@ -153,7 +151,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
 def _plugin_words(request: Request, words: Sequence[str]) -> list[str]:
     """Return the argument that names the plug-ins of a request in files, for its record; none if it needs none."""
     needed = [*request.plugins, *([one.id] if (one := EXECUTORS.plugin_of(chosen_executor(words))) else [])]
-    names = dict.fromkeys(one.name for one in plugins.loaded() if one.id in needed and not one.module)
+    names = dict.fromkeys(one.name for one in plugins.loaded() if one.id in needed)
     return [f"plugins=[{','.join(names)}]"] if names else []
 
 

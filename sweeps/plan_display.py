@@ -11,18 +11,17 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from aimv2.ablations.expand import Cell, announcements, off_ratios
+from aimv2.ablations.recorded_runs import recorded_runs
 from aimv2.ablations.request import Request
 from aimv2.ablations.study import UNEQUAL, UNTRAINED, Equal, Study, is_untrained
-from aimv2.analysis.evidence.recorded_runs import recorded_runs
 from aimv2.base.errors import UsageError
-from aimv2.base.typed import as_typed
-from aimv2.config.paths import differences
-from aimv2.config.program import Program
+from aimv2.config.arguments import as_typed
+from aimv2.config.program import Program, differences
+from aimv2.definitions.programs import flops_per_sample
 from aimv2.run.price import Clock, duration, price
 from aimv2.run.reuse import Training, reusable
 from aimv2.runs.provenance import code_of_result, digest
 from aimv2.runs.record import entries
-from aimv2.spec.programs import flops_per_sample
 from aimv2.sweeps.executors.base import Executor
 from aimv2.sweeps.plan import Plan, Work, code_note, restart_note
 

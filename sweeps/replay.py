@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.analysis.evidence.recorded_runs import FILE
+from aimv2.ablations.recorded_runs import FILE
 from aimv2.analysis.evidence.records import read_records
 from aimv2.base.errors import RunFailedError, UsageError, some
 from aimv2.base.files import read_json
@@ -71,7 +71,7 @@ def recorded_in_report(folder: Path, beginning: str, cache_dir: str) -> Recorded
         )
     cell = next(cell for cell in records.request.cells if cell.name == names[0])
     if cell.config.starts_from_files:
-        raise UsageError("this run needs weights to start from or a teacher, which records do not have")
+        raise UsageError("this run needs weights to start from, which records do not have")
     metrics, curves = (
         table[(table["arm"] == cell.arm) & (table["seed"] == cell.seed)] if len(table) else table
         for table in (evidence.metrics, evidence.curves)

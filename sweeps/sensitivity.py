@@ -6,15 +6,14 @@ from aimv2.ablations.ladder import needs, typed
 from aimv2.ablations.request import Request
 from aimv2.ablations.studies.sensitivity import SAMPLES, STUDY
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import differences, value_at
-from aimv2.config.program import Program
+from aimv2.config.program import Program, differences, value_at
 from aimv2.config.signature import is_name
-from aimv2.spec.programs import absent_metrics
+from aimv2.definitions.programs import absent_metrics
 
 OF_STUDY = ("sweep", "search", "sensitivity")  # the first parts of arguments that say what is studied
 OF_BOTH = "sweep.allow_mixed_code"
 # Starts of paths that cannot be typed.
-FILLED_IN = ("data.fingerprint", "start.fingerprint", "start.teacher_", "plugins.")
+FILLED_IN = ("data.fingerprint", "start.fingerprint", "plugins.")
 
 
 def arguments_of(request: Request, words: Mapping[str, str], base: Program) -> list[str]:

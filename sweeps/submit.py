@@ -6,10 +6,8 @@ from rich.console import Console
 
 from aimv2.ablations.expand import Cell
 from aimv2.base.interrupt import Interrupts
-from aimv2.base.typed import as_typed
-from aimv2.config.options import defaults_of
-from aimv2.request.compose import compose, run_config
-from aimv2.request.override_file import with_file
+from aimv2.config.arguments import as_typed, defaults_of
+from aimv2.request.compose import compose, run_config, with_file
 from aimv2.request.resolve import resolve
 from aimv2.run.command import folder_of_runs, print_results, split_limits, with_untrained
 from aimv2.run.options import TrainOptions

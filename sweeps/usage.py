@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from aimv2.ablations.catalogue import questions
-from aimv2.base.typed import as_typed
+from aimv2.config.arguments import as_typed
 from aimv2.sweeps.executors import BUILT_IN
 
 OURS: Mapping[str, str] = {}
@@ -18,7 +18,6 @@ KEYS: dict[str, tuple[str, ...]] = {
     "measure": ("evaluation.", "to", *PLACE),
     "evaluate": ("metric", "dry_run", "price", *PLACE),
     "replay": ("records", "tolerance", "data.cache_dir"),
-    "publish": ("to", "license", "study", "layout", "reports_dir"),
     "export": ("project", "reports_dir"),
     "prune": ("dry_run", "yes"),
 }
@@ -91,19 +90,14 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
                                (evaluation.reader.samples=20480), on the weights of its finished runs, without training.
                                to=FOLDER is a runs folder for the new results, for metrics that only newer code has
   evaluate SWEEP metric=FILE:NAME
-                               measure a metric of a plug-in, a function of a Python file (metric=my.py:cka) or of an
-                               installed one (metric=cka), on each finished run of the sweep that lacks it, from its
-                               weights, and write the report; dry_run=true prints the plan and its price, and limit=
-                               refuses a dearer one
+                               measure a metric of a plug-in, a function of a Python file (metric=my.py:cka), on each
+                               finished run of the sweep that lacks it, from its weights, and write the report;
+                               dry_run=true prints the plan and its price, and limit= refuses a dearer one
   replay RUN                   execute a finished run again and compare it with its record, step by step; with
                                records=reports/NAME a run of the records beside that report. Values must be equal to the
                                last bit, or within tolerance=0.001 of each
   export SWEEP|RUN             upload final metrics and the verdicts of the report to W&B, where log.wandb=true sends
                                steps. project= is another one there
-  publish run RUN to=FOLDER    write weights that transformers loads, with a model card that has the verdicts of its
-                               study (study=, if there are several); layout=ml-aim for timm. license=SPDX
-  publish study SWEEP to=FILE.zip
-                               write a zip file of records, report, versions, card and checksums; license=SPDX
   prune                        list and delete checkpoints of finished runs and, if no launch is active, code snapshots
                                that are a day old and have no checkpoint, and workers' logs that are a week old; results
                                and other people's files stay. dry_run=true only lists

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import shutil
 import signal
 import stat
 from dataclasses import replace
@@ -12,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from aimv2.base.plugins import ready, using
-from aimv2.base.typed import FORM
+from aimv2.config.arguments import FORM
 from aimv2.config.data_config import DataConfig, SceneConfig
 from aimv2.config.evaluation_config import EvaluationConfig, ProbeConfig, ReaderConfig
 from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig
@@ -20,6 +21,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.config.training_config import BudgetConfig, LogConfig
 from aimv2.data.batches.batch import Batch
 from aimv2.data.prepare import prepare
+from tests.helpers.finished_sweeps import finished
 
 END_ID = 1  # end-of-text and padding
 
@@ -182,3 +184,17 @@ def with_samples():
         return replace(config, budget=replace(config.budget, samples=samples))
 
     return change
+
+
+@pytest.fixture(scope="session")
+def done(tmp_path_factory, cache_dir):
+    """Return the runs folder of a finished sweep of one run and its untrained encoder."""
+    runs_dir = tmp_path_factory.mktemp("done") / "runs"
+    finished(runs_dir, cache_dir)
+    return runs_dir
+
+
+@pytest.fixture
+def copied(done, tmp_path):
+    """Return a copy of it, to change."""
+    return shutil.copytree(done, tmp_path / "runs")

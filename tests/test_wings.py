@@ -19,7 +19,6 @@ CORE = (
     *(
         "base",
         "config",
-        "cost",
         "data",
         "datasets",
         "evaluation",
@@ -30,7 +29,7 @@ CORE = (
         "run",
         "runs",
     ),
-    *("spec", "start", "training", "ablations"),
+    *("definitions", "start", "training", "ablations"),
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from aimv2.ablations.design import Arm, factorial, switch_objective
 from aimv2.ablations.expectations import READER, Combination, gain, minus
 from aimv2.ablations.study import Study
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 
 RATIOS = {"batch_100": 1, "batch_200": 2, "batch_400": 4}
 DOUBLINGS = {"batch_100": 0, "batch_200": 1, "batch_400": 2}

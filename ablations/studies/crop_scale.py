@@ -13,7 +13,7 @@ from aimv2.ablations.design import Arm, ladder, setting
 from aimv2.ablations.expectations import READER, expect
 from aimv2.ablations.study import Study
 from aimv2.config.run_config import RunConfig
-from aimv2.spec.objectives import objective
+from aimv2.definitions.objectives import objective
 
 BOUNDS = {"area_008": 0.08, "area_040": 0.4, "area_100": 1.0}
 

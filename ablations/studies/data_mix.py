@@ -25,7 +25,7 @@ from aimv2.ablations.study import Study
 from aimv2.base.errors import UsageError
 from aimv2.base.order import quotas
 from aimv2.config.data_config import DataConfig
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import PRESETS, Preset, have_roles
 from aimv2.config.run_config import RunConfig
 

@@ -12,7 +12,7 @@ from these weights. The untrained encoder of its report is the model before adap
 from aimv2.ablations.design import Arm, one_factor
 from aimv2.ablations.expectations import READER, expect
 from aimv2.ablations.study import Study
-from aimv2.config.paths import replaced, value_at
+from aimv2.config.program import replaced, value_at
 from aimv2.config.recipes.post_training import high_res
 
 

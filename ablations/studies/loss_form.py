@@ -13,9 +13,9 @@ captions they also change the weight of the pixel loss, and the claim on them is
 from aimv2.ablations.design import Arm, one_factor, setting
 from aimv2.ablations.expectations import READER, expect
 from aimv2.ablations.study import Study
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.run_config import RunConfig
-from aimv2.spec.objectives import objective
+from aimv2.definitions.objectives import objective
 
 
 def per_image(run: RunConfig) -> RunConfig:

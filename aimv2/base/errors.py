@@ -1,6 +1,7 @@
 """Errors, each stated in one sentence: of a request, of a run, and of a sample of its data."""
 
 import difflib
+import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
@@ -110,3 +111,8 @@ def require(name: str, command: str) -> None:
     """Refuse a command before it starts what needs a package."""
     if find_spec(name) is None:
         raise missing(ModuleNotFoundError(name=name), command)
+
+
+def escape(text: str) -> str:
+    """Escape text from captions, descriptions and errors, so that it becomes no markup and breaks no table."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text).replace("\n", " ")

@@ -27,10 +27,6 @@ def replacing(path: Path, *, partial: Path | None = None, only_new: bool = False
     """Yield a temporary path; the file or folder that is written there takes its place at the end, whole or not at all.
 
     After an error it is deleted, and what was in its place is still there.
-
-    Args:
-        partial: the temporary path, on the same file system; None is a new hidden name beside the place.
-        only_new: refuse to replace a folder that is not empty.
     """
     partial = partial or beside(path)
     try:
@@ -55,10 +51,8 @@ def beside(path: Path) -> Path:
 
 
 def replace_folder(new: Path, path: Path) -> None:
-    """Move a finished folder to its place, even if other processes do so at the same time.
-
-    The folder that is there is deleted, or stays if the new one cannot be moved.
-    """
+    """Move a finished folder to its place, even if other processes do so at the same time; the folder that is there is
+    deleted, or stays if the new one cannot be moved."""
     for number in range(NUM_TRIES):
         old = beside(path)
         try:
@@ -136,11 +130,8 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def share(folder: Path) -> None:
-    """If the group may write to the folder, let it write to all files that this process creates from now on.
-
-    For a folder that does not exist yet its closest existing parent decides; that parent must also pass its group on
-    (setgid).
-    """
+    """If the group may write to the folder, let it write to all files that this process creates from now on. Before the
+    folder exists, its closest existing parent decides, which must also pass its group on (setgid)."""
     path = folder.absolute()
     existing = next(parent for parent in (path, *path.parents) if parent.exists())
     needed = stat.S_IWGRP if existing == path else stat.S_IWGRP | stat.S_ISGID
@@ -193,10 +184,8 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # the package has no type
 
 
 def to_yaml(values: Any, *, width: int = 120) -> str:
-    """Return JSON values as YAML, with letters of any language as they are.
-
-    PyYAML also writes breaks of lines such as U+0085 as they are, and then loses them; values with such are escaped.
-    """
+    """Return JSON values as YAML, with letters of any language as they are."""
+    # PyYAML also writes breaks of lines such as U+0085 as they are, and then loses them; values with such are escaped.
     is_printable = json.dumps(values, ensure_ascii=False).isprintable()
     return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=is_printable, width=width))
 

@@ -38,10 +38,7 @@ def hardware(device: str) -> str:
 
 
 def missing_for_compile(device: str) -> str | None:
-    """Return what ``torch.compile`` needs for a device and this machine lacks; None if it has everything.
-
-    It looks for the compilers that torch (C++) and triton (C) call.
-    """
+    """Return what ``torch.compile`` (C++) or triton (C) needs for a device and this machine lacks; None if nothing."""
     if device == "cuda":
         language, variable, names = "C", "CC", ["gcc", "clang"]
     else:

@@ -22,10 +22,6 @@ class Interrupts:
     after each step and saves a checkpoint before it stops. Signals may repeat; only a second Ctrl-C cuts that short.
     If the first signal is a Ctrl-C and is deferred, a line on stderr says so.
 
-    Args:
-        poll_seconds: shortest time between two calls of the predicate of ``also_when``, which may read files.
-        acknowledges: False writes no such line: another process of the terminal does.
-
     Attributes:
         signal: the first of SIGNALS that was received, or None.
     """

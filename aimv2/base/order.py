@@ -23,14 +23,10 @@ KEPT = 8  # permutations of each part and node: of blocks and of the rows of two
 
 
 class OrderedPart(NamedTuple):
-    """Rows that have an order of their own.
-
-    Attributes:
-        edges: first rows of the blocks that are shuffled, and the end of the last one: int64 [K + 1], ascending.
-    """
+    """Rows that have an order of their own."""
 
     name: str  # of their source, which is part of the addresses; empty for all sources together
-    edges: np.ndarray
+    edges: np.ndarray  # first rows of the blocks that are shuffled, and the end of the last: int64 [K + 1], ascending
 
 
 def equal_edges(num_rows: int, block_rows: int) -> np.ndarray:
@@ -40,10 +36,7 @@ def equal_edges(num_rows: int, block_rows: int) -> np.ndarray:
 
 def quotas(weights: Sequence[float]) -> tuple[int, ...]:
     """Return the places of each source in a block: shares of BLOCK by largest remainder, ties to the earlier source.
-
-    Weights are finite, at least 0 and not all 0 (not checked here). A weight of 0 gets no place; a small one may also
-    get none.
-    """
+    Weights are at least 0 and not all 0; a small one may get no place."""
     exact = [Fraction(weight) for weight in weights]  # exact, so that equal remainders compare equal
     total = sum(exact)
     shares = [BLOCK * weight / total for weight in exact]
@@ -57,17 +50,15 @@ def quotas(weights: Sequence[float]) -> tuple[int, ...]:
 class Order:
     """The order of the rows of one part, or of several sources.
 
-    Each epoch is a permutation of all rows: of blocks of consecutive rows, by a keyed bijection, and of the rows in
-    each block. A run therefore reads from few places of the data at a time, and holds permutations of blocks, never one
-    of all rows.
+    Each epoch permutes blocks of consecutive rows, by a keyed bijection, and the rows in each block, so that a run
+    reads from few places of the data at a time and never holds a permutation of all rows.
 
     With quotas each source has its own epochs: its quota is placed at random in every BLOCK places, and the n-th of its
     places in the run shows the n-th row of its permutations. Arms with different shares therefore show the same samples
     of a source in the same order. Without quotas all sources have the same epochs, in which they take turns in
     proportion to their sizes, at random within BLOCK places.
 
-    Canonical nodes share the rows of each part equally, in consecutive rows that stay theirs in all epochs. Each has an
-    order of its own, with the same quotas.
+    Canonical nodes each have an equal share of consecutive rows of each part in all epochs, in an order of their own.
     """
 
     def __init__(self, parts: Sequence[OrderedPart], quotas: tuple[int, ...] | None = None, num_nodes: int = 1) -> None:
@@ -84,11 +75,7 @@ class Order:
         return first + offset_B * self.num_nodes + node_B
 
     def at(self, place_B: np.ndarray, *, seed: int, purpose: str = "order") -> tuple[np.ndarray, np.ndarray]:
-        """Return the epochs and rows of the samples at these places of a run: two int64 [B].
-
-        Args:
-            place_B: int64 [B].
-        """
+        """Return the epochs and rows of the samples at these places of a run: two int64 [B]."""
         epoch_B, row_B = np.empty_like(place_B), np.empty_like(place_B)
         for blocks, here_B, nth_B, own in self._own(place_B, seed, purpose):
             epoch_B[here_B], row_B[here_B] = blocks.at(nth_B, seed, own)
@@ -102,11 +89,8 @@ class Order:
     def _own(
         self, place_B: np.ndarray, seed: int, purpose: str
     ) -> Iterator[tuple["_Blocks", np.ndarray, np.ndarray, str]]:
-        """Yield what places have in common, by node and part.
-
-        Blocks, which places these are (indices into ``place_B``), their numbers among the places of node and part in
-        the run, and the purpose of their order.
-        """
+        """Yield, by node and part: blocks, the places that are theirs (indices into ``place_B``), the numbers of these
+        places in the sequence of the node and part, and the purpose of their order."""
         nth_B, node_B = np.divmod(place_B, self.num_nodes)
         for node in np.unique(node_B).tolist():
             of_node = purpose if self.num_nodes == 1 else f"{purpose} on node {node}"

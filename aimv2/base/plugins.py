@@ -1,9 +1,9 @@
-"""Plug-ins: Python files, and modules of installed packages, that add to what exists by a name.
+"""Plug-ins: Python files, and folders with an ``__init__.py``, that add to what exists by a name.
 
 A plug-in is a module that adds to registries when it is imported. Ours are built in, so that a code snapshot needs no
-installation to find them. A process finds plug-ins when it first looks for a name that is not built in: those of
-installed packages, and those that a command was given (``using``), which the processes that it starts inherit. Code
-that runs from a snapshot (sweeps/freeze.py) finds those of the snapshot and no others.
+installation to find them. A process finds plug-ins when it first looks for a name that is not built in: those that a
+command was given (``using``), which the processes that it starts inherit. Code that runs from a snapshot
+(sweeps/freeze.py) finds those of the snapshot and no others.
 """
 
 import hashlib
@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Generic, TypeVar, cast
@@ -24,7 +23,6 @@ from typing import Any, Generic, TypeVar, cast
 from aimv2.base.errors import UsageError, did_you_mean, unknown
 from aimv2.base.files import digest_of, read_json, write_json
 
-GROUP = "aimv2.plugins"  # of entry points, each the name of a module
 VARIABLE = "AIMV2_PLUGINS"  # of the environment: a JSON list of the paths that a command was given
 PACKAGE = Path(__file__).parents[1]
 FROZEN = "frozen.json"  # beside the packages of a code snapshot
@@ -39,9 +37,8 @@ class Plugin:
     """A module that adds to registries."""
 
     name: str  # of its file or folder
-    path: Path  # of the file, or of the folder with its ``__init__.py``; of an installed package, all of it
+    path: Path  # of the file, or of the folder with its ``__init__.py``
     digest: str  # of the content of its files, 12 hex digits
-    module: str = ""  # of an installed package, which is imported by this name; empty for a file or folder
 
     @property
     def id(self) -> str:
@@ -60,10 +57,8 @@ _lock = threading.RLock()
 class Registry(Mapping[str, Item], Generic[Item]):
     """What exists of one kind, by its name: ours, and what plug-ins have added.
 
-    Args:
-        kind: in errors, such as ``metric``.
-        built_in: ours; text is ``module:name`` of one that is imported when it is first read.
-        check: refuses an item of a plug-in, given its name.
+    A built-in text is ``module:name`` of an item that is imported when it is first read. ``check`` refuses an item of a
+    plug-in, given its name.
     """
 
     def __init__(
@@ -127,11 +122,7 @@ class Registry(Mapping[str, Item], Generic[Item]):
 
 
 def load(path: Path) -> Plugin:
-    """Import a plug-in, once, and return it: a Python file, or a folder with an ``__init__.py``.
-
-    Raises:
-        UsageError: it does not exist, or its import fails.
-    """
+    """Import a plug-in, once, and return it: a Python file, or a folder with an ``__init__.py``."""
     path = path.expanduser().resolve()
     if not path.exists():
         near = did_you_mean(path.name, (file.name for file in path.parent.glob("*.py")))
@@ -141,23 +132,9 @@ def load(path: Path) -> Plugin:
     return _load(Plugin(path.name, path, _digest(path)))
 
 
-def load_installed() -> list[Plugin]:
-    """Import the plug-ins of installed packages, each once, and return them; one that fails is a UsageError."""
-    found = []
-    for entry in entry_points(group=GROUP):
-        package = entry.module.partition(".")[0]
-        spec = importlib.util.find_spec(package)
-        if spec is None or spec.origin is None:
-            raise UsageError(f"plug-in {entry.name} ({entry.value}) cannot be loaded: there is no module {package}")
-        file = Path(spec.origin).resolve()
-        path = file.parent if file.name == "__init__.py" else file
-        found.append(_load(Plugin(path.name, path, _digest(path), entry.module)))
-    return found
-
-
 def ready() -> None:
     """Load the plug-ins that this process was started with, once: those of the code snapshot that it runs from, or of
-    installed packages and of the command that started it."""
+    the command that started it."""
     with _lock:
         if _state["is_ready"]:
             return
@@ -167,7 +144,6 @@ def ready() -> None:
                 for copy in frozen(PACKAGE.parent):
                     _load_copy(copy)
             else:
-                load_installed()
                 for path in json.loads(os.environ.get(VARIABLE, "[]")):
                     load(Path(path))
         except BaseException:
@@ -177,10 +153,7 @@ def ready() -> None:
 
 @contextmanager
 def using(paths: Sequence[Path]) -> Iterator[list[Plugin]]:
-    """Have these plug-ins within the context, here and in processes that are started there, besides installed ones.
-
-    What is loaded within the context is unloaded when it ends.
-    """
+    """Have these plug-ins within the context, here and in processes that are started there."""
     before, was_ready, environment = list(_loaded), _state["is_ready"], os.environ.get(VARIABLE)
     num_learned = len(_to_forget)
     try:
@@ -201,8 +174,8 @@ def using(paths: Sequence[Path]) -> Iterator[list[Plugin]]:
 
 
 def _pass_on(given: Iterable[Plugin]) -> None:
-    """Have processes that are started from now on load these plug-ins too; they find packages that are installed."""
-    if paths := [str(plugin.path) for plugin in given if not plugin.module]:
+    """Have processes that are started from now on load these plug-ins too."""
+    if paths := [str(plugin.path) for plugin in given]:
         inherited = [*json.loads(os.environ.get(VARIABLE, "[]")), *paths]
         os.environ[VARIABLE] = json.dumps(list(dict.fromkeys(inherited)))
 
@@ -219,12 +192,8 @@ def loaded() -> list[Plugin]:
 
 
 def check_loaded(ids: Iterable[str], user: str, *, any_content: bool = False) -> None:
-    """Refuse what needs a plug-in (``Plugin.id``) that this process lacks, or has with other content.
-
-    Args:
-        user: what needs them, at the beginning of the sentence.
-        any_content: a plug-in of the same name will do.
-    """
+    """Refuse what needs a plug-in (``Plugin.id``) that this process lacks, or has with other content; ``user`` is what
+    needs it, at the beginning of the sentence."""
     known = {plugin.name: plugin for plugin in loaded()}
     needed = [plugin_id.rpartition(AT)[::2] for plugin_id in dict.fromkeys(ids)]
     if missing := [(name, digest) for name, digest in needed if name not in known]:
@@ -240,7 +209,7 @@ def check_loaded(ids: Iterable[str], user: str, *, any_content: bool = False) ->
 
 
 def freeze(folder: Path) -> None:
-    """Copy all plug-ins of this process into the folder of a code snapshot; none leaves it as it is."""
+    """Copy all plug-ins of this process into the folder of a code snapshot."""
     listed = []
     for plugin in loaded():
         copy = folder / FOLDER / plugin.digest / plugin.name
@@ -251,7 +220,7 @@ def freeze(folder: Path) -> None:
             shutil.copyfile(plugin.path, copy)
         if _digest(copy) != plugin.digest:
             raise UsageError(f"plug-in {plugin.path} was edited while the launch was planned; launch again")
-        listed.append({"name": plugin.name, "digest": plugin.digest, "module": plugin.module})
+        listed.append({"name": plugin.name, "digest": plugin.digest})
     if listed:
         write_json(folder / FOLDER / LISTED, listed)
 
@@ -262,48 +231,37 @@ def frozen(snapshot: Path) -> list[Plugin]:
     if not (folder / LISTED).exists():
         return []
     return [
-        Plugin(about["name"], folder / about["digest"] / about["name"], about["digest"], about["module"])
+        Plugin(about["name"], folder / about["digest"] / about["name"], about["digest"])
         for about in read_json(folder / LISTED)
     ]
 
 
 def load_from_snapshots(ids: Iterable[str], snapshots: Iterable[Path]) -> None:
     """Load plug-ins (``Plugin.id``) from the first code snapshot that has them, unless this process has one of the same
-    name. Of those with one name the first counts, and those that no snapshot has are left out."""
-    known, copies = {plugin.name for plugin in loaded()}, dict[str, list[Plugin]]()
+    name; those that no snapshot has are left out."""
+    known = {plugin.name for plugin in loaded()}
     wanted = [plugin_id for plugin_id in ids if plugin_id.rpartition(AT)[0] not in known]
-    for snapshot in snapshots if wanted else ():
-        of_snapshot: dict[str, list[Plugin]] = {}
-        for plugin in frozen(snapshot):
-            of_snapshot.setdefault(plugin.id, []).append(plugin)  # several of one package that differ in their module
-        copies = of_snapshot | copies
-    for plugin_id in wanted:
-        if plugin_id in copies and copies[plugin_id][0].name not in known:
-            known.add(copies[plugin_id][0].name)
-            _pass_on([_load_copy(plugin) for plugin in copies[plugin_id]])
+    copies = {plugin.id: plugin for snapshot in reversed([*snapshots] if wanted else []) for plugin in frozen(snapshot)}
+    for copy in (copies[plugin_id] for plugin_id in wanted if plugin_id in copies):
+        if copy.name not in known:
+            known.add(copy.name)
+            _pass_on([_load_copy(copy)])
 
 
 def _load_copy(copy: Plugin) -> Plugin:
-    """Load a plug-in of a snapshot, whatever is installed."""
+    """Load a plug-in of a snapshot."""
     if not copy.path.exists() or _digest(copy.path) != copy.digest:
         raise UsageError(f"plug-in {copy.path} was changed in the snapshot; delete the snapshot and launch again")
-    if not copy.module:
-        return load(copy.path)
-    sys.path.insert(0, str(copy.path.parent))
-    importlib.invalidate_caches()
-    try:
-        return _load(copy)
-    finally:
-        sys.path.remove(str(copy.path.parent))
+    return load(copy.path)
 
 
 def _load(plugin: Plugin) -> Plugin:
     """Import a plug-in, unless one of the same name and content is loaded, and return the one that is."""
     with _lock:
         for other in _loaded:
-            if (other.id, other.module) == (plugin.id, plugin.module):
+            if other.id == plugin.id:
                 return other
-            if other.name == plugin.name and other.digest != plugin.digest:
+            if other.name == plugin.name:
                 raise UsageError(
                     f"plug-in {plugin.path}: {other.path} is loaded already, and runs know plug-ins by the names of"
                     " their files; rename one of them"
@@ -326,9 +284,6 @@ def _load(plugin: Plugin) -> Plugin:
 
 
 def _import(plugin: Plugin) -> None:
-    if plugin.module:
-        importlib.import_module(plugin.module)
-        return
     spec = importlib.util.spec_from_file_location(_module_name(plugin), _module_file(plugin.path))
     assert spec is not None, f"{plugin.path} is a Python file"
     assert spec.loader is not None, f"{plugin.path} is a Python file"
@@ -342,7 +297,7 @@ def _unload(plugin: Plugin) -> None:
         registry._forget(plugin)
     if plugin in _loaded:
         _loaded.remove(plugin)
-    top = plugin.module.partition(".")[0] or _module_name(plugin)
+    top = _module_name(plugin)
     for name in [name for name in sys.modules if name == top or name.startswith(f"{top}.")]:
         del sys.modules[name]
 

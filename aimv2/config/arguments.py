@@ -1,20 +1,22 @@
-"""Command lines: ``key=value`` arguments, typed values, and errors in one sentence."""
+"""Command lines: arguments of the form ``key=value``, options with their help, errors in one sentence."""
 
 import dataclasses
 import os
 import select
 import signal
 import sys
+import textwrap
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
+import yaml
 from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from aimv2.base import plugins
 from aimv2.base.errors import RunFailedError, UsageError, did_you_mean, given_twice, missing, short, unknown
-from aimv2.base.typed import keep_form
 
 HELP = frozenset({"-h", "--help"})
 NO_READER = 128 + signal.SIGPIPE  # the exit status of a command whose output nothing reads any more
@@ -66,7 +68,7 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str], name:
     """Run a command; print errors that the user can fix as one sentence, and return the exit status.
 
     Two keys are of every command, and are removed from the arguments: with ``debug=true``, the traceback is printed
-    too, and with ``plugins=[FILE.py,FOLDER]``, the command has these plug-ins besides those of installed packages.
+    too, and with ``plugins=[FILE.py,FOLDER]``, the command has these plug-ins.
     """
     common = [argument for argument in arguments if argument.startswith(("debug=", "plugins="))]
     debug = False
@@ -134,3 +136,125 @@ def explain(error: ValidationError, kind: Any = None) -> UsageError:
     place = ".".join(where)
     names_the_key = not place or f"{place}." in message
     return UsageError(message + seen if names_the_key else f"{place}: {message}{seen}")
+
+
+Options = TypeVar("Options")
+
+COLUMN = 31  # of the descriptions in a help
+WIDTH = 119
+DEBUG = ("debug=true", "show the traceback of an error")
+
+
+def read_options(kind: type[Options], arguments: Sequence[str], needs: str = "the command needs") -> Options:
+    """Read arguments as the options of a command."""
+    fields = dict(_fields(kind))
+    values: dict[str, Any] = {}
+    given = key_values(arguments, fields)
+    for key, text in given.items():
+        *groups, name = key.split(".")
+        owner = values
+        for group in groups:
+            owner = owner.setdefault(group, {})
+        owner[name] = _listed(key, text) if text.startswith("[") else text
+    if missing := [_shown(key, field) for key, field in fields.items() if field.is_required() and key not in given]:
+        raise UsageError(f"{needs} {' and '.join(missing)}")
+    return options_of(kind, values)
+
+
+def options_of(kind: type[Options], values: Mapping[str, Any]) -> Options:
+    """Build options from nested values, of which those of other keys are left out; an invalid one is a UsageError."""
+    own = {key.partition(".")[0] for key, _ in _fields(kind)}
+    try:
+        return TypeAdapter(kind).validate_python({key: value for key, value in values.items() if key in own})
+    except ValidationError as error:
+        raise explain(error, kind) from error
+
+
+def defaults_of(kind: type) -> dict[str, Any]:
+    """Return the default of each option by its key, for ``compose``; an option without a default has None."""
+    return {key: None if field.is_required() else field.default for key, field in _fields(kind)}
+
+
+def typed(key: str, value: object) -> str:
+    """Return an option as it is typed."""
+    if isinstance(value, bool):
+        value = str(value).lower()
+    if isinstance(value, tuple):
+        value = f"[{','.join(map(str, value))}]"
+    return f"{key}={value}"
+
+
+def usage(line: str, summary: str, kind: type, notes: str = "") -> str:
+    """Return the help of a command."""
+    rows = [(_shown(key, field), field.description or "") for key, field in _fields(kind)]
+    options = [_row(shown, description) for shown, description in rows]
+    paragraphs = [textwrap.fill(" ".join(part.split()), WIDTH) for part in summary.split("\n\n")]
+    table = "\n".join([*options, *filter(None, [notes]), _row(*DEBUG)])
+    return "\n\n".join([f"usage: {line}", *paragraphs, table]) + "\n"
+
+
+def _fields(kind: type, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield the options by key, those of groups too."""
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(field.type):
+            assert isinstance(field.type, type), "an option's type is no instance"
+            yield from _fields(field.type, f"{prefix}{field.name}.")
+        else:
+            info = kind.__pydantic_fields__[field.name]  # type: ignore[attr-defined]  # a dataclass of pydantic
+            yield f"{prefix}{info.alias or field.name}", info
+
+
+def _shown(key: str, field: FieldInfo) -> str:
+    """Return an option as it is typed: with an example, or its default."""
+    return typed(key, field.examples[0] if field.examples else field.default)
+
+
+def _row(shown: str, description: str) -> str:
+    lines = textwrap.wrap(description, WIDTH - COLUMN)
+    if len(shown) > COLUMN - 4:
+        lines.insert(0, "")
+    else:
+        shown = f"{shown:{COLUMN - 2}}"
+    return "\n".join([f"  {shown}{lines[0]}".rstrip(), *(" " * COLUMN + line for line in lines[1:])])
+
+
+def _listed(key: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{key}={text} is not a list such as [1,2]") from error
+
+
+FORM = "AIMV2_TYPED"  # environment variable: the form that was typed, for the processes that a command starts
+COMMAND, CLONE = "aimv2", "clone"
+SCRIPTS = {
+    "sweep": "python sweeps/launch.py",
+    "manage": "python sweeps/manage.py",
+    "report": "python analysis/report.py",
+    "scaling": "python analysis/scaling.py",
+    "verify": "python -m aimv2.analysis.verify",
+}
+PACKAGE = Path(__file__).parents[1]
+
+
+def as_typed(command: str) -> str:
+    """Return how a command is typed: ``aimv2 manage``, or ``python sweeps/manage.py`` in a clone."""
+    if _form() == COMMAND:
+        return f"{COMMAND} {command}".rstrip()
+    return SCRIPTS.get(command, f"python -m aimv2 {command}".rstrip())
+
+
+def keep_form() -> None:
+    """Have the processes that this one starts print the same form; they may run from a snapshot of the code."""
+    os.environ[FORM] = _form()
+
+
+def _form() -> str:
+    program = Path(sys.argv[0] if sys.argv else "")
+    return os.environ.get(FORM) or form_of(program, PACKAGE)
+
+
+def form_of(program: Path, package: Path) -> str:
+    """Return the form that fits a program and the package that it runs."""
+    is_clone = (package.parent / "sweeps" / "launch.py").exists() and (package / "sweeps").is_symlink()
+    return CLONE if is_clone and program.stem != COMMAND else COMMAND

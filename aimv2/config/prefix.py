@@ -213,8 +213,7 @@ class PrefixDistribution:
     def pmf(self, num_patches: int, progress: float | None = None) -> np.ndarray:
         """Return the probability of each prefix length 1..I: float64 [I], entry m-1 for M = m.
 
-        Args:
-            progress: share of the training that is done, for a curriculum; None is the average over the training.
+        For a curriculum ``progress`` is the share of the training that is done; None is the average over the training.
         """
         if num_patches < 2:
             raise ValueError(f"num_patches={num_patches} must be at least 2 to leave a patch to predict")
@@ -268,12 +267,8 @@ class PrefixDistribution:
         """Draw the prefix lengths of a batch: int64 [B], each in 1..I.
 
         The cumulative distribution is inverted at one uniform number, from the address of each sample or of the step.
-        Arms with different distributions share these numbers, so they stay paired.
-
-        Args:
-            step: number of the batch, used only by a curriculum, or if ``per`` is ``batch``.
-            num_steps: steps of the training.
-            num_patches: I, of all images or of each: int64 [B].
+        Arms with different distributions share these numbers, so they stay paired. ``num_patches``, I, may be of
+        each image: int64 [B].
         """
         if self.per == "batch":
             uniform = address.generator(seed=seed, purpose="prefix of a batch", sample_id=step).random()

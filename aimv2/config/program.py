@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -175,7 +176,7 @@ class Program:
 
     @property
     def starts_from_files(self) -> bool:
-        """True if it needs weights or a teacher that are in files, which records do not have."""
+        """True if it needs weights that are in files, which records do not have."""
         return False
 
     def with_cache_dir(self, path: str) -> Self:
@@ -280,3 +281,38 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+PARAMETERS = "prefix.parameters."  # paths of the parameters of a plug-in's distribution
+
+
+def replaced(config: Run, values: Mapping[str, Any]) -> Run:
+    """Return the run with some of its values replaced together, because single ones may contradict the others."""
+    changed = dict(vars(config))
+    for path, value in values.items():
+        *groups, name = path.split(".")
+        owner: Any = changed
+        for group in groups:
+            part = owner.setdefault(group, {})
+            if dataclasses.is_dataclass(part):  # parts without a change stay as they are: they are checked already
+                owner[group] = dict(vars(part))
+            elif isinstance(part, dict):  # a copy, since it may be that of the run
+                owner[group] = dict(part)
+            else:
+                raise unknown("key", path, flattened(config.to_dict()))
+            owner = owner[group]
+        owner[name] = dict(value) if isinstance(value, Mapping) else value
+    return config.from_dict(changed)
+
+
+def value_at(config: Program, path: str) -> Any:
+    """Return the value, or the part, at a path that exists; None for a parameter that is not given."""
+    if path.startswith(PARAMETERS):
+        return attrgetter(PARAMETERS.removesuffix("."))(config).get(path.removeprefix(PARAMETERS))
+    return attrgetter(path)(config)
+
+
+def differences(config: Program, other: Program) -> dict[str, Any]:
+    """Return the values of the first run, by path, that differ from the second's."""
+    others = flattened(other.to_dict())
+    return {path: value for path, value in flattened(config.to_dict()).items() if value != others.get(path)}

@@ -15,9 +15,8 @@ from aimv2.config.data_config import CHECKED, AugmentConfig, DataConfig, source_
 from aimv2.config.evaluation_config import AloneConfig, EvaluationConfig
 from aimv2.config.model_config import ModelConfig
 from aimv2.config.native import NativeConfig
-from aimv2.config.paths import replaced
 from aimv2.config.prefix import Frozen, PrefixDistribution
-from aimv2.config.program import KIND, PROGRAMS, Program, digest_of, run_name
+from aimv2.config.program import KIND, PROGRAMS, Program, digest_of, replaced, run_name
 from aimv2.config.signature import LAW, NOT_OF_INITIAL_ENCODER, identity
 from aimv2.config.training_config import (
     BudgetConfig,
@@ -29,7 +28,12 @@ from aimv2.config.training_config import (
     StartConfig,
 )
 
-REMOVED_LOG_KEYS = ("mlflow", "trackio")  # of trackers that older versions had; stored configs still name them
+# Fields that older versions had, and stored configs still name.
+REMOVED = {
+    "log": ("mlflow", "trackio"),
+    "checkpoint": ("watchdog_factor",),
+    "start": ("teacher", "teacher_fingerprint", "teacher_encoder"),
+}
 OF_TRAINING = ("prefix.", "evaluation.metrics.")  # paths of plug-ins that a metric of finished weights does not need
 
 
@@ -61,7 +65,7 @@ class RunConfig(Program):
         attention_kernel: how training computes the encoder's prefix attention: ``sdpa``, or ``flex``, FlexAttention,
             which leaves out blocks of hidden pairs. It needs compiled blocks and cannot train on the CPU.
         plugins: the plug-in (``name@digest``) of each value that is one's, by the value's path, so that an edited
-            plug-in names other runs; ``aimv2.spec.used`` fills it in.
+            plug-in names other runs; ``aimv2.definitions.programs`` fills it in.
     """
 
     scale: str
@@ -135,8 +139,9 @@ class RunConfig(Program):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        if isinstance(log := values.get("log"), Mapping):
-            values = {**values, "log": {key: value for key, value in log.items() if key not in REMOVED_LOG_KEYS}}
+        for part, removed in REMOVED.items():
+            if isinstance(stored := values.get(part), Mapping):
+                values = {**values, part: {key: value for key, value in stored.items() if key not in removed}}
         try:
             return TypeAdapter(cls).validate_python(values)
         except ValidationError as error:
@@ -193,7 +198,7 @@ class RunConfig(Program):
 
     @property
     def starts_from_files(self) -> bool:
-        return self.start.weights is not None or self.start.teacher is not None
+        return self.start.weights is not None
 
     def with_cache_dir(self, path: str) -> "RunConfig":
         return replace(self, data=replace(self.data, cache_dir=path))
@@ -206,7 +211,7 @@ class RunConfig(Program):
         return replace(
             self,
             log=LogConfig(),
-            start=replace(self.start, weights=last(self.start.weights), teacher=last(self.start.teacher)),
+            start=replace(self.start, weights=last(self.start.weights)),
             data=replace(
                 data,
                 cache_dir=DataConfig().cache_dir,
@@ -246,8 +251,6 @@ class RunConfig(Program):
             self,
             {
                 "start.frozen": (),
-                "start.teacher": None,
-                "start.teacher_fingerprint": "",
                 "model.encoder.attention": "prefix",
                 "budget": {"samples": 0, "batch_size": 1},
                 "prefix": {},
@@ -292,11 +295,7 @@ class RunConfig(Program):
 
 
 def program_of(values: Mapping[str, Any]) -> Program:
-    """Build and check the run of any program from the values of its ``to_dict``.
-
-    Raises:
-        UsageError: an unknown key or invalid value, or the program is of a plug-in that is not loaded.
-    """
+    """Build and check the run of any program from the values of its ``to_dict``."""
     if (kind := values.get(KIND)) is None:
         return RunConfig.from_dict(values)
     if kind not in PROGRAMS:

@@ -24,7 +24,6 @@ NOT_IDENTITY = frozenset(
         "data.max_bad_rate",
         "data.tokenizer",
         "start.weights",
-        "start.teacher",
         "parallel",
         "ranks_per_node",
         "micro_batch",
@@ -48,8 +47,6 @@ ADDED: dict[str, Any] = {
     "residual": "float32",
     "start.frozen": [],
     "start.fingerprint": "",
-    "start.teacher_fingerprint": "",
-    "start.teacher_encoder": None,
     "evaluation.metrics": [],
     "evaluation.sets": [],
     "evaluation.set_images": EvaluationConfig().set_images,
@@ -68,9 +65,6 @@ def identity(values: Mapping[str, Any], added: Mapping[str, Any] = ADDED) -> dic
     ``added``.
 
     Descriptions count by their names, wherever they are, and plug-ins by their content, whatever their names.
-
-    Args:
-        values: as ``RunConfig.to_dict`` returns them.
     """
     flat = flattened(values)
     for key in DESCRIBED:

@@ -6,7 +6,6 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.config.data_config import CHECKED
-from aimv2.config.model_config import EncoderConfig
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -14,7 +13,7 @@ class ObjectiveConfig:
     """The training objective.
 
     Attributes:
-        name: one of ``aimv2.spec.objectives.REGISTRY``, which checks it. ``aimv2``: captions and pixels; ``caption``;
+        name: one of ``aimv2.definitions.objectives.OBJECTIVES``. ``aimv2``: captions and pixels; ``caption``;
             ``image_only``: pixels, AIM v1's objective with this decoder; ``cappa``; ``clip``; ``siglip``; ``distill``:
             a teacher's features.
         pixel_weight: alpha in text + alpha x pixel (paper section 2.1); 0.4 in the paper (section 5, Table 9c).
@@ -54,7 +53,7 @@ class OptimizerConfig:
     """Fully decoupled AdamW with linear warm-up and cosine decay (paper Table A1; values marked ml-l3m are from there).
 
     Attributes:
-        name: one of ``aimv2.spec.optimizers.REGISTRY``, which checks it.
+        name: one of ``aimv2.definitions.objectives.OPTIMIZERS``.
         peak_lr: 1e-3 for ViT-L.
         min_lr: last learning rate of the cosine; 1e-5.
         start_lr: first learning rate of the warm-up; 1e-6 (ml-l3m).
@@ -108,18 +107,13 @@ class StartConfig:
         weights: path of a finished run, or of a folder of ``weights import``. Parts of the network that it has too
             start from its weights, the others from random ones. None starts all of them from random weights.
         frozen: parts that are not trained.
-        teacher: path of the weights whose encoder the objective ``distill`` imitates.
-        fingerprint, teacher_fingerprint: name of that run, or hash of the content of that folder, so that other weights
-            name another run; ``aimv2.request.resolve`` fills them in.
-        teacher_encoder: sizes of the teacher, filled in too.
+        fingerprint: name of that run, or hash of the content of that folder, so that other weights name another run;
+            ``aimv2.request.resolve`` fills it in.
     """
 
     weights: str | None = None
     frozen: tuple[Literal["encoder"], ...] = ()
-    teacher: str | None = None
     fingerprint: str = ""
-    teacher_fingerprint: str = ""
-    teacher_encoder: EncoderConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -136,18 +130,14 @@ class LoaderConfig:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class CheckpointConfig:
-    """Periodic checkpoints, and the watchdog that ends a process whose training hangs.
+    """Periodic checkpoints.
 
     Attributes:
         every_seconds: shortest time between two checkpoints. It is longer if saving takes long: at least 99 times the
             seconds of the last save, so that saving takes at most 1 % of the time.
-        watchdog_factor: a training step that takes so many times the longest one before it, and at least a minute,
-            ends the process with a traceback in its log; the next attempt resumes. None is off. Not for clusters that
-            suspend jobs, because the clock goes on.
     """
 
     every_seconds: float = Field(default=60.0, gt=0)
-    watchdog_factor: float | None = Field(default=None, ge=2, le=1e6)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

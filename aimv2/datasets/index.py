@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from aimv2.base.address import hash64
 from aimv2.base.errors import UsageError
 from aimv2.base.files import beside, replace_folder, replacing
-from aimv2.base.typed import as_typed
+from aimv2.config.arguments import as_typed
 from aimv2.datasets.description import INDEX_SUFFIX, PATTERNS, PLACES, SPLITS, SUFFIXES, Location
 from aimv2.datasets.files import Stamp
 from aimv2.datasets.remote import base_of

@@ -42,26 +42,20 @@ class AttentiveProbes(nn.Module):
     """
 
     def __init__(
-        self,
-        num_settings: int,
-        width: int,
-        num_heads: int,
-        num_labels: int,
-        num_classes: int,
-        generator: torch.Generator,
+        self, G: int, num_heads: int, width: int, num_labels: int, num_classes: int, generator: torch.Generator
     ) -> None:
         super().__init__()
         bound = width**-0.5  # torch's default for linear layers
+        H, W, D = num_heads, width // num_heads, width
 
         def uniform(*shape: int) -> nn.Parameter:
             drawn = torch.empty(shape).uniform_(-bound, bound, generator=generator)
-            return nn.Parameter(drawn.expand(num_settings, *shape).clone())
+            return nn.Parameter(drawn.expand(G, *shape).clone())
 
-        query_HW = 0.02 * torch.randn(num_heads, width // num_heads, generator=generator)
-        self.query_GHW = nn.Parameter(query_HW.expand(num_settings, -1, -1).clone())
-        self.key_GHWD = uniform(num_heads, width // num_heads, width)
-        self.value_GHWD = uniform(num_heads, width // num_heads, width)
-        self.classifier_GKCD = uniform(num_labels, num_classes, width)
+        query_HW = 0.02 * torch.randn(H, W, generator=generator)
+        self.query_GHW = nn.Parameter(query_HW.expand(G, -1, -1).clone())
+        self.key_GHWD, self.value_GHWD = uniform(H, W, D), uniform(H, W, D)
+        self.classifier_GKCD = uniform(num_labels, num_classes, D)
 
     def forward(self, feature_BID: Tensor) -> Tensor:
         """Return the class scores of every setting: [G, B, K, C].
@@ -79,17 +73,12 @@ class AttentiveProbes(nn.Module):
         return logits_GBKC
 
     def only(self, setting: int) -> "AttentiveProbes":
-        """Return the probe of one setting."""
         chosen = copy.copy(self)
         chosen._parameters = {
             name: nn.Parameter(weight.detach()[setting : setting + 1].clone())
             for name, weight in self.named_parameters()
         }
         return chosen
-
-    def settings(self) -> list[list[Tensor]]:
-        """Return the weights of each setting, as views that an optimizer can change."""
-        return [[weight.detach()[setting] for weight in self.parameters()] for setting in range(len(self.query_GHW))]
 
     def clip_gradients(self, max_norm: float) -> None:
         """Scale the gradient of each setting to a norm of at most ``max_norm``, as torch's ``clip_grad_norm_``."""
@@ -101,9 +90,7 @@ class AttentiveProbes(nn.Module):
 
 
 class _Best(NamedTuple):
-    """The best setting of a group: right guesses on validation and minus the loss there, the setting, its probe."""
-
-    quality: tuple[int, float]
+    quality: tuple[int, float]  # right guesses on validation, and minus the loss there
     setting: Setting
     probe: AttentiveProbes
 
@@ -123,14 +110,8 @@ def attentive_probe(
 
     Features are standardised with the training split's mean and deviation, which is equivalent to the non-affine batch
     norm of ml-aim's probe on frozen features. All settings start from the same weights and see the same batches. The
-    best setting has the highest accuracy on validation, and of equal ones the lowest loss. Where the probes of all
-    settings together, or the features of a batch, would take much memory, they are computed in parts (``ProbeSize``).
-
-    Args:
-        warmup_epochs: epochs in which the learning rate rises linearly from 0 (5 on ImageNet-1k, Table A2).
-        is_refitted: True to train the best setting again on training and validation images before the test.
-        size: what is computed at once; None is ``size_of``.
-        on_step: called after each of ``num_steps``.
+    best setting has the highest accuracy on validation, and of equal ones the lowest loss. ``is_refitted`` trains it
+    again on training and validation images before the test. Memory is bounded by computing in parts (``size``).
 
     Source: AIMv2 section 4.1 and Table A2. The paper reports the best setting of the grid, apparently selected on the
         test set; here the test set selects nothing.
@@ -146,7 +127,6 @@ def attentive_probe(
         return _trained(*given, settings, config, size, seed, warmup_epochs, on_step)
 
     def best(settings: Sequence[Setting]) -> _Best:
-        """Return the best of these settings on validation."""
         probes = trained(1, settings)
         guess_GNK, nats_GN = _guesses(probes, parts[1], labels[1], size)
         right_G = (guess_GNK == labels[1]).sum(dim=(1, 2)).tolist()
@@ -156,21 +136,18 @@ def attentive_probe(
 
     _, (rate, decay), probe = max(map(best, _groups(config, size)), key=lambda group_best: group_best.quality)
     chosen = trained(2, [(rate, decay)]) if is_refitted else probe
-    return Chosen(
-        scored(_guesses(chosen, parts[2], labels[2], size)[0][0], labels[2]),
-        {"learning_rate": rate, "weight_decay": decay},
-        at_edge("learning rate", rate, config.learning_rates),
-    )
+    score = scored(_guesses(chosen, parts[2], labels[2], size)[0][0], labels[2])
+    settings = {"learning_rate": rate, "weight_decay": decay}
+    return Chosen(score, settings, at_edge("learning rate", rate, config.learning_rates))
 
 
 def size_of(splits: Splits, config: ProbeConfig) -> ProbeSize:
-    """Return the sizes of probes on these splits."""
     num_patches, width = splits.train.feature_NID.shape[1:]
     return ProbeSize.of(config, num_patches, width, splits.train.label_NK.shape[1] * splits.num_classes)
 
 
 def num_steps(splits: Splits, config: ProbeConfig, *, is_refitted: bool = False) -> int:
-    """Return the steps of all trainings."""
+    """Return the steps of ``attentive_probe``."""
     num_train, num_validation = (len(part.label_NK) for part in splits[1:3])
     num_images = [num_train] * len(_groups(config, size_of(splits, config)))
     num_images += [num_train + num_validation] * is_refitted
@@ -199,9 +176,10 @@ def _trained(
     """Train a probe for each setting on the images of all parts."""
     device, num_rows = labels[0].device, sum(map(len, parts))
     generator, weights_seed = torch.Generator(), address.integer(seed=seed, purpose="probe weights")
-    shape = (len(grid), size.width, size.num_heads, labels[0].shape[1], num_classes)
+    shape = (len(grid), size.num_heads, size.width, labels[0].shape[1], num_classes)
     probes = AttentiveProbes(*shape, generator.manual_seed(weights_seed)).to(device)
-    settings = probes.settings()
+    # Views, which the optimizer changes.
+    settings = [[weight.detach()[setting] for weight in probes.parameters()] for setting in range(len(grid))]
     groups = [
         {"params": weights, "lr": rate, "weight_decay": decay}
         for weights, (rate, decay) in zip(settings, grid, strict=True)
@@ -235,7 +213,7 @@ def _trained(
 
 
 def _schedule(rate: float, warmup: float) -> ParamScheduler:
-    """Return the learning rate over the training, of which ``warmup`` is the share of the warm-up."""
+    """Return the learning rate over the training, which begins with a warm-up of this share (Table A2)."""
     cosine = CosineParamScheduler(rate, min(rate, MIN_LR))
     if not warmup:
         return cosine

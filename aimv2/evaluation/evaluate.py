@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,37 +12,28 @@ from torch import Tensor
 from aimv2.config.run_config import RunConfig
 from aimv2.data.prepare import Data
 from aimv2.data.transfer import TransferSet, transfer_sets
+from aimv2.definitions.items import Items
+from aimv2.definitions.metrics import METRICS, Metric, not_applicable, reports_of, set_names, unit_of
+from aimv2.definitions.objectives import Objective
 from aimv2.evaluation import probes, reader, reports
 from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.held_out import HeldOutPairs, Words, prepare_pairs
 from aimv2.evaluation.parts import Measured, MeasureParts, finite, unsaved
-from aimv2.evaluation.prepare import (
-    Prepared,
-    Transfer,
-    of_split,
-    prepare_evaluation,
-    prepare_held_out,
-    prepare_labelled,
-)
+from aimv2.evaluation.prepare import Prepared, Transfer, of_split, prepare_evaluation
 from aimv2.model.network import Network
-from aimv2.spec.metrics import Metric, not_applicable, reports_of, set_names, unit_of
-from aimv2.spec.objectives import Objective
-from aimv2.spec.plugin_metrics import METRICS
 from aimv2.training.world import ALONE, World
 
-
-class Report(NamedTuple):
-    """The functions of a report: its final metrics, and its point of the held-out curve if an objective can name it."""
-
-    measure: Callable[[Any, Encoded, Prepared], dict[str, Measured]]
-    curve: Callable[[Any, HeldOutPairs, RunConfig], dict[str, float]] | None = None
-
-
-REPORTS = {  # by the names in aimv2/spec/metrics.py
-    "captions": Report(reports.captions, reports.captions_curve),
-    "pixels": Report(reports.pixels, reports.pixels_curve),
-    "retrieval": Report(reports.retrieval, reports.retrieval_curve),
-    "reader": Report(reader.measure),
+# By the names in aimv2/definitions/metrics.py. A held-out curve is that of an objective's first report.
+REPORTS: dict[str, Callable[[Any, Encoded, Prepared], dict[str, Measured]]] = {
+    "captions": reports.captions,
+    "pixels": reports.pixels,
+    "retrieval": reports.retrieval,
+    "reader": reader.measure,
+}
+CURVES: dict[str, Callable[[Any, HeldOutPairs, RunConfig], dict[str, float]]] = {
+    "captions": reports.captions_curve,
+    "pixels": reports.pixels_curve,
+    "retrieval": reports.retrieval_curve,
 }
 
 
@@ -54,23 +45,28 @@ class TrainedModel:
 
     Attributes:
         network: in evaluation mode, on ``config.device``.
-        pairs: the held-out pairs (``evaluation.num_items``), with captions as tokens.
         encoded: the frozen encoder's features, computed once for all metrics.
-        labelled: returns the labelled images in three splits on which the encoder is probed, with their tasks.
+        prepared: the data that the run is evaluated on.
     """
 
     network: Network
     config: RunConfig
-    pairs: HeldOutPairs
     encoded: Encoded
-    labelled: Callable[[], Sequence[TransferSet]]
+    prepared: Prepared
 
     @classmethod
     def of(cls, network: Network, data: Data, config: RunConfig) -> Self:
-        """Return a network with the data that its run is evaluated on; labelled images are prepared when read."""
-        pairs = prepare_held_out(data, config)
-        encoded = Encoded(network.encoder, pairs.images, config)
-        return cls(network.eval(), config, pairs, encoded, partial(prepare_labelled, data, config))
+        prepared = prepare_evaluation(data, config)
+        return cls(network.eval(), config, Encoded(network.encoder, prepared.held_out.images, config), prepared)
+
+    @property
+    def pairs(self) -> HeldOutPairs:
+        """The held-out pairs (``evaluation.num_items``), with captions as tokens."""
+        return self.prepared.held_out
+
+    def labelled(self) -> Sequence[TransferSet]:
+        """Return the labelled images in three splits on which the encoder is probed, with their tasks."""
+        return self.prepared.transfer
 
     @property
     def images(self) -> np.ndarray:
@@ -105,16 +101,13 @@ def evaluate(
 ) -> dict[str, Metric]:
     """Return the run's reports on held-out pairs and the probes of the frozen encoder.
 
-    Metrics that do not apply to the objective or the data are there too, without a value. Several ranks share the
-    images in batches of ``images_at_once``, and whole probes, so that all values are bitwise those of one process on
-    equal hardware.
+    Metrics that do not apply to the objective or the data are there too, without a value. Several ranks, which have the
+    same weights and all call this, share the images in batches of ``images_at_once``, and whole probes, so that all
+    values are bitwise those of one process on equal hardware; rank 0 gets all values.
 
     Args:
-        model: with the same weights on all ranks.
-        goal: the objective that the config names.
         part: called with the names of parts, reports or probes, and the function that measures them; may return values
             that were measured before (``Parts``).
-        world: ranks that all call this; rank 0 gets all values.
         transfer: returns the tasks of the probes.
 
     Raises:
@@ -125,7 +118,7 @@ def evaluate(
     measured: dict[str, Measured] = {}
 
     def measure_report(names: Sequence[str]) -> list[dict[str, Measured]]:
-        return [finite(REPORTS[name].measure(model, encoded, prepared)) for name in names]
+        return [finite(REPORTS[name](model, encoded, prepared)) for name in names]
 
     for report in reports_of(goal):
         measured |= part([report], measure_report)
@@ -135,7 +128,7 @@ def evaluate(
 
         sets = labelled_sets(config, set_names(config))
     measured |= probes.measure(encoded, [*prepared.transfer, *sets], part)
-    trained = TrainedModel(model, config, prepared.held_out, encoded, lambda: prepared.transfer)
+    trained = TrainedModel(model, config, encoded, prepared)
     for name in config.evaluation.metrics:
         measured |= part([f"metric_{name}"], partial(_measure_plugin, name, trained))
     metrics = {
@@ -149,12 +142,14 @@ def evaluate(
 
 
 def _measure_plugin(name: str, model: TrainedModel, _: Sequence[str]) -> list[dict[str, Measured]]:
-    """Measure a metric of a plug-in, which is one part."""
     plugin = METRICS.plugin_of(name)
     how = f"{len(model.items):,} held-out pairs, by {'' if plugin is None else plugin.id}"
     model.network.eval()
     with torch.no_grad():
-        return [{name: Measured.of(METRICS[name].value_of(model), how)}]
+        value = METRICS[name].value_of(model)
+    if isinstance(value, Items):
+        return [{name: Measured(value, how)}]
+    return [{name: Measured(Items.of(np.empty(0), np.empty(0)), how, number=value)}]
 
 
 def held_out_curve(goal: Objective, data: Data, config: RunConfig) -> Callable[[Network], dict[str, float]]:
@@ -162,7 +157,7 @@ def held_out_curve(goal: Objective, data: Data, config: RunConfig) -> Callable[[
 
     It is that of the objective's first report; an objective without reports has no such curve.
     """
-    curve = REPORTS[goal.reports[0]].curve if goal.reports else None
+    curve = CURVES.get(goal.reports[0]) if goal.reports else None
     if curve is None:
         return lambda model: {}
     words = Words.of(data.tokenizer, config)

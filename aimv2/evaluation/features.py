@@ -53,10 +53,6 @@ def encode(
     """Return the features of images uint8 [N, S, S, 3], on the host: float32 [N, I, D], or float16 if ``saves_half``.
 
     Ranks each encode some of the images, and all get the features of all. Whole images are resized without a crop.
-
-    Raises:
-        RunFailedError: a feature exceeds float16.
-        OSError: the disk has no room for the features.
     """
     encoder.eval()
     model, is_half = config.model, saves_half(config)
@@ -74,11 +70,6 @@ def encode(
         if is_half and not saved_BID.isfinite().all():
             raise RunFailedError("not finite", "features are not finite in float16")
     return feature_NID
-
-
-def on_device(feature_BID: Tensor, computation: Computation) -> Tensor:
-    """Return features of a batch as the device reads them: float32."""
-    return feature_BID.to(computation.device).float()
 
 
 @dataclass(eq=False)
@@ -99,7 +90,6 @@ class Encoded:
         return encode(self.encoder, self.images, self.config, is_causal=True, world=self.world)
 
     def of(self, images: np.ndarray, *, is_causal: bool, is_whole: bool = False) -> Tensor:
-        """Return the features of any images, as ``encode``."""
         if images is self.images:
             return self.causal if is_causal else self.full
         return encode(self.encoder, images, self.config, is_causal=is_causal, is_whole=is_whole, world=self.world)
@@ -118,14 +108,9 @@ class Features(NamedTuple):
     label_NK: Tensor
     row_N: Tensor | None = None
 
-    def read(self, row_B: Tensor) -> Tensor:
-        """Return a copy of the features of some images, in their place and precision: [B, I, D]."""
-        row_B = row_B.to(self.feature_NID.device)
-        return self.feature_NID[row_B if self.row_N is None else self.row_N[row_B]]
-
 
 class Splits(NamedTuple):
-    """A classification of images in three splits. Settings are chosen on ``validation``, never on ``test``."""
+    """Settings are chosen on ``validation``, never on ``test``."""
 
     num_classes: int
     train: Features
@@ -172,19 +157,18 @@ class Standardised:
         return len(self._part.label_NK)
 
     def __getitem__(self, row_B: Tensor) -> Tensor:
-        feature_BID = self._part.read(row_B).to(self._mean_D.device).to(self._mean_D.dtype)
-        return feature_BID.sub_(self._mean_D).div_(self._std_D)
+        feature_NID, _, row_N = self._part
+        row_B = row_B.to(feature_NID.device)
+        feature_BID = feature_NID[row_B if row_N is None else row_N[row_B]]  # a copy
+        return feature_BID.to(self._mean_D.device).to(self._mean_D.dtype).sub_(self._mean_D).div_(self._std_D)
 
 
 class Score(NamedTuple):
-    """Right guesses and labels of each test image: int64 [N] each."""
-
-    num_right_N: np.ndarray
-    num_labels_N: np.ndarray
+    num_right_N: np.ndarray  # int64, right guesses of each test image
+    num_labels_N: np.ndarray  # int64
 
 
 def scored(guess_NK: Tensor, label_NK: Tensor) -> Score:
-    """Count the right guesses of each image."""
     is_label_NK = label_NK != NO_LABEL
     num_right_N = ((guess_NK == label_NK) & is_label_NK).sum(dim=1)
     return Score(num_right_N.cpu().numpy(), is_label_NK.sum(dim=1).cpu().numpy())

@@ -52,11 +52,9 @@ class Captions:
 
     @classmethod
     def joined(cls, parts: Sequence["Captions"]) -> "Captions":
-        """Return the captions of all parts, one part after the other."""
         return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     def rows(self, row_M: np.ndarray) -> "Captions":
-        """Return some of the captions."""
         return Captions(*(getattr(self, field.name)[row_M] for field in fields(self)))
 
     def of_class(self, *classes: WordClass) -> Tensor:
@@ -79,7 +77,6 @@ class HeldOutPairs:
         return len(self.images)
 
     def first(self, num_pairs: int) -> "HeldOutPairs":
-        """Return the first pairs, at most all."""
         row_M, images, item_M = (part[:num_pairs] for part in (self.row_N, self.images, self.item_N))
         some_M = np.arange(len(images))
         return HeldOutPairs(row_M, images, item_M, self.short.rows(some_M), self.dense.rows(some_M))
@@ -97,20 +94,15 @@ class Words(NamedTuple):
         return cls(tokenizer, config.model.max_text_tokens, config.objective.supervise_eos)
 
 
-class Read(NamedTuple):
-    """Pairs as they are read: their rows, images uint8 [N, S, S, 3], and captions of both kinds."""
+def read_pairs(pairs: Pairs, max_bad_rate: float) -> tuple[np.ndarray, np.ndarray, dict[CaptionKind, list[Caption]]]:
+    """Read all pairs but those that cannot be used; a RunFailedError if these are all, or more than the rate allows.
 
-    row_N: np.ndarray
-    images: np.ndarray
-    captions: dict[CaptionKind, list[Caption]]
-
-
-def read_pairs(pairs: Pairs, max_bad_rate: float) -> Read:
-    """Read all pairs but those that cannot be used; a RunFailedError if these are all, or more than the rate allows."""
+    Returns:
+        the rows that can be used, int64 [N], their images, uint8 [N, S, S, 3], and their captions of both kinds.
+    """
     rows: list[int] = []
     captions: dict[CaptionKind, list[Caption]] = {kind: [] for kind in CAPTION_KINDS}
-    bad: Counter[str] = Counter()
-    bad_rows: list[int] = []
+    bad: dict[int, str] = {}  # reasons by row
 
     def read(row: int) -> tuple[np.ndarray, list[Caption]] | BadSampleError:
         try:
@@ -119,11 +111,9 @@ def read_pairs(pairs: Pairs, max_bad_rate: float) -> Read:
             return error
 
     def usable() -> Iterator[np.ndarray]:
-        """Yield the images of pairs that can be used, after their rows and captions are noted."""
         for row, pair in enumerate(in_threads(read, range(len(pairs)), pairs.concurrency)):
             if isinstance(pair, BadSampleError):
-                bad[pair.reason] += 1
-                bad_rows.append(row)
+                bad[row] = pair.reason
                 continue
             image, texts = pair
             rows.append(row)
@@ -132,15 +122,15 @@ def read_pairs(pairs: Pairs, max_bad_rate: float) -> Read:
             yield image
 
     images = filled(len(pairs), usable())
-    if not rows or bad.total() > max_bad_rate * len(pairs):
-        counts = ", ".join(f"{reason} {count:,}" for reason, count in bad.most_common())
-        first = ", ".join(pairs.keys(np.array(bad_rows[:NUM_NAMED])))
+    if not rows or len(bad) > max_bad_rate * len(pairs):
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in Counter(bad.values()).most_common())
+        first = ", ".join(pairs.keys(np.array(list(bad)[:NUM_NAMED])))
         raise RunFailedError(
             "data",
-            f"{bad.total():,} of {len(pairs):,} held-out pairs are bad ({counts}), more than"
+            f"{len(bad):,} of {len(pairs):,} held-out pairs are bad ({counts}), more than"
             f" data.max_bad_rate={max_bad_rate:g}; the first are {first}",
         )
-    return Read(np.array(rows), images, captions)
+    return np.array(rows), images, captions
 
 
 def prepare_pairs(pairs: Pairs, words: Words, max_bad_rate: float = 0.0) -> HeldOutPairs:
@@ -151,7 +141,6 @@ def prepare_pairs(pairs: Pairs, words: Words, max_bad_rate: float = 0.0) -> Held
 
 
 def prepare_captions(captions: Sequence[Caption], words: Words) -> Captions:
-    """Tokenize captions, and find the class of each token."""
     tokenizer, max_tokens, supervise_eos = words
     texts = [caption.text for caption in captions]
     token_NT = tokenizer.encode(texts, max_tokens)
@@ -195,5 +184,4 @@ def other_images(captions: Captions) -> np.ndarray:
 
 
 def chunks(num_rows: int, size: int) -> list[np.ndarray]:
-    """Return the row numbers of each evaluation batch."""
     return [np.arange(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from aimv2.config.prefix import prefix_len_at
 from aimv2.config.run_config import RunConfig
-from aimv2.evaluation.features import on_device
 from aimv2.evaluation.held_out import Captions, HeldOutPairs, chunks, network_inputs
 from aimv2.memory.evaluation import images_at_once
 from aimv2.model.network import CaptionReader, EncoderDecoder
@@ -19,7 +18,6 @@ from aimv2.training.world import ALONE, World
 
 
 def nats(logits_MV: Tensor, target_M: Tensor) -> Tensor:
-    """Return the cross-entropy of tokens: float32 [M]."""
     return F.cross_entropy(logits_MV, target_M, reduction="none")
 
 
@@ -46,10 +44,9 @@ def token_nats(
     similar length go together, so that little padding is computed.
 
     Args:
-        features_NID: of the images, in any place and precision.
+        features_NID: of the images, in any place and precision; ranks each take some of them.
         image_of_N: the image that each caption is given, by row; None is its own.
         batch_size: images that the decoder reads at once, and captions; None is ``images_at_once``.
-        world: ranks that each take some of the images.
         loss: ``misses`` in place of the cross-entropy.
     """
     model.eval()
@@ -62,9 +59,8 @@ def token_nats(
     rows_of = [order_N[(image_N[order_N] >= start) & (image_N[order_N] < start + batch_size)] for start in starts]
 
     def of_images(number: int) -> Tensor:
-        """Return the rows of ``nats_NT`` for the captions of some images."""
         start, row_M = starts[number], rows_of[number]
-        feature_BID = on_device(features_NID[start : start + batch_size], config)
+        feature_BID = features_NID[start : start + batch_size].to(config.device).float()
         with autocast(config):
             read = model.decoder.read_image(feature_BID)
         nats_MT = torch.zeros(len(row_M), nats_NT.shape[1])
@@ -132,9 +128,7 @@ def predicted_patches(
 ) -> Tensor:
     """Predict the patches after a prefix, each from the true patches before it: float32 [B, I - prefix_len, P].
 
-    Args:
-        image: float32 [B, 3, P, P], on the run's device.
-        short: the images' short captions, which a text-first decoder reads.
+    Images are float32 [B, 3, P, P] on the run's device. A text-first decoder reads their short captions.
     """
     model.eval()
     token_BT, text_len_B = short.token_NT.to(image.device), short.text_len_N.to(image.device)

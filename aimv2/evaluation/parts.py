@@ -6,37 +6,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from aimv2.base.errors import RunFailedError
 from aimv2.base.interrupt import Interrupts
+from aimv2.definitions.items import Items
 from aimv2.runs.attempt import PARTS, Attempt
 from aimv2.runs.tensor_file import fingerprint, origin_of, read_described, write_described
-from aimv2.spec.items import Items
 from aimv2.training.world import ALONE, World
 
 
 class Measured(NamedTuple):
-    """A metric's items, how it was measured, what makes it doubtful, and its value if that is no ratio of sums."""
-
     items: Items
-    how: str
-    warning: str = ""
-    number: float | None = None
+    how: str  # it was measured
+    warning: str = ""  # what makes it doubtful
+    number: float | None = None  # the value, if it is no ratio of sums over items
 
     @property
     def value(self) -> float:
         return self.items.value if self.number is None else self.number
-
-    @classmethod
-    def of(cls, found: Items | float, how: str) -> "Measured":
-        """Return a metric of a plug-in."""
-        if isinstance(found, Items):
-            return cls(found, how)
-        return cls(Items.of(np.empty(0), np.empty(0)), how, number=found)
 
 
 Measure = Callable[[Sequence[str]], list[dict[str, Measured]]]  # from the names of parts
@@ -44,7 +34,7 @@ MeasureParts = Callable[[Sequence[str], Measure], dict[str, Measured]]
 
 
 def finite(measured: dict[str, Measured]) -> dict[str, Measured]:
-    """Return what was measured, and fail the run if a value is not finite."""
+    """Return the metrics, or fail the run if a value is not finite."""
     for name, metric in measured.items():
         if len(metric.items.item_N) and not math.isfinite(metric.value):
             raise RunFailedError("not finite", f"{name} is {metric.value} after training")
@@ -52,12 +42,11 @@ def finite(measured: dict[str, Measured]) -> dict[str, Measured]:
 
 
 def unsaved(names: Sequence[str], measure: Measure) -> dict[str, Measured]:
-    """Measure parts of an evaluation that is not recorded."""
     return _together(measure(names))
 
 
 def beside(world: World) -> MeasureParts:
-    """Return the function that measures parts beside rank 0, which knows those that are missing (``Parts``)."""
+    """Return ``Parts`` of a rank beside rank 0, which knows the missing ones."""
 
     def part(names: Sequence[str], measure: Measure) -> dict[str, Measured]:
         missing = world.of(0, None)
@@ -83,13 +72,7 @@ class Parts:
         self._origin = origin_of(attempt.folder) | {"weights": fingerprint(weights)}
 
     def __call__(self, names: Sequence[str], measure: Measure) -> dict[str, Measured]:
-        """Return parts, measured by earlier attempts or, by ``measure``, now.
-
-        Raises:
-            KeyboardInterrupt: the run was interrupted, and the new parts are saved.
-            LeaseLostError: another process has taken over the run.
-            OSError: a part cannot be saved.
-        """
+        """Return parts, measured by earlier attempts or, by ``measure``, now."""
         parts = {name: self._earlier(name) for name in names}
         missing = self._world.of(0, [name for name, part in parts.items() if part is None])
         if missing:
@@ -100,16 +83,25 @@ class Parts:
 
     def _new(self, names: Sequence[str], measure: Measure) -> dict[str, dict[str, Measured]]:
         """Measure and save parts; each has an equal share of the time that they took together."""
-        started, cpu_started = self._attempt.seconds, self._attempt.cpu_seconds
+        attempt, started = self._attempt, (self._attempt.seconds, self._attempt.cpu_seconds)
         parts = dict(zip(names, measure(names), strict=True))
-        seconds, cpu_seconds = self._attempt.seconds - started, self._attempt.cpu_seconds - cpu_started
-        times = {"seconds": seconds / len(names), "cpu_seconds": cpu_seconds / len(names)}
+        ended = attempt.seconds, attempt.cpu_seconds
+        seconds, cpu_seconds = ((end - start) / len(names) for start, end in zip(started, ended, strict=True))
         for name, part in parts.items():
-            self._save(part, times, _file(self._attempt.folder, name))
+            path = _file(attempt.folder, name)
+            tensors = {
+                f"{field}/{metric}": torch.tensor(values)
+                for metric, measured in part.items()
+                for field, values in measured.items._asdict().items()
+            }
+            about = {"metrics": {metric: measured[1:] for metric, measured in part.items()}}
+            attempt.sync_rows()
+            path.parent.mkdir(exist_ok=True)
+            write_described(tensors, path, self._origin | about | {"seconds": seconds, "cpu_seconds": cpu_seconds})
+            attempt.mark_progress()
         return parts
 
     def _earlier(self, name: str) -> dict[str, Measured] | None:
-        """Return a part that an earlier attempt has saved."""
         for folder in self._attempt.earlier():
             path = _file(folder, name)
             if path.exists():
@@ -128,18 +120,6 @@ class Parts:
             metric: Measured(Items(*(tensors[f"{field}/{metric}"].numpy().copy() for field in Items._fields)), *text)
             for metric, text in about["metrics"].items()
         }
-
-    def _save(self, part: Mapping[str, Measured], times: Mapping[str, float], path: Path) -> None:
-        tensors = {
-            f"{field}/{metric}": torch.tensor(values)
-            for metric, measured in part.items()
-            for field, values in measured.items._asdict().items()
-        }
-        texts = {metric: measured[1:] for metric, measured in part.items()}
-        self._attempt.sync_rows()
-        path.parent.mkdir(exist_ok=True)
-        write_described(tensors, path, {**self._origin, **times, "metrics": texts})
-        self._attempt.mark_progress()
 
 
 def _together(parts: Iterable[Mapping[str, Measured]]) -> dict[str, Measured]:

@@ -21,6 +21,7 @@ from aimv2.data.prepare import Data
 from aimv2.data.sources.scene import Caption
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import IMAGENET, unnormalise
+from aimv2.definitions.objectives import Objective
 from aimv2.evaluation.held_out import Words, network_inputs, prepare_captions, read_pairs
 from aimv2.evaluation.losses import predicted_patches
 from aimv2.evaluation.prepare import of_split
@@ -28,7 +29,6 @@ from aimv2.evaluation.sheet import Shown, Word, comparison, sheet
 from aimv2.model.network import EncoderDecoder, Network
 from aimv2.model.positions import in_reading_order, reading_order
 from aimv2.objectives.losses import PIXEL_EPS, patchify
-from aimv2.spec.objectives import Objective
 
 NUM_IMAGES = 4
 FRACTION = 0.5  # of the image, the prefix, as in the held-out curve

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -16,91 +16,87 @@ from aimv2.data.transfer import Tested, TransferSet, transfer_sets
 from aimv2.evaluation.held_out import HeldOutPairs, Words, prepare_pairs
 from aimv2.evaluation.questions import Asked, Choices, hard_negatives, prepare_choices, prepare_questions
 
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """What all runs on the same data are evaluated on.
-
-    Attributes:
-        held_out: in random order, so that the first pairs are a random subset.
-        unseen: held-out scenes with unseen objects; None if the data has none.
-        choices: about the scenes of ``held_out``.
-        reading: training pairs, on which the reader is trained; None without a reader.
-        tuning, asked: questions about ``reading`` and about the first pairs of ``held_out``
-            (``evaluation.num_other_images``); None if the reader is asked none.
-    """
-
-    held_out: HeldOutPairs
-    unseen: HeldOutPairs | None
-    choices: Choices
-    reading: HeldOutPairs | None
-    tuning: Asked | None
-    asked: Asked | None
-    transfer: list[TransferSet]
-
-
 Transfer = Callable[[Data, Tested, int], list[TransferSet]]
 
 
-def prepare_evaluation(data: Data, config: RunConfig, transfer: Transfer = transfer_sets) -> Prepared:
-    """Prepare the evaluation data, or return that of an earlier run of this process if it is the same."""
-    return _prepare(data, Words.of(data.tokenizer, config), config.data, config.evaluation, transfer)
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What all runs on the same data are evaluated on; each part is prepared when it is first read."""
 
+    data: Data
+    words: Words
+    config: DataConfig
+    evaluation: EvaluationConfig
+    transfer_sets: Transfer
 
-def prepare_held_out(data: Data, config: RunConfig) -> HeldOutPairs:
-    """Prepare or return ``Prepared.held_out`` alone."""
-    return _held_out(data, Words.of(data.tokenizer, config), config.data.max_bad_rate, _common(config.evaluation))
+    @cached_property
+    def held_out(self) -> HeldOutPairs:
+        """Held-out pairs in random order, so that the first ones are a random subset."""
+        return prepare_pairs(self._split(self.data.held_out), self.words, self.config.max_bad_rate)
 
+    @cached_property
+    def unseen(self) -> HeldOutPairs | None:
+        """Held-out scenes with unseen objects; None if the data has none."""
+        if self.data.unseen is None:
+            return None
+        return prepare_pairs(of_split(self.data.unseen, self.evaluation.num_pairs, self.evaluation), self.words)
 
-def prepare_labelled(data: Data, config: RunConfig) -> list[TransferSet]:
-    """Prepare or return ``Prepared.transfer`` alone."""
-    words, common = Words.of(data.tokenizer, config), _common(config.evaluation)
-    return _labelled(data, words, config.data.max_bad_rate, common, transfer_sets)
+    @cached_property
+    def choices(self) -> Choices:
+        """Choices about the scenes of ``held_out``."""
+        scenes = [self._pairs.scene(row) for row in range(len(self._pairs))]
+        negatives = hard_negatives(scenes, self.config.scenes.max_objects, self.config.held_out_fraction)
+        return prepare_choices(negatives, self.words)
 
-
-def _common(evaluation: EvaluationConfig) -> EvaluationConfig:
-    """Return what held-out pairs and labelled images depend on, with defaults for the rest."""
-    return EvaluationConfig(
-        split=evaluation.split, num_items=evaluation.num_items, num_probe_scenes=evaluation.num_probe_scenes
-    )
-
-
-@lru_cache(maxsize=4)  # a worker's runs cycle through a few arms; each has some 100 MB at demo's sizes
-def _prepare(
-    data: Data, words: Words, config: DataConfig, evaluation: EvaluationConfig, transfer: Transfer
-) -> Prepared:
-    held_out = _held_out(data, words, config.max_bad_rate, _common(evaluation))
-    pairs = Selected(of_split(data.held_out, evaluation.num_items, evaluation), held_out.row_N)
-    scenes = [pairs.scene(row) for row in range(len(pairs))]
-    negatives = hard_negatives(scenes, config.scenes.max_objects, config.held_out_fraction)
-    reader = evaluation.reader
-    reading = tuning = asked = unseen = None
-    if reader.samples:
-        train = data.train.subset(reader.pairs)
+    @cached_property
+    def reading(self) -> HeldOutPairs | None:
+        """Training pairs, on which the reader is trained; None without a reader."""
+        if not self.evaluation.reader.samples:
+            return None
         # Training keeps to the rate of bad samples; here they are left out.
-        reading = prepare_pairs(train, words._replace(supervise_eos=False), max_bad_rate=1.0)
-        if reader.questions:
-            tuning = prepare_questions(Selected(train, reading.row_N), words, most=reader.questions)
-            asked_about = np.arange(min(evaluation.num_other_images, len(pairs)))
-            asked = prepare_questions(Selected(pairs, asked_about), words)
-    if data.unseen is not None:
-        unseen = prepare_pairs(of_split(data.unseen, evaluation.num_pairs, evaluation), words)
-    labelled = _labelled(data, words, config.max_bad_rate, _common(evaluation), transfer)
-    return Prepared(held_out, unseen, prepare_choices(negatives, words), reading, tuning, asked, labelled)
+        return prepare_pairs(self._train, self.words._replace(supervise_eos=False), max_bad_rate=1.0)
+
+    @cached_property
+    def tuning(self) -> Asked | None:
+        """Questions about ``reading``; None if the reader is asked none."""
+        if self.reading is None or not self.evaluation.reader.questions:
+            return None
+        pairs = Selected(self._train, self.reading.row_N)
+        return prepare_questions(pairs, self.words, most=self.evaluation.reader.questions)
+
+    @cached_property
+    def asked(self) -> Asked:
+        """Questions about the first pairs of ``held_out`` (``evaluation.num_other_images``)."""
+        row_N = np.arange(min(self.evaluation.num_other_images, len(self._pairs)))
+        return prepare_questions(Selected(self._pairs, row_N), self.words)
+
+    @cached_property
+    def transfer(self) -> list[TransferSet]:
+        """Labelled images in three splits, on which the encoder is probed."""
+        tested = Tested(self._pairs, self.held_out.images)
+        return self.transfer_sets(self.data, tested, self.evaluation.num_probe_scenes)
+
+    @property
+    def _train(self) -> Pairs:
+        return self.data.train.subset(self.evaluation.reader.pairs)
+
+    @cached_property
+    def _pairs(self) -> Pairs:
+        """The pairs of ``held_out``, without the bad ones."""
+        return Selected(self._split(self.data.held_out), self.held_out.row_N)
+
+    def _split(self, pairs: Pairs) -> Pairs:
+        return of_split(pairs, self.evaluation.num_items, self.evaluation)
 
 
-@lru_cache(maxsize=4)
-def _held_out(data: Data, words: Words, max_bad_rate: float, common: EvaluationConfig) -> HeldOutPairs:
-    return prepare_pairs(of_split(data.held_out, common.num_items, common), words, max_bad_rate)
+def prepare_evaluation(data: Data, config: RunConfig, transfer: Transfer = transfer_sets) -> Prepared:
+    """Return the evaluation data, that of an earlier run of this process if it is the same."""
+    read = ("split", "num_items", "num_pairs", "num_other_images", "num_probe_scenes", "reader")
+    evaluation = EvaluationConfig(**{name: getattr(config.evaluation, name) for name in read})  # defaults for the rest
+    return _prepared(data, Words.of(data.tokenizer, config), config.data, evaluation, transfer)
 
 
-@lru_cache(maxsize=4)
-def _labelled(
-    data: Data, words: Words, max_bad_rate: float, common: EvaluationConfig, transfer: Transfer
-) -> list[TransferSet]:
-    held_out = _held_out(data, words, max_bad_rate, common)
-    pairs = Selected(of_split(data.held_out, common.num_items, common), held_out.row_N)
-    return transfer(data, Tested(pairs, held_out.images), common.num_probe_scenes)
+_prepared = lru_cache(maxsize=4)(Prepared)  # a worker's runs cycle through a few arms; each has 100 MB at demo's sizes
 
 
 def of_split(held_out: Pairs, num_pairs: int, evaluation: EvaluationConfig) -> Pairs:

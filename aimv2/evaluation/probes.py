@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aimv2.data.transfer import NO_LABEL, Task, TransferSet
+from aimv2.definitions.items import Items
+from aimv2.definitions.metrics import SCENE_TASKS
 from aimv2.evaluation.attentive import attentive_probe
 from aimv2.evaluation.features import Chosen, Encoded, Features, Score, Splits, in_parts, scored
 from aimv2.evaluation.parts import Measured, MeasureParts, finite
 from aimv2.memory.evaluation import NEIGHBOURS
-from aimv2.spec.items import Items
-from aimv2.spec.metrics import SCENE_TASKS
 
 NO_DISTANCE = 1e-12  # cosine distances below are rounding
 SIMILARITIES = 2**27  # of test and training images, computed at once

@@ -41,9 +41,9 @@ from aimv2.data.sources.scene import (
     dense_caption,
 )
 from aimv2.data.sources.scenes import composition, is_held_out
+from aimv2.definitions.items import Items
+from aimv2.definitions.metrics import CHOICE_KINDS
 from aimv2.evaluation.held_out import Captions, Words, prepare_captions
-from aimv2.spec.items import Items
-from aimv2.spec.metrics import CHOICE_KINDS
 
 COUNT_SHARE = 1 / 3  # of the scenes with the rarest number of objects get a choice of counts
 
@@ -68,7 +68,6 @@ class Choices:
         return len(self.row_M)
 
     def first(self, num_images: int) -> "Choices":
-        """Return the choices about the first images."""
         row_C = np.flatnonzero(self.row_M < num_images)
         return Choices(self.captions.rows(row_C), self.row_M[row_C], self.kind_M[row_C])
 
@@ -129,7 +128,6 @@ def _counted(scene: Scene, count: str) -> Caption:
 
 
 def _swapped(scene: Scene, first: int, second: int, field: str) -> Scene:
-    """Exchange a field of two things."""
     things = list(scene.things)
     for place, source in ((first, second), (second, first)):
         things[place] = things[place]._replace(**{field: getattr(scene.things[source], field)})
@@ -193,7 +191,6 @@ class Asked:
         return len(self.row_M)
 
     def rows(self, row_K: np.ndarray) -> "Asked":
-        """Return some of the questions."""
         kept = (self.captions.rows(row_K), self.row_M[row_K], self.kind_M[row_K], self.answer_M[row_K])
         return Asked(*kept, self.num_left_out)
 

@@ -24,7 +24,8 @@ from aimv2.config.evaluation_config import ReaderConfig
 from aimv2.config.run_config import RunConfig
 from aimv2.config.training_config import OptimizerConfig
 from aimv2.data.sources.scene import ANSWERED
-from aimv2.evaluation.features import Encoded, moments, on_device
+from aimv2.definitions.items import Items
+from aimv2.evaluation.features import Encoded, moments
 from aimv2.evaluation.held_out import Captions, other_images
 from aimv2.evaluation.losses import misses, nats_of_all, token_nats
 from aimv2.evaluation.parts import Measured
@@ -35,7 +36,6 @@ from aimv2.memory.evaluation import texts_at_once
 from aimv2.model.initial import init_weights_
 from aimv2.model.network import CaptionReader, Network
 from aimv2.objectives.losses import text_loss
-from aimv2.spec.items import Items
 from aimv2.training.device import autocast
 from aimv2.training.optimizer import build_optimizer, learning_rate
 
@@ -143,7 +143,7 @@ def fit(
             token_BT = texts.token_NT[some_B, :longest].to(device)
             place_S = texts.supervised_NT[some_B, :longest].flatten().nonzero().squeeze(1).to(device)
             image_A, number_B = np.unique(image_of_M[some_B], return_inverse=True)
-            feature_AID = on_device(features_NID[image_A], config)
+            feature_AID = features_NID[image_A].to(config.device).float()
             target_S = token_BT.flatten().index_select(0, place_S)
             with autocast(config):
                 images = reader.decoder.read_image(feature_AID).rows(torch.from_numpy(number_B).to(device))

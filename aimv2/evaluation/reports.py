@@ -12,6 +12,8 @@ from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
 from aimv2.data.sources.scene import CONTENT_CLASSES, SCENE_CLASSES, WordClass
+from aimv2.definitions.items import Items
+from aimv2.definitions.metrics import RECALL_AT, pixel_losses
 from aimv2.evaluation.features import Encoded, encode
 from aimv2.evaluation.held_out import CLASSES, Captions, HeldOutPairs, chunks, network_inputs, other_images
 from aimv2.evaluation.losses import nats_of_all, pixel_errors, token_nats
@@ -21,14 +23,11 @@ from aimv2.evaluation.questions import choice_items, outcomes
 from aimv2.memory.evaluation import images_at_once
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.network import EncoderDecoder
-from aimv2.spec.items import Items
-from aimv2.spec.metrics import RECALL_AT, pixel_losses
 from aimv2.training.device import autocast
 from aimv2.training.world import ALONE, World
 
 
 def captions(model: EncoderDecoder, encoded: Encoded, prepared: Prepared) -> dict[str, Measured]:
-    """Measure losses of captions, what they gain from the image, and choices."""
     config, world = encoded.config, encoded.world
     held_out, unseen, choices = prepared.held_out, prepared.unseen, prepared.choices
     some = held_out.first(config.evaluation.num_other_images)
@@ -75,7 +74,6 @@ def captions(model: EncoderDecoder, encoded: Encoded, prepared: Prepared) -> dic
 
 
 def captions_curve(model: EncoderDecoder, held_out: HeldOutPairs, config: RunConfig) -> dict[str, float]:
-    """Measure the loss of both captions."""
     features_NID = encode(model.encoder, held_out.images, config)
     short, dense = (
         _items(token_nats(model, features_NID, texts, config), texts, held_out.item_N)
@@ -104,7 +102,6 @@ def _caption_losses(held_out: HeldOutPairs, short_NT: Tensor, dense_NT: Tensor) 
 
 
 def _items(nats_NT: Tensor, texts: Captions, item_N: np.ndarray, classes: Sequence[WordClass] = CLASSES) -> Items:
-    """Return the loss per token of these classes."""
     chosen_NT = texts.of_class(*classes)
     return Items.of(item_N, (nats_NT * chosen_NT).sum(dim=1).numpy(), chosen_NT.sum(dim=1).numpy())
 
@@ -129,7 +126,6 @@ def pixels(model: EncoderDecoder, encoded: Encoded, prepared: Prepared) -> dict[
 
 
 def pixels_curve(model: EncoderDecoder, held_out: HeldOutPairs, config: RunConfig) -> dict[str, float]:
-    """Measure the loss after half of the image."""
     return {"held_out_pixel_loss": float(pixel_errors(model, held_out, 0.5, config).mean())}
 
 
@@ -149,7 +145,6 @@ def retrieval(model: DualEncoder, encoded: Encoded, prepared: Prepared) -> dict[
 
 
 def retrieval_curve(model: DualEncoder, held_out: HeldOutPairs, config: RunConfig) -> dict[str, float]:
-    """Measure the recall at 1 of captions by their images."""
     image_NS, text_NS = embeddings(model, held_out, config)
     label_N = caption_labels(held_out.dense.token_NT)
     return {"held_out_recall": float(hits(image_NS, text_NS, label_N, k=1).mean())}

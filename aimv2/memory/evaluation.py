@@ -1,9 +1,9 @@
 """The memory of a rank in the final evaluation, in closed form, and how much is computed at once to bound it.
 
-Images and features of all images are on the host or in files (``aimv2.base.files``); the device has the network, and
-batches. The numbers at once are functions of the config alone, so they never depend on the machine, and those of scales
-for the CPU are what they were when all was computed at once. Nothing here imports torch. The prediction is an upper
-bound, which is checked against measured peaks on the CPU, and on a fake GPU (``tests/gpu``).
+Images and features of all images are on the host or in files; the device has the network, and batches. The numbers at
+once are functions of the config alone, so they never depend on the machine. Attention, ``device`` and ``precision`` of
+configs are resolved. The prediction is an upper bound, which is checked against measured peaks on the CPU, and on a
+fake GPU (``tests/gpu``).
 """
 
 from dataclasses import dataclass, replace
@@ -13,11 +13,10 @@ from typing import Self
 from aimv2.config.evaluation_config import VALIDATION_SHARE, ProbeConfig
 from aimv2.config.model_config import TransformerConfig
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.modules import MAX_LOGITS, decoder_cost, text_head_cost
-from aimv2.cost.parts import Part, num_parameters
+from aimv2.cost import MAX_LOGITS, decoder_cost, num_parameters, text_head_cost
 from aimv2.data.pairs import IN_MEMORY
+from aimv2.definitions.objectives import objective
 from aimv2.memory.training import BFLOAT16, FLOAT32, PROCESS_BYTES
-from aimv2.spec.objectives import objective
 
 MAX_IMAGES = 256  # that are evaluated at once, or captions
 MAX_VALUES = 2**27  # of the features and logits of these images, and of those that a probe reads at once
@@ -29,10 +28,8 @@ NEIGHBOURS = 1024  # test images whose similarities are computed at once
 
 
 def saves_half(config: RunConfig) -> bool:
-    """True if features are saved in float16: those that a device computes in bfloat16, whose rounding is larger.
-
-    This halves the files and what moves to the device. On the CPU features stay as they are computed.
-    """
+    """True if features are saved in float16, which halves the files: those that a GPU computes in bfloat16, whose
+    rounding is larger."""
     return config.device != "cpu" and config.precision == "bfloat16"
 
 
@@ -55,20 +52,14 @@ def texts_at_once(config: RunConfig) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeSize:
-    """The sizes of attentive probes, and how much of their training is computed at once.
-
-    Attributes:
-        num_outputs: classes of all labels of an image.
-        num_settings: of the grid.
-        batch_size: images in a step.
-    """
+    """The sizes of attentive probes, and how much of their training is computed at once."""
 
     num_patches: int
     width: int
     num_heads: int
-    num_outputs: int
-    num_settings: int
-    batch_size: int
+    num_outputs: int  # classes of all labels of an image
+    num_settings: int  # of the grid
+    batch_size: int  # images in a step
 
     @classmethod
     def of(cls, config: ProbeConfig, num_patches: int, width: int, num_outputs: int) -> Self:
@@ -123,23 +114,14 @@ class ProbeSize:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationMemory:
-    """Bytes that a rank holds at the largest moment of the final evaluation.
+    """Bytes that a rank holds at the largest moment of the final evaluation."""
 
-    Attributes:
-        device: the network, and what is computed at once; on the CPU also images and features that are not in files.
-        files: in the folder for temporary files.
-    """
-
-    device: int
-    files: int
+    device: int  # the network, and what is computed at once; on the CPU also images and features that are in no files
+    files: int  # in the folder for temporary files
 
 
 def predict_evaluation(config: RunConfig) -> EvaluationMemory:
-    """Return the memory of a rank, if every caption has the maximal length.
-
-    Args:
-        config: with attention, ``device`` and ``precision`` resolved.
-    """
+    """Return the memory of a rank, if every caption has the maximal length."""
     arrays = [*images_of(config), *features_of(config)]
     in_memory = sum(size for size in arrays if size <= IN_MEMORY)
     device = PROCESS_BYTES + _weights(config) + max(computed_at_once(config).values())
@@ -150,10 +132,7 @@ def predict_evaluation(config: RunConfig) -> EvaluationMemory:
 
 
 def images_of(config: RunConfig) -> list[int]:
-    """Return the bytes of each array of images: those of pairs, and of the tasks of probes.
-
-    Emoji and digits, which are few, are left out.
-    """
+    """Return the bytes of each array of images: of pairs, and of the tasks of probes but for emoji and digits."""
     evaluation, data = config.evaluation, config.data
     pairs = [evaluation.num_items, evaluation.num_pairs]  # held-out ones, and those with unseen objects
     pairs += [evaluation.reader.pairs] * bool(evaluation.reader.samples)
@@ -164,11 +143,8 @@ def images_of(config: RunConfig) -> list[int]:
 
 
 def features_of(config: RunConfig) -> list[int]:
-    """Return the bytes of each array of features that exists at the largest moment.
-
-    Those of held-out images stay, with full and causal attention. Those of the reader's images and of the training and
-    validation images of a task are dropped before the next ones are computed.
-    """
+    """Return the bytes of each array of features that exists at the largest moment: of held-out images, with full and
+    causal attention, and of the reader's images or those of a task, which are dropped before the next."""
     evaluation, model = config.evaluation, config.model
     others = [[evaluation.num_pairs], _probed(evaluation.num_probe_scenes)]
     others += [[evaluation.reader.pairs]] * bool(evaluation.reader.samples)
@@ -186,7 +162,7 @@ def _probed(num_scenes: int) -> list[int]:
 
 def _weights(config: RunConfig) -> int:
     """Return the bytes of the network as it is evaluated, with the copies that autocast makes."""
-    parts = _network(config)
+    parts = objective(config.objective.name).cost(config)
     in_blocks = sum(part.blocks.number * part.blocks.parameters for part in parts if part.blocks)
     if config.precision != "bfloat16":
         return FLOAT32 * num_parameters(parts)
@@ -196,87 +172,51 @@ def _weights(config: RunConfig) -> int:
     return (FLOAT32 + BFLOAT16) * (num_parameters(parts) - in_blocks) + BFLOAT16 * in_blocks
 
 
-def _network(config: RunConfig) -> list[Part]:
-    return [part for part in objective(config.objective.name).cost(config) if part.is_in_network]
-
-
 def computed_at_once(config: RunConfig) -> dict[str, int]:
     """Return the bytes that each part of the evaluation computes at once, besides the network."""
-    reports, at_once = objective(config.objective.name).reports, images_at_once(config)
     values = config.model.num_patches * config.model.encoder.width
+    number = config.evaluation.num_pairs
+    # The largest probe is that of the objects in the cells of a scene, or of a labelled set.
+    scenes, width = config.data.scenes, config.model.encoder.width
+    num_outputs = max(scenes.grid**2 * scenes.num_objects * len(config.data.sources), MIN_CLASSES)
+    probe = ProbeSize.of(config.evaluation.probe, config.model.num_patches, width, num_outputs)
+    similarities = number * FLOAT32 * (4 * config.model.tower.embed_dim + 3 * number)
     parts = {
-        "encoding": at_once * _encoding(config),
+        "images": images_at_once(config) * _of_image(config),
+        "retrieval": similarities * ("retrieval" in objective(config.objective.name).reports),
         "moments": (2 * FLOAT32 + 2 * FLOAT64) * features_at_once(values) * values,
         "neighbours": _neighbours(config),
-        "probe": _probe_size(config).bytes,
+        "probe": probe.bytes,
     }
-    if "captions" in reports:
-        parts["captions"] = at_once * _captions(config, config.model.decoder)
-    if "pixels" in reports:
-        parts["pixels"] = at_once * _pixels(config)
-    if "retrieval" in reports:
-        parts["retrieval"] = at_once * _embedding(config) + _similarities(config)
-    if config.evaluation.reader.samples:
-        parts["reader"] = _reader(config)
-    return parts
+    return parts | ({"reader": _reader(config)} if config.evaluation.reader.samples else {})
 
 
-def _value(config: RunConfig) -> int:
-    return BFLOAT16 if config.precision == "bfloat16" else FLOAT32
+def _of_image(config: RunConfig) -> int:
+    """Return a bound on the bytes of an image with its caption in a forward pass of any part, which saves nothing."""
+    model, text = config.model, config.model.max_text_tokens
+    patches, length = model.num_patches, model.num_patches + 1 + text
+    decoders = (model.decoder, config.evaluation.reader.decoder)
+    value = BFLOAT16 if config.precision == "bfloat16" else FLOAT32
+    # Of the image, and of each caption with its text, there are keys and values of all blocks.
+    keys = 4 * value * patches * max(decoder.depth * decoder.width for decoder in decoders)
+    logits = text * (
+        2 * FLOAT32 * max(decoder.width for decoder in decoders) + (2 * FLOAT32 + value) * model.vocab_size
+    )
+    forward = max(_forward(stack, length, value) for stack in (model.encoder, *decoders, model.tower.stack))
+    pictures = FLOAT32 * (9 * model.image_px**2 + 5 * patches * model.patch_dim)
+    features = (2 * FLOAT32 + FLOAT16) * patches * model.encoder.width + (1 + FLOAT32) * patches**2  # and a mask
+    return pictures + features + max(forward, keys + logits)
 
 
-def _forward(config: RunConfig, stack: TransformerConfig, length: int) -> int:
-    """Return the bytes per image of a forward pass of blocks, which saves nothing."""
-    value, width = _value(config), stack.width
-    # The input of a block and the sum after attention; what the FFN reads, and its hidden values, or attention's.
-    ffn = (3 if stack.ffn == "swiglu" else 2) * stack.ffn_hidden
-    return length * (2 * FLOAT32 * width + value * (width + max(ffn, 6 * width)))
-
-
-def _encoding(config: RunConfig) -> int:
-    """Return the bytes per image of the encoder's forward pass, under a causal mask."""
-    model = config.model
-    patches, width = model.num_patches, model.encoder.width
-    mask = patches**2 * (1 + FLOAT32)
-    features = (FLOAT32 + FLOAT16 + FLOAT32) * patches * width  # and those of another rank
-    return 3 * FLOAT32 * 3 * model.image_px**2 + _forward(config, model.encoder, patches) + mask + features
-
-
-def _captions(config: RunConfig, decoder: TransformerConfig) -> int:
-    """Return the bytes per image and caption of the decoder's forward passes over images, and over captions."""
-    model, value = config.model, _value(config)
-    patches, text = model.num_patches, 1 + model.max_text_tokens
-    features = (FLOAT32 + FLOAT16) * patches * model.encoder.width
-    keys = 2 * value * patches * decoder.width  # and values of a block, of an image, of a caption, and with its text
-    scores = 2 * FLOAT32 + (value if value < FLOAT32 else 0)  # logits, whole, and the logarithms of probabilities
-    logits = model.max_text_tokens * (2 * FLOAT32 * decoder.width + scores * model.vocab_size)
-    reading = decoder.depth * keys + _forward(config, decoder, patches)
-    writing = 2 * decoder.depth * keys + 2 * keys + max(_forward(config, decoder, text), logits)
-    return features + max(reading, writing)
-
-
-def _pixels(config: RunConfig) -> int:
-    model = config.model
-    patches = model.num_patches
-    length = patches + 1 + model.max_text_tokens * (model.decoder.order == "text_first")
-    values = 9 * model.image_px**2 + 5 * patches * model.patch_dim + patches * model.encoder.width
-    forward = max(_forward(config, model.encoder, patches), _forward(config, model.decoder, length))
-    return FLOAT32 * values + forward
-
-
-def _embedding(config: RunConfig) -> int:
-    """Return the bytes per pair of the forward passes of both encoders; pooling of the features takes less."""
-    return max(_encoding(config), _forward(config, config.model.tower.stack, config.model.max_text_tokens))
-
-
-def _similarities(config: RunConfig) -> int:
-    """Return the bytes of the vectors of all pairs, and of their similarities and ranks."""
-    number = config.evaluation.num_pairs
-    return number * FLOAT32 * (4 * config.model.tower.embed_dim + 3 * number)
+def _forward(stack: TransformerConfig, length: int, value: int) -> int:
+    """Return the bytes of the input of a block and the sum after attention; of what the FFN reads, and its hidden
+    values, or attention's."""
+    hidden = max((3 if stack.ffn == "swiglu" else 2) * stack.ffn_hidden, 6 * stack.width)
+    return length * (2 * FLOAT32 * stack.width + value * (stack.width + hidden))
 
 
 def _reader(config: RunConfig) -> int:
-    """Return the bytes of a step of the reader, beside which there are those that answer questions; and of captions."""
+    """Return the bytes of a step of the reader, beside which there are those that answer questions."""
     options = config.evaluation.reader
     size = options.decoder
     own = replace(config, model=replace(config.model, decoder=size))
@@ -292,7 +232,7 @@ def _reader(config: RunConfig) -> int:
     features = (FLOAT16 + 3 * FLOAT32) * patches * config.model.encoder.width  # half, whole and standardised
     step = at_once * (features + FLOAT32 * saved) + max((3 * FLOAT32 + BFLOAT16) * logits, at_once * blocks.working)
     held = (6 * FLOAT32 + BFLOAT16) * parameters  # weights, gradients and moments, and two other readers
-    return held + max(round(step), images_at_once(config) * _captions(own, size))
+    return held + round(step)
 
 
 def _neighbours(config: RunConfig) -> int:
@@ -303,10 +243,3 @@ def _neighbours(config: RunConfig) -> int:
     values = config.model.num_patches * width
     features = 2 * FLOAT32 * features_at_once(values) * values  # of two chunks
     return means + max(features, 2 * FLOAT64 * NEIGHBOURS * num_train)
-
-
-def _probe_size(config: RunConfig) -> ProbeSize:
-    """Return the size of the largest probe: of the objects in the cells of a scene, or of a labelled set."""
-    model, scenes = config.model, config.data.scenes
-    num_outputs = max(scenes.grid**2 * scenes.num_objects * len(config.data.sources), MIN_CLASSES)
-    return ProbeSize.of(config.evaluation.probe, model.num_patches, model.encoder.width, num_outputs)

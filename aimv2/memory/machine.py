@@ -1,11 +1,12 @@
 """The memory and the cores of this machine that this process may use."""
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from aimv2.config.program import Program
-from aimv2.memory import cgroup
 
 ROOT = Path("/")
 CORES = "AIMV2_CORES"  # environment variable: cores of each rank, where several runs or ranks share a machine
@@ -14,16 +15,12 @@ CORES = "AIMV2_CORES"  # environment variable: cores of each rank, where several
 def num_cores(root: Path = ROOT) -> int:
     """Return the number of cores that this process may use, at least one; ``root`` is that of ``total_memory``."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = cgroup.cores(root)
+    limit = cgroup_cores(root)
     return cores if limit is None else max(min(cores, int(limit)), 1)
 
 
 def rank_memory(config: Program) -> int:
-    """Return the bytes of memory that each rank of a run has here: a GPU's, or its part of the machine's.
-
-    Args:
-        config: with ``device`` resolved.
-    """
+    """Return the bytes of memory that each rank of a run has here: a GPU's, or its part of the machine's."""
     return gpu_memory() if config.device == "cuda" else total_memory() // ranks_here(config)
 
 
@@ -45,19 +42,15 @@ def ranks_here(config: Program) -> int:
 
 
 def total_memory(root: Path = ROOT) -> int:
-    """Return the bytes of memory that this process's control group may use, of the machine's.
-
-    Args:
-        root: file system that holds ``proc`` and ``sys``.
-    """
+    """Return the bytes of memory that this process's control group may use, of the machine's."""
     machine = _meminfo("MemTotal", root) or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = cgroup.memory_limit(root)
+    limit = memory_limit(root)
     return machine if limit is None else min(machine, limit)
 
 
 def available_memory(root: Path = ROOT) -> int:
     """Return the bytes that programs can still allocate; all memory where the system does not report it (macOS)."""
-    free, left = _meminfo("MemAvailable", root) or total_memory(root), cgroup.memory_left(root)
+    free, left = _meminfo("MemAvailable", root) or total_memory(root), memory_left(root)
     return free if left is None else min(free, left)
 
 
@@ -75,3 +68,83 @@ def _meminfo(name: str, root: Path) -> int | None:
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return None
+
+
+UNLIMITED = 1 << 60  # bytes; version 1 writes "no limit" as the largest multiple of a page
+
+
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """Return the bytes that the group may use; None without a limit."""
+    return min((limit for _, limit in _memory_groups(root)), default=None)
+
+
+def memory_left(root: Path = Path("/")) -> int | None:
+    """Return the bytes that the group may still allocate; None without a limit. The kernel's cache of files counts as
+    free."""
+    left = []
+    for folder, limit in _memory_groups(root):
+        used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes") or 0
+        values = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
+        cached = int(values.get("total_inactive_file", values.get("inactive_file", 0)))  # not used lately
+        left.append(max(limit - used + cached, 0))
+    return min(left, default=None)
+
+
+def oom_kills(root: Path = Path("/")) -> int:
+    """Return how many processes of the group the kernel has killed so far because memory ran out.
+
+    Where no group counts them, those of the whole machine count; the result is 0 if nothing does.
+    """
+    files = [folder / name for folder in _groups(root, "memory") for name in ("memory.events", "memory.oom_control")]
+    for path in (*files, root / "proc/vmstat"):
+        counts = dict(line.split() for line in _text(path).splitlines())
+        if "oom_kill" in counts:
+            return int(counts["oom_kill"])
+    return 0
+
+
+def cgroup_cores(root: Path = Path("/")) -> float | None:
+    """Return the number of cores whose time the group may use; None without a limit."""
+    found = []
+    for folder in _groups(root, "cpu"):
+        # Quota and period; without a limit, the quota is "max" in version 2 and -1 in version 1.
+        files = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")
+        words = " ".join(_text(folder / name) for name in files).split()
+        if len(words) == 2 and all(word.isdecimal() for word in words):
+            found.append(int(words[0]) / int(words[1]))
+    return min(found, default=None)
+
+
+def _memory_groups(root: Path) -> Iterator[tuple[Path, int]]:
+    """Yield the groups that have a limit, with the limit in bytes."""
+    for folder in _groups(root, "memory"):
+        limit = _number(folder / "memory.max") or _number(folder / "memory.limit_in_bytes")
+        if limit is not None and limit < UNLIMITED:
+            yield folder, limit
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """Yield the folders of the process's group and of its parents, in both versions."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number != "0" and controller not in controllers.split(","):
+            continue
+        mounts = [""] if number == "0" else [controllers, controller]
+        mount = next((found for name in mounts if (found := root / "sys/fs/cgroup" / name).is_dir()), None)
+        if mount is None:
+            continue
+        folder = mount / path.lstrip("/")
+        if ".." in folder.parts or not folder.is_dir():  # the path is the host's; the container sees its own group
+            folder = mount
+        yield from (group for group in (folder, *folder.parents) if group.is_relative_to(mount))
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path).strip()
+    return int(text) if text.isdecimal() else None  # "max" is no limit
+
+
+def _text(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text()
+    return ""

@@ -10,11 +10,11 @@ from typing import NamedTuple, Self
 from aimv2.base.errors import UsageError
 from aimv2.config.native import micro_batch_at
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.parts import Part
+from aimv2.cost import Part
+from aimv2.definitions.objectives import objective
 from aimv2.memory.evaluation import EvaluationMemory, predict_evaluation
 from aimv2.memory.machine import rank_cores, rank_memory, rank_shared_memory, ranks_here
 from aimv2.memory.training import PREFETCHED, Memory, Parallel, Setup, image_bytes, predict, prefetched
-from aimv2.spec.objectives import objective
 
 FEW = 16  # images that a rank should compute at once; fewer leave a GPU idle
 # Tokens and patches of a micro-batch whose backward pass hides the exchange of all gradients between nodes: 8 bytes per
@@ -26,10 +26,7 @@ USABLE = 0.9  # of the memory: allocators leave gaps, and libraries have buffers
 
 @dataclass(frozen=True)
 class Choice:
-    """A setup, the memory that is predicted for training and for the final evaluation, and the bytes that may be used.
-
-    The evaluation does not depend on the setup.
-    """
+    """A setup, the memory predicted for training and for the final evaluation, and the bytes that may be used."""
 
     setup: Setup
     memory: Memory
@@ -66,12 +63,7 @@ class Available(NamedTuple):
 def setup_of(config: RunConfig, available: int | None = None) -> Setup:
     """Return the setup of a run: its own values, and for ``auto`` those of ``choose``.
 
-    Args:
-        config: with attention, ``device`` and ``precision`` resolved.
-        available: bytes of memory of each rank; None is that of this machine, read only if there is an ``auto``.
-
-    Raises:
-        UsageError: no micro-batch fits. A given ``micro_batch`` is not refused.
+    It is refused if no micro-batch fits. ``available`` is each rank's memory in bytes; None is that of this machine.
     """
     parallel, size, saves_inputs = config.parallel, config.micro_batch, config.activation_checkpointing
     if parallel != "auto" and size != "auto" and saves_inputs != "auto":
@@ -85,15 +77,7 @@ def setup_of(config: RunConfig, available: int | None = None) -> Setup:
 
 
 def check_evaluation(config: RunConfig, here: Available | None = None) -> None:
-    """Refuse a run whose final evaluation is predicted not to fit this machine, before it trains.
-
-    Args:
-        config: with attention, ``device`` and ``precision`` resolved.
-        here: what each rank has; None is that of this machine.
-
-    Raises:
-        UsageError: the device or the disk for temporary files has too little.
-    """
+    """Refuse a run whose final evaluation is predicted not to fit this machine, before it trains."""
     needed, here = predict_evaluation(config), here or Available.on_this_machine(config)
     device = "GPU memory" if config.device == "cuda" else "memory"
     for what, size, left, remedy in (
@@ -109,15 +93,10 @@ def check_evaluation(config: RunConfig, here: Available | None = None) -> None:
 
 @dataclass(frozen=True)
 class Loading:
-    """How the micro-batches of a rank are prepared.
+    """How the micro-batches of a rank are prepared."""
 
-    Attributes:
-        num_workers: loader processes; 0 prepares them in the training process.
-        prefetched: micro-batches that each process has ready or is preparing.
-    """
-
-    num_workers: int
-    prefetched: int
+    num_workers: int  # loader processes; 0 prepares them in the training process
+    prefetched: int  # micro-batches that each process has ready or is preparing
 
     @property
     def ahead(self) -> int:
@@ -130,11 +109,6 @@ def loading_of(config: RunConfig, setup: Setup, cores: int | None = None, shared
 
     ``loader.num_workers=auto`` is 0 on the CPU, whose cores compute. For a GPU it is a process for each core that the
     training process leaves: at most MAX_LOADERS, and as many as shared memory holds micro-batches for.
-
-    Args:
-        config: with ``device`` resolved.
-        cores: those of the rank; None is its part of this machine's.
-        shared: bytes of shared memory for the rank, through which micro-batches come; None is its part here.
     """
     num_parts, part = max(_micro_batches(config, setup))
     number = 0
@@ -158,7 +132,7 @@ def _micro_batches(config: RunConfig, setup: Setup) -> list[tuple[int, int]]:
 
 
 def choose(config: RunConfig, available: int) -> Choice:
-    """Return the setup that is predicted to be the fastest of those that fit.
+    """Return the setup that is predicted to be the fastest of those that fit, or that of the smallest memory.
 
     The micro-batch is the largest divisor of the rank's share of a batch that fits, so that all micro-batches are
     equal. With whole weights (``ddp``) and all activations, at least FEW images should fit, or the share if it is
@@ -166,15 +140,11 @@ def choose(config: RunConfig, available: int) -> Choice:
     If not, these are tried in turn: shards of a copy on each node (``hsdp``), if there are several; shards of one copy
     (``fsdp``), which move more data; activation checkpointing, which computes the blocks' forward pass twice; both. If
     FEW never fit, the largest number is taken.
-
-    Args:
-        available: bytes of memory of each rank.
-
-    Returns:
-        the setup of the smallest memory if none fits.
     """
     share = config.budget.batch_size // config.ranks
-    sizes = _divisors(share) if config.micro_batch == "auto" else [min(config.micro_batch, share)]
+    sizes = [size for size in range(share, 0, -1) if share % size == 0]
+    if config.micro_batch != "auto":
+        sizes = [min(config.micro_batch, share)]
     enough = min(FEW, share) if config.micro_batch == "auto" else sizes[0]
     checkpointing = (False, True) if config.activation_checkpointing == "auto" else (config.activation_checkpointing,)
     parallels, per_image = _parallels(config), config.model.num_patches + config.model.max_text_tokens
@@ -214,11 +184,6 @@ def _largest(config: RunConfig, setup: Setup, sizes: Sequence[int], parts: Seque
 def resolved(config: RunConfig, setup: Setup) -> RunConfig:
     """Return the run with the values of a setup in the place of ``auto``; its name stays the same."""
     return replace(config, **asdict(setup))
-
-
-def _divisors(number: int) -> list[int]:
-    """Return the divisors of a number, the largest first."""
-    return [size for size in range(number, 0, -1) if number % size == 0]
 
 
 def _refusal(config: RunConfig, choice: Choice, available: int) -> str:

@@ -1,4 +1,4 @@
-"""The memory of a rank in training, in closed form. Nothing here imports torch.
+"""The memory of a rank in training, in closed form, of a config with attention, ``device`` and ``precision`` resolved.
 
 The largest moment of a step is looked for in the order of the backward pass, in which saved values are released part by
 part while gradients are added. On the CPU the prediction is checked against measured peaks, and for
@@ -11,10 +11,8 @@ from typing import Literal, NamedTuple
 
 from aimv2.config.native import micro_batch_at
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.modules import MAX_LOGITS
-from aimv2.cost.parts import Blocks, Part, num_parameters
-from aimv2.spec.objectives import objective
-from aimv2.spec.optimizers import optimizer_spec
+from aimv2.cost import MAX_LOGITS, Blocks, Part, num_parameters
+from aimv2.definitions.objectives import objective, optimizer_spec
 
 UINT8, BFLOAT16, FLOAT32, INT64 = 1, 2, 4, 8  # bytes
 PROCESS_BYTES = 600_000_000  # a process with torch, before it has a model; on a GPU, its CUDA context
@@ -25,41 +23,24 @@ Parallel = Literal["ddp", "hsdp", "fsdp"]
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """How the ranks compute a step. It changes memory and speed, and results only by rounding.
+    """How the ranks compute a step. It changes memory and speed, and results only by rounding."""
 
-    Attributes:
-        parallel: ``ddp``, each rank holds all weights; ``fsdp``, a shard of them; ``hsdp``, a shard of its node's copy.
-        micro_batch: images that a rank computes at once.
-        activation_checkpointing: True saves the inputs of blocks alone, and computes the rest again in backward.
-    """
-
-    parallel: Parallel
-    micro_batch: int
-    activation_checkpointing: bool
+    parallel: Parallel  # ddp: each rank holds all weights; fsdp: a shard of them; hsdp: a shard of its node's copy
+    micro_batch: int  # images that a rank computes at once
+    activation_checkpointing: bool  # True saves the inputs of blocks alone, and computes the rest again in backward
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes that a rank holds at the largest moment of a training step.
+    """Bytes that a rank holds at the largest moment of a training step."""
 
-    Attributes:
-        weights, moments: those that the rank holds, float32.
-        gradients: those that exist at that moment, float32.
-        copies: weights in bfloat16 for autocast; with ``fsdp``, unsharded weights and gradients, and the buffers in
-            which they are sent.
-        activations: values saved for the backward pass, and those that it computes.
-        batch: the input: on the CPU all micro-batches of a step, with those that loader processes have ready; a GPU
-            holds one.
-        process: the process without a run.
-    """
-
-    weights: int
-    gradients: int
+    weights: int  # those that the rank holds, float32, as moments are
+    gradients: int  # those that exist at that moment, float32
     moments: int
-    copies: int
-    activations: int
-    batch: int
-    process: int
+    copies: int  # in bfloat16 for autocast; with fsdp unsharded weights and gradients, and buffers to send them
+    activations: int  # values saved for the backward pass, and those that it computes
+    batch: int  # on the CPU all micro-batches of a step, with those that loaders have ready; a GPU holds one
+    process: int  # without a run
 
     @property
     def total(self) -> int:
@@ -75,15 +56,7 @@ class _Moment(NamedTuple):
 
 
 def predict(config: RunConfig, setup: Setup, parts: Sequence[Part] | None = None) -> Memory:
-    """Return the memory of a rank, if every caption has the maximal length.
-
-    Args:
-        config: with attention, ``device`` and ``precision`` resolved.
-        parts: the parts of the run's network, if they are known.
-
-    Returns:
-        at native resolution, that of the area that takes the most.
-    """
+    """Return the memory of a rank, if every caption has the maximal length and images the area that takes the most."""
     if config.native.areas:
         return max((_predict_area(config, setup, area) for area in config.native.areas), key=lambda one: one.total)
     parts = objective(config.objective.name).cost(config) if parts is None else parts
@@ -121,11 +94,7 @@ def _predict(config: RunConfig, setup: Setup, parts: Sequence[Part], num_patches
 
 
 class _Step:
-    """A step of a rank, micro-batch by micro-batch.
-
-    Args:
-        divisor: ranks that hold one copy of the weights together.
-    """
+    """A step of a rank, micro-batch by micro-batch; ``divisor`` ranks hold one copy of the weights together."""
 
     def __init__(self, config: RunConfig, setup: Setup, parts: Sequence[Part], divisor: int) -> None:
         self._config, self._setup, self._divisor = config, setup, divisor
@@ -166,11 +135,7 @@ class _Step:
         return BFLOAT16 * num_parameters if self._value < FLOAT32 else 0
 
     def moments(self, held: float) -> Iterator[_Moment]:
-        """Yield the moments that may be the largest: at the end of the forward pass, and of the backward pass.
-
-        Args:
-            held: bytes of all gradients that the rank holds at the end.
-        """
+        """Yield the moments that may be the largest: at the end of the forward pass, and of the backward pass."""
         saved, gradients = sum(map(self._saved, self._parts)), 0.0
         for now in (self._in_last_block(), saved):
             yield _Moment(now, self._now(gradients, held), self._cast(self._copied_in_forward))
@@ -193,27 +158,6 @@ class _Step:
             yield _Moment(saved + (0 if self._is_sharded else new), self._now(gradients, held))
             gradients += new
         yield _Moment(0, held, FLOAT32 * sum(self._outside) if self._is_sharded else 0)  # the root's reduce-scatter
-        yield from self._balance(held)
-
-    def _balance(self, held: float) -> Iterator[_Moment]:
-        """Yield the moment at which the gradients of two losses on the decoder's blocks are compared, at some steps.
-
-        The activations stay for the second loss, and the weights have no gradients yet but DDP's buckets.
-        """
-        shared = {part.module: part.blocks for part in self._parts}.get("decoder")
-        names = {part.name for part in self._parts}
-        if shared is None or self._is_sharded or not names >= {"pixel head", "text head"}:
-            return
-        gradients, buckets = FLOAT32 * shared.number * shared.parameters, held if self._config.ranks > 1 else 0
-        saved = sum(map(self._saved, self._parts))
-        computed = self._in_block(shared)
-        if not self._setup.activation_checkpointing:
-            computed += self._released(shared)  # which stay
-        # Of earlier micro-batches there are two sums and the last gradient. A gradient comes in parts, block by block,
-        # and as a whole; the first one is there in both forms.
-        sums = 3 if self._accumulates else 0
-        yield _Moment(saved + computed, buckets, (sums + 3 - 1 / shared.number) * gradients)
-        yield _Moment(saved, buckets, (sums + 3) * gradients)
 
     def _now(self, gradients: float, held: float) -> float:
         # DDP's buckets hold all gradients from the start on, and so does every micro-batch but the first.
@@ -290,10 +234,8 @@ def _batch_bytes(config: RunConfig, setup: Setup, num_patches: int) -> int:
 
 
 def image_bytes(config: RunConfig, num_patches: int) -> int:
-    """Return the bytes of an image with its caption and indices, as the loader prepares it.
-
-    Pictures of files are uint8, unless patches are hidden in them, and all others float32.
-    """
+    """Return the bytes of an image with its caption and indices, as the loader prepares it: uint8 for pictures of files
+    without hidden patches, and float32 for all others."""
     model, is_hidden = config.model, bool(config.augment.of(config.data).hidden_fraction)
     picture = UINT8 if config.data.kind == "files" else FLOAT32
     image = FLOAT32 if is_hidden else picture
@@ -302,9 +244,5 @@ def image_bytes(config: RunConfig, num_patches: int) -> int:
 
 
 def prefetched(num_parts: int, num_workers: int) -> int:
-    """Return the micro-batches that each loader process has ready: together those of a step, so that none waits.
-
-    Args:
-        num_parts: micro-batches of the rank in a step.
-    """
+    """Return the micro-batches that each loader process has ready: together those of a step, so that none waits."""
     return max(PREFETCHED, -(-num_parts // num_workers)) if num_workers else 0

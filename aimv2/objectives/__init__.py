@@ -1,1 +1,1 @@
-"""Training objectives: a torch module with the network and the losses of each; ``aimv2.spec`` lists them."""
+"""Training objectives: a torch module with the network and the losses of each; ``aimv2.definitions`` lists them."""

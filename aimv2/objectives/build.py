@@ -8,14 +8,13 @@ import torch
 from fvcore.nn import parameter_count
 
 from aimv2.config.run_config import RunConfig
+from aimv2.definitions.objectives import Objective, objective
 from aimv2.model.initial import init_weights_
 from aimv2.model.layers import Stack
 from aimv2.model.network import Network
 from aimv2.objectives.aimv2 import AIMv2, CapPa, CaptionOnly, ImageOnly
 from aimv2.objectives.base import Implementation
 from aimv2.objectives.contrastive import CLIP, SigLIP
-from aimv2.objectives.distillation import Distillation
-from aimv2.spec.objectives import Objective, objective
 
 BUILT_IN: Mapping[str, type[Implementation[Any]]] = {
     "aimv2": AIMv2,
@@ -24,7 +23,6 @@ BUILT_IN: Mapping[str, type[Implementation[Any]]] = {
     "cappa": CapPa,
     "clip": CLIP,
     "siglip": SigLIP,
-    "distill": Distillation,
 }
 
 

@@ -1,4 +1,4 @@
-"""Composition of a config from command-line overrides. Only this file uses Hydra.
+"""Composition of a config from command-line overrides. Only this file uses Hydra, for its grammar.
 
 A command line is a list of ``key=value`` in Hydra's grammar. Some keys choose a whole group (``scale=demo``,
 ``mixture=paper``); the others set one value of the composed config (``model.encoder.width=128``). Values are literal:
@@ -7,38 +7,31 @@ interpolation is refused. A run that starts from a finished one (``start.weights
 
 import copy
 import dataclasses
-import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.config_store import ConfigStore
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from aimv2.base.errors import MAX_SHOWN, UsageError, given_twice, unknown
-from aimv2.config.paths import PARAMETERS
-from aimv2.config.program import flattened
+from aimv2.config.program import PARAMETERS, flattened
 from aimv2.config.recipes.post_training import FROM_WEIGHTS, RECIPES
 from aimv2.config.recipes.post_training import OWN as NO_RECIPE
 from aimv2.config.recipes.scales import OWN, PRESETS, SCALES, check_mixture
 from aimv2.config.run_config import RunConfig
-from aimv2.spec.objectives import objective
-from aimv2.spec.optimizers import optimizer_spec
-from aimv2.spec.plugin_metrics import METRICS
+from aimv2.definitions.metrics import METRICS
+from aimv2.definitions.objectives import objective, optimizer_spec
 from aimv2.start.origin import continued, read_origin, with_sizes
 
 RUN_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
 DEFAULT_SCALE = "demo"
 MEANT = {"lr": "optimizer.peak_lr", "learning_rate": "optimizer.peak_lr"}  # as others name it, by the last name
 MULTIRUN = ("-m", "--multirun")  # of Hydra's own command line
-Node = tuple[str, str, Mapping[str, Any], str | None]  # a config of Hydra: group, name, content and package
 # The key that names a part: objective=clip is meant as objective.name=clip.
 NAMED_BY = {"objective": "name", "prefix": "law"}
 READ_BEFORE = ("config", "debug", "limit", "plugins")  # keys of commands that a config is composed without
@@ -54,85 +47,35 @@ def compose(
 ) -> dict[str, Any]:
     """Compose a config and apply the overrides.
 
-    Args:
-        defaults: the groups and the default choice of each, besides ``scale``, whose default may be given here;
-            ``recipe``, of post-training; and ``mixture``, whose choices are presets for three sources.
-        values: further top-level keys with their defaults.
-        groups: choices by group and name, of all other groups in ``defaults``.
-        has_run: False leaves out the values of a run of AIMv2, and the groups that choose them.
-
-    Raises:
-        UsageError: an unknown group choice or key, a key that is given twice or names a whole part, or text that is
-            not a plain ``key=value``.
+    ``defaults`` has the default choice of each group: of ``groups``, and of the run's ``scale``, ``recipe`` and
+    ``mixture``, which ``has_run=False`` leaves out with all values of a run. ``values`` are further top-level keys.
     """
     parsed = _parsed(overrides)
     typed = {key: value for _, key, value in parsed}
-    named: dict[str, Iterable[str]] = dict(groups or {})
+    groups = groups or {}
+    named: dict[str, Iterable[str]] = dict(groups)
     if has_run:
         defaults = {"scale": DEFAULT_SCALE, "recipe": NO_RECIPE, "mixture": OWN, **defaults}
         named |= {"scale": SCALES, "recipe": (NO_RECIPE, *RECIPES), "mixture": (OWN, *PRESETS)}
     for key in typed.keys() & defaults:
         if typed[key] not in (allowed := sorted(named[key])):
             raise unknown(key, str(typed[key]), allowed)
-    chosen = {key: typed[key] for key in typed if key in defaults}
-    nodes = _run_nodes(typed, {**defaults, **chosen}) if has_run else []
-    for group, choices in (groups or {}).items():
-        nodes += [(group, name, node, None) for name, node in choices.items()]
-    # "_self_" first, so that the groups override it. A recipe repeats its own name under the key "scale", and so does
-    # a mixture, which overrides the recipe.
-    root = {"defaults": ["_self_", *({group: choice} for group, choice in defaults.items())], **(values or {})}
-    choices_typed = tuple(f"{key}={value}" for key, value in chosen.items())
-    config = copy.deepcopy(_composed(json.dumps(root), json.dumps(nodes), choices_typed))
-    known = flattened(_plain(config))
+    chosen = {key: str(typed.get(key, choice)) for key, choice in defaults.items()}
+    config: dict[str, Any] = dict(values or {})
+    if has_run:
+        config |= _base(typed, chosen["scale"]).to_dict() | {name: chosen[name] for name in ("recipe", "mixture")}
+        if preset := PRESETS.get(chosen["mixture"]):
+            config["data"] |= {"weights": list(preset.weights), "dense_fractions": list(preset.dense_fractions)}
+    config |= {group: copy.deepcopy(dict(choices[chosen[group]])) for group, choices in groups.items()}
+    known = flattened(config)
     for text, key, value in parsed:
         if key in defaults:
             continue
         if key not in known and not key.startswith(PARAMETERS):  # of a plug-in; run_config checks them
             raise _not_a_value(text, key, value, known)
-        try:
-            # As Hydra, which would compose everything once more.
-            OmegaConf.update(config, key, value, force_add=key.startswith(PARAMETERS))
-        except OmegaConfBaseException as error:
-            raise UsageError(f"cannot use {text!r}: {str(error).splitlines()[0]}") from error
-    return _plain(config)
-
-
-@lru_cache(maxsize=64)
-def _composed(root: str, nodes: str, overrides: Sequence[str]) -> DictConfig:
-    """Return what Hydra composes of configs in JSON; it takes a tenth of a second, and pages of claims ask for many."""
-    with (
-        _stored(json.loads(root), json.loads(nodes)),
-        # All configs are in the store, so any folder will do; `initialize` would search the call stack, which is slow.
-        initialize_config_dir(str(Path(__file__).resolve().parent), version_base="1.3"),
-    ):
-        return hydra_compose(config_name="root", overrides=list(overrides))
-
-
-def _run_nodes(typed: Mapping[str, Any], chosen: Mapping[str, str]) -> list[Node]:
-    """Return the chosen configs of the run's groups."""
-    mixture: dict[str, Any] = {"mixture": chosen["mixture"]}
-    if preset := PRESETS.get(chosen["mixture"]):
-        mixture["data"] = {"weights": list(preset.weights), "dense_fractions": list(preset.dense_fractions)}
-    of_run = {
-        "scale": _base(typed, chosen["scale"]).to_dict(),
-        "mixture": mixture,
-        "recipe": {"recipe": chosen["recipe"]},
-    }
-    return [(group, chosen[group], node, "_global_") for group, node in of_run.items()]
-
-
-@contextmanager
-def _stored(root: Mapping[str, Any], nodes: Iterable[Node]) -> Iterator[None]:
-    """Store configs in Hydra while the context lasts, and no others, because a composition copies all of them."""
-    store = ConfigStore.instance()
-    store.store(name="root", node=dict(root))
-    for group, name, node, package in nodes:
-        store.store(group=group, name=name, node=dict(node), package=package)
-    try:
-        yield
-    finally:
-        for name in {"root.yaml", *(group for group, *_ in nodes)}:
-            del store.repo[name]
+        *parts, name = key.split(".")
+        reduce(getitem, parts, config)[name] = value
+    return config
 
 
 def run_config(values: Mapping[str, Any]) -> RunConfig:
@@ -226,7 +169,49 @@ def _inside(group: str, known: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(f"{start}{name}{'.…' if dot else ''}" for name, dot, _ in names))
 
 
-def _plain(config: DictConfig) -> dict[str, Any]:
-    composed = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(composed, dict)
-    return {str(key): value for key, value in composed.items()}
+KEY = "config="
+PLAIN = re.compile(r"[A-Za-z0-9_./%@?|-]+")  # needs no quotes in the grammar; with 1e-3, which YAML reads as text
+
+
+def with_file(words: Sequence[str]) -> list[str]:
+    """Return the words of a command line with those of its ``config=FILE`` in its place; what is typed counts.
+
+    Keys of the file are nested or paths: ``optimizer: {peak_lr: 1e-3}`` or ``optimizer.peak_lr: 1e-3``.
+    """
+    files = [word.removeprefix(KEY) for word in words if word.startswith(KEY)]
+    if len(files) > 1:
+        raise given_twice("config")
+    typed = {word.partition("=")[0] for word in words}
+    return [
+        one
+        for word in words
+        for one in (_words(Path(word.removeprefix(KEY)), typed) if word.startswith(KEY) else [word])
+    ]
+
+
+def _words(path: Path, typed: set[str]) -> Iterator[str]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"config={path} cannot be read: {error}".replace("\n", " ")) from error
+    if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
+        raise UsageError(f"config={path} has no keys with values, such as optimizer.peak_lr: 1e-3")
+    yield from (f"{key}={_value(value)}" for key, value in flattened(values).items() if key not in typed)
+
+
+def _value(value: Any) -> str:
+    """Return a value in the grammar of overrides."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(_value, value))}]"
+    if isinstance(value, int | float):
+        return repr(value)
+    text = str(value)
+    if PLAIN.fullmatch(text):
+        return text
+    # Of the grammar: backslashes are doubled where a quote or the end follows, and quotes are escaped.
+    escaped = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), text)
+    return f"'{escaped}'"

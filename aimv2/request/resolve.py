@@ -9,12 +9,12 @@ from typing import Literal
 from aimv2.base.errors import UsageError
 from aimv2.base.hardware import has_cuda, missing_for_compile
 from aimv2.config.data_config import AugmentConfig, is_described
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.data.provenance import descriptions_of, version
-from aimv2.spec.metrics import set_names
-from aimv2.spec.objectives import objective
-from aimv2.spec.used import with_plugins
+from aimv2.definitions.metrics import set_names
+from aimv2.definitions.objectives import objective
+from aimv2.definitions.programs import with_plugins
 from aimv2.start.origin import with_start
 
 
@@ -23,18 +23,9 @@ def resolve(
 ) -> RunConfig:
     """Replace each ``auto`` by its value for the machine, data and objective, and fill in fingerprints and plug-ins.
 
-    The name of a resolved config therefore covers everything that the run computes.
-
-    Args:
-        available: the device of the machine that will execute the run; None is this machine's.
-        needs_data: False where the run is only planned: packages of built-in sources may be missing, and then the name
-            of the run is not that which it has where they are installed.
-
-    Raises:
-        UsageError: ``device=cuda`` without a CUDA device, ``compile=true`` without a compiler on this machine,
-            ``attention_kernel=flex`` or ``precision=tf32`` on the CPU, a missing data package or tokenizer, a labelled
-            set with the name of another task, data in files that were edited after they were indexed, weights to start
-            from that are missing or do not fit, ``evaluation.alone``, or a value that the objective does not allow.
+    The name of a resolved config therefore covers everything that the run computes. ``available`` is the device of the
+    machine that will execute the run; None is this machine's. ``needs_data=False`` is for plans: packages of built-in
+    sources may be missing, and then the name of the run is not that which it has where they are installed.
     """
     set_names(config)  # before anything is trained
     if config.evaluation.alone is not None:
@@ -123,11 +114,7 @@ def missing_data(sources: Iterable[str]) -> str:
 
 
 def data_fingerprint(config: RunConfig, *, needs_data: bool = True) -> str:
-    """Hash the versions of the sources, the content of labelled sets, and that of a given tokenizer.
-
-    Args:
-        needs_data: as in ``resolve``.
-    """
+    """Hash the versions of the sources, the content of labelled sets, and that of a given tokenizer."""
     parts = [source if not needs_data and missing_data([source]) else version(source) for source in config.data.sources]
     if config.evaluation.sets:
         from aimv2.datasets import plugin

@@ -14,17 +14,15 @@ from rich.table import Column, Table
 from aimv2.base.errors import UsageError
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.arguments import HELP, print_error
-from aimv2.config.options import defaults_of, options_of
+from aimv2.config.arguments import HELP, defaults_of, options_of, print_error
 from aimv2.config.run_config import RunConfig
 from aimv2.data.provenance import check_finished, shares_of_captions
 from aimv2.memory.machine import rank_memory
 from aimv2.memory.setup import check_evaluation, loading_of, setup_of
 from aimv2.memory.training import predict
-from aimv2.request.compose import compose, run_config
-from aimv2.request.override_file import with_file
+from aimv2.request.compose import compose, run_config, with_file
 from aimv2.run.options import TrainOptions, train_usage
-from aimv2.run.price import Limit, Price, check_cpu, check_limits, duration, price, read_limits
+from aimv2.run.price import Limit, check_cpu, check_limits, duration, price, read_limits
 from aimv2.run.reuse import Training, reusable
 from aimv2.run.times import RecordedClock, calibrate, remember
 from aimv2.runs.lease import GRACE_SECONDS, Watch
@@ -98,11 +96,7 @@ def with_untrained(config: RunConfig) -> dict[str, RunConfig]:
 
 
 def _check_price(runs: Mapping[str, RunConfig], runs_dir: Path, limits: Sequence[Limit]) -> None:
-    """Print what is left to do of the runs, what it costs and how it is set up; refuse it above the limits.
-
-    Raises:
-        UsageError: it does not fit the memory, or costs more than a limit, or than a CPU can compute.
-    """
+    """Print what is left to do of the runs, what it costs and how it is set up; refuse it above the limits."""
     left = [part for part in runs.values() if not RunFolder(runs_dir, part.name).is_done]
     left = [replace(part, budget=replace(part.budget, samples=_samples_left(part, runs_dir))) for part in left]
     if not left:
@@ -116,7 +110,10 @@ def _check_price(runs: Mapping[str, RunConfig], runs_dir: Path, limits: Sequence
     config, is_timed = left[0], any(limit.quantity == "seconds" for limit in limits)
     clock = RecordedClock(measure=calibrate if is_timed else None)
     cost = price(left, clock if config.ranks == 1 else lambda run: None)
-    console.print(f"price: {cost.described(num_workers=1)}; {_time_needed(cost)}", highlight=False, soft_wrap=True)
+    needed = "the time is not known, because nothing like it has run here"
+    if cost.seconds is not None:
+        needed = f"{duration(cost.seconds)} of training and evaluation, at the speed measured here{cost.basis}"
+    console.print(f"price: {cost.described(num_workers=1)}; {needed}", highlight=False, soft_wrap=True)
     if config.budget.samples:
         console.print(f"setup: {_described_setup(config)}", highlight=False, soft_wrap=True)
         if shares := shares_of_captions(config.data):
@@ -138,12 +135,6 @@ def _reused(config: RunConfig, runs_dir: Path) -> Training | None:
     """Return the training of a finished run that differs in evaluation only, if this code has done it."""
     found = reusable({"": config}, runs_dir) if config.budget.samples else {}
     return next((one for one in found.values() if one.is_ours), None)
-
-
-def _time_needed(cost: Price) -> str:
-    if cost.seconds is None:
-        return "the time is not known, because nothing like it has run here"
-    return f"{duration(cost.seconds)} of training and evaluation, at the speed measured here{cost.basis}"
 
 
 def _described_setup(config: RunConfig) -> str:

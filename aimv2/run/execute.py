@@ -15,10 +15,12 @@ from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import write_json, write_text
 from aimv2.base.hardware import keep_freed_memory, missing_for_compile
 from aimv2.base.interrupt import Interrupts
-from aimv2.base.processes import Watchdog
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import Data, prepare
+from aimv2.definitions.metrics import Metric
+from aimv2.definitions.objectives import objective
+from aimv2.definitions.programs import check_plugins
 from aimv2.evaluation import parts
 from aimv2.evaluation.evaluate import TrainedModel, evaluate, held_out_curve
 from aimv2.evaluation.parts import MeasureParts, beside
@@ -28,20 +30,14 @@ from aimv2.memory.setup import check_evaluation, loading_of, resolved, setup_of
 from aimv2.model.network import Network
 from aimv2.objectives.build import build
 from aimv2.request.resolve import data_fingerprint
-from aimv2.run.alone import check_finished_run, measured_by, metric_of
-from aimv2.run.attempted import attempted
 from aimv2.run.manifest import manifest, rests_on
-from aimv2.run.reuse import WEIGHTS, check_training, origin_of_training
-from aimv2.runs.attempt import Attempt, Unrecorded
+from aimv2.run.reuse import WEIGHTS, check_training, measured_run, metric_of, origin_of_training
+from aimv2.runs.attempt import Attempt, Unrecorded, attempted
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import keep_changes
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import read_tensors, write_tensors
-from aimv2.spec.items import Items
-from aimv2.spec.metrics import Metric
-from aimv2.spec.objectives import objective
-from aimv2.spec.used import check_plugins
 from aimv2.start.network import start_network
 from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Saver, SaveTimer
@@ -59,16 +55,11 @@ Evaluate = Callable[..., dict[str, Metric]]
 
 
 class TrainedNetwork(NamedTuple):
-    """A trained network, and what the result records of its training.
-
-    Attributes:
-        record: values by their names in RECORDED.
-        attempts: those of other runs that it rests on, each with the name of its ``run``.
-    """
+    """A trained network, and what the result records of its training."""
 
     network: Network
-    record: dict[str, Any]
-    attempts: Sequence[dict[str, Any]] = ()
+    record: dict[str, Any]  # values by their names in RECORDED
+    attempts: Sequence[dict[str, Any]] = ()  # those of other runs that it rests on, each with the name of its ``run``
 
 
 def execute(
@@ -86,21 +77,7 @@ def execute(
     Training resumes from the newest checkpoint of the run's earlier attempts. With several ranks this is rank 0. It
     starts the others, unless a launcher has started them; those call ``follow``.
 
-    Args:
-        evaluate: measures the final metrics (``aimv2.evaluation.evaluate.evaluate``).
-        lead: calls the other ranks (``aimv2.training.distributed.leading``).
-        trained: folder of a finished run that differs in evaluation only, whose weights are measured instead of trained
-            again (``aimv2.run.reuse``); of a run that measures one metric alone, the finished run that it measures, if
-            that is in another folder of runs.
-        gpus: as in ``local_ranks``.
-
-    Returns:
-        None if the result is published, else the failure. It is also in the attempt's ``failure.json`` if the folder is
-        writable.
-
-    Raises:
-        KeyboardInterrupt: the run was interrupted and released.
-        LeaseLostError: another process has taken over the run.
+    ``trained`` is the folder of a finished run whose weights are measured, without training (``aimv2.run.reuse``).
     """
 
     def work() -> None:
@@ -114,14 +91,6 @@ def follow(config: RunConfig, interrupts: Interrupts | None = None, evaluate: Ev
     """Train and evaluate beside rank 0 in every run that it executes, until it dismisses the other ranks or ends.
 
     Only rank 0 records. An error here ends the process, and rank 0 records it.
-
-    Args:
-        config: any run with this number of ranks.
-        evaluate: as that of ``execute``.
-
-    Raises:
-        UsageError: the launcher started another number of processes.
-        KeyboardInterrupt: the process was interrupted between two runs.
     """
     rank, interrupts = place(config), interrupts or Interrupts()
     for call in calls():
@@ -241,9 +210,10 @@ def _train_and_evaluate(
 
 
 def _measure_alone(attempt: Attempt, config: RunConfig, runs_dir: Path) -> None:
-    """Measure one metric of a finished run of a folder (``aimv2.run.alone``), and publish it."""
-    chosen, run = metric_of(config), check_finished_run(config, runs_dir)
-    metric = chosen.metric
+    """Measure one metric of a finished run of a folder (``aimv2.run.reuse``), and publish it."""
+    alone = config.evaluation.alone
+    assert alone is not None, "the run measures one metric"
+    chosen, run = metric_of(alone), measured_run(config, alone, runs_dir)
     config = _set_up(config)
     data = _prepared_beside(config)
     attempt.write_manifest(
@@ -253,12 +223,11 @@ def _measure_alone(attempt: Attempt, config: RunConfig, runs_dir: Path) -> None:
     hold_half_(network, config)
     model = TrainedModel.of(network, data, config)
     with torch.no_grad():
-        found = metric.value_of(model)
-    value, items = (found.value, found) if isinstance(found, Items) else (found, None)
-    measured = Metric(value, metric.unit, measured_by(chosen, len(model.pairs)), items=items)
+        value = chosen.metric.value_of(model)
+    how = f"{len(model.pairs):,} held-out pairs, by {chosen.plugin.id} after the run (evaluation {chosen.digest})"
     no_training: dict[str, Any] = dict.fromkeys(RECORDED, 0) | {"mixture": {}}
     attempt.publish(
-        {metric.name: measured},
+        {chosen.metric.name: Metric.of(value, chosen.metric.unit, how)},
         **no_training,
         attempts=rests_on(attempt.folder, ()),
     )
@@ -280,13 +249,11 @@ def _train(
     attempt.write_manifest(manifest(config, data, start) | {"changes": keep_changes(attempt.run.parent)})
     started, own = None if start is None else str(start.path.absolute()), str(attempt.folder.absolute())
     timer = SaveTimer(config.checkpoint.every_seconds)
-    watchdog = Watchdog(config.checkpoint.watchdog_factor, warm_up_steps=2 * config.log.every_steps)
     with (
         interrupts.deferred(),
         ExitStack() as at_end,
         lead(config, started, own) as world,
         Saver(partial(checkpoint.save_attempt, attempt, world), timer, world) as saver,
-        watchdog,
     ):
         at_end.callback(saver.wait)  # after an error of one rank the others end first, and with them what they write
         trained = train(
@@ -302,7 +269,6 @@ def _train(
             interrupts=interrupts,
             world=world,
             saver=saver,
-            watchdog=watchdog,
         )
     record = {
         "train_flops": trained.flops,
@@ -315,12 +281,7 @@ def _train(
 
 
 def _reuse(attempt: Attempt, config: RunConfig, data: Data, run: RunFolder) -> TrainedNetwork:
-    """Return the training of a finished run that differs in evaluation only; copy its rows, pictures and times.
-
-    Raises:
-        RunFailedError: the run was trained otherwise, or its weights are gone.
-        UsageError: its record or weights cannot be read.
-    """
+    """Return the training of a finished run that differs in evaluation only; copy its rows, pictures and times."""
     check_training(config, run)
     result, folder = run.result(), run.file("")
     attempt.write_manifest(
@@ -346,12 +307,7 @@ def _trained_network(config: RunConfig, run: RunFolder) -> Network:
 
 
 def _set_up(config: RunConfig) -> RunConfig:
-    """Return the run with its setup in the place of ``auto``, so that all ranks have rank 0's.
-
-    Raises:
-        RunFailedError: training or evaluation does not fit the memory, or the host cannot hold the batches (cause ``out
-            of memory``); or ``compile=true`` without a compiler (cause ``node``).
-    """
+    """Return the run with its setup in the place of ``auto``, so that all ranks have rank 0's."""
     per_node = min(config.ranks_per_node, ranks_here(config))
     config = replace(config, compile=compiles(config), ranks_per_node=per_node)
     if config.compile and (missing := missing_for_compile(config.device)):
@@ -366,11 +322,8 @@ def _set_up(config: RunConfig) -> RunConfig:
 
 
 def _train_cpu_seconds(folder: Path, config: RunConfig) -> float | None:
-    """Return the CPU seconds of all training steps, over all attempts and without loader processes.
-
-    Returns:
-        None if they are not the cost of training: a device or other ranks did part of the work.
-    """
+    """Return the CPU seconds of all training steps, over all attempts and without loader processes; None if a device or
+    other ranks did part of the work."""
     if config.device != "cpu" or config.ranks > 1:
         return None
     return float(sum(row.get("step_cpu_seconds", 0.0) for row in read_rows(folder)))

@@ -35,10 +35,6 @@ def manifest(
 ) -> dict[str, Any]:
     """Return versions, hardware, commit and data of the attempt, its setup with the bytes of memory that each rank is
     predicted to take, and the checkpoint that it resumed from.
-
-    Args:
-        trained: where its weights were trained, if in another run (``aimv2.run.reuse.origin_of_training``). If other
-            code trained them, ``code`` names both.
     """
     setup = setup_of(config)
     return {
@@ -71,36 +67,25 @@ def manifest(
 
 
 def rests_on(folder: Path, measured_by: Iterable[int]) -> list[dict[str, Any]]:
-    """Return the attempts that the result of an attempt rests on, oldest first.
+    """Return the attempts that the result of an attempt rests on, oldest first: the attempt, the one from whose
+    checkpoint it resumed and so on, and those that measured parts of the evaluation."""
 
-    They are the attempt, the one from whose checkpoint it resumed and so on, and those that measured parts of the
-    evaluation.
+    def manifest_of(number: int) -> dict[str, Any]:
+        with contextlib.suppress(UsageError):
+            return dict(read_json(attempt_folder(folder.parents[1], number) / "manifest.json"))
+        return {}
 
-    Returns:
-        of each: ``attempt``, its number; ``from_step``, the step at which it started to train, or the last one if it
-        reused the training of another run; ``host``, ``hardware``, ``threads`` and ``code``. A value is None if the
-        manifest of the attempt cannot be read.
-    """
-    manifests = {number: _manifest_of(folder, number) for number in measured_by}
+    manifests = {number: manifest_of(number) for number in measured_by}
     number = int(folder.name)
     while number:
-        manifests[number] = _manifest_of(folder, number)
+        manifests[number] = manifest_of(number)
         resumed = manifests[number].get("resumed") or {"attempt": 0}
         number = min(resumed["attempt"], number - 1)  # an earlier attempt, or 0
-    return [
-        {"attempt": number, "from_step": _first_step(found) if found else None}
-        | {name: found.get(name) for name in ("host", "hardware", "threads")}
-        | {"code": found["code"].rpartition(JOINT)[2] if found.get("code") else None}  # of this attempt alone
-        for number, found in sorted(manifests.items())
-    ]
-
-
-def _first_step(manifest: Mapping[str, Any]) -> int:
-    return int((manifest.get("resumed") or manifest.get("trained") or {"step": 0})["step"])
-
-
-def _manifest_of(folder: Path, number: int) -> dict[str, Any]:
-    """Return the manifest of another attempt of the run; empty if it cannot be read."""
-    with contextlib.suppress(UsageError):
-        return dict(read_json(attempt_folder(folder.parents[1], number) / "manifest.json"))
-    return {}
+    attempts = []
+    for number, recorded in sorted(manifests.items()):
+        began = recorded.get("resumed") or recorded.get("trained") or {"step": 0}
+        attempt = {"attempt": number, "from_step": int(began["step"]) if recorded else None}
+        attempt |= {name: recorded.get(name) for name in ("host", "hardware", "threads")}
+        code = recorded.get("code")
+        attempts.append(attempt | {"code": code.rpartition(JOINT)[2] if code else None})  # of this attempt alone
+    return attempts

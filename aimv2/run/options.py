@@ -1,14 +1,27 @@
-"""The options of ``train``, and its help, apart from what training imports."""
+"""The help of ``train`` and of commands with the values of a run, apart from what training imports."""
 
 from collections.abc import Sequence
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from aimv2.base.typed import as_typed
+from aimv2.config.arguments import as_typed, usage
 from aimv2.config.data_config import CHECKED
-from aimv2.config.options import usage
-from aimv2.request.run_values import RUN_VALUES
+
+# Written out, because helps load faster without the configs (tests/aimv2/run/test_options.py).
+SCALES = "demo, laptop, laptop_mix, tiny, small, vit_b, vit_l, vit_l_2b, vit_h, vit_1b, vit_3b"
+OBJECTIVES = "aimv2, caption, image_only, cappa, clip, siglip"
+RECIPES = "high_res, native, lit"
+
+RUN_VALUES = f"""  scale=demo                   the scale to start from ({SCALES})
+  objective.name=aimv2         the training objective ({OBJECTIVES})
+  mixture=paper|public         weights and shares of dense captions of the paper's three sources
+  start.weights=PATH           start from a finished run, with its config, or from a folder of: weights import
+  recipe=NAME                  post-training that starts there ({RECIPES})
+  config=FILE.yaml             keys with values from a file; those that are typed count
+  budget.samples=4096          any other value, by its path in aimv2/config/run_config.py
+  plugins=[FILE.py,FOLDER]     code of your own, such as a prefix-length distribution (docs/extend.md)
+""".rstrip()
 
 MAX_CPU_FLOPS = 86_400 * 10**12  # of training without a limit: a day at 1 TFLOP/s, more than a core computes in a day
 SUMMARY = """Train and evaluate one run, and evaluate its untrained encoder for comparison. A run's name is a hash of

@@ -18,14 +18,11 @@ from aimv2.base.files import replacing
 from aimv2.base.hardware import hardware
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.program import PROGRAMS, Program
-from aimv2.run.attempted import attempted
-from aimv2.runs.attempt import CHECKPOINT, Attempt
+from aimv2.definitions.metrics import Metric, checked_value, unit_of
+from aimv2.runs.attempt import CHECKPOINT, Attempt, attempted
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest, git_commit, recorded_code
 from aimv2.runs.rows import read_rows
-from aimv2.spec.items import Items
-from aimv2.spec.metrics import Metric, unit_of
-from aimv2.spec.plugin_metrics import checked_value
 
 Rows = Callable[[list[dict[str, Any]]], None]
 STATE = "state.safetensors"
@@ -111,20 +108,16 @@ def _measure(program: Program, attempt: Attempt, on_rows: Rows, interrupts: Inte
         raise RunFailedError("bug", f"measure() returned {', '.join(found) or 'nothing'}, not {', '.join(names)}")
     about = {name: manifest[name] for name in ("host", "hardware", "threads", "code")}
     attempt.publish(
-        {name: _metric(program, name, found[name]) for name in names},
+        {
+            name: Metric.of(checked_value(name, found[name]), unit_of(name), f"{program.split} split of {program.kind}")
+            for name in names
+        },
         train_flops=program.train_flops,
         train_seconds=attempt.seconds,
         train_cpu_seconds=None,  # that of the evaluation is in it
         attempts=[{"attempt": int(attempt.folder.name), "from_step": recorder.first_step} | about],
     )
     attempt.remove_unfinished()
-
-
-def _metric(program: Program, name: str, found: Any) -> Metric:
-    value = checked_value(name, found)
-    items = value if isinstance(value, Items) else None
-    number = value.value if isinstance(value, Items) else value
-    return Metric(number, unit_of(name), f"{program.split} split of {program.kind}", items=items)
 
 
 def _manifest(program: Program) -> dict[str, Any]:

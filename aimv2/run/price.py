@@ -10,12 +10,11 @@ from typing import Literal, NamedTuple
 from aimv2.base.errors import UsageError
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.parts import num_parameters
+from aimv2.cost import num_parameters
+from aimv2.definitions.objectives import objective, optimizer_spec
+from aimv2.definitions.programs import max_train_flops
 from aimv2.run.options import MAX_CPU_FLOPS
 from aimv2.runs.record import Hours, hours_of
-from aimv2.spec.objectives import objective
-from aimv2.spec.optimizers import optimizer_spec
-from aimv2.spec.programs import max_train_flops
 
 BYTES_PER_PARAMETER = 4
 CHECKPOINTS = 2  # of a run at once: a new one is complete before it replaces the last
@@ -24,17 +23,11 @@ Quantity = Literal["flops", "seconds", "disk_bytes"]
 
 
 class RunSeconds(NamedTuple):
-    """Time of a run on one worker.
+    """Time of a run on one worker."""
 
-    Attributes:
-        training: steps of training.
-        evaluation: everything else: start, held-out curve, evaluation at the end.
-        estimated_from: the measured runs of other shapes that it follows from, in words.
-    """
-
-    training: float
-    evaluation: float
-    estimated_from: frozenset[str] = frozenset()
+    training: float  # its steps
+    evaluation: float  # everything else: start, held-out curve, evaluation at the end
+    estimated_from: frozenset[str] = frozenset()  # the measured runs of other efforts that it follows from, in words
 
 
 Clock = Callable[[Program], RunSeconds | None]
@@ -49,25 +42,15 @@ UNITS: dict[Quantity, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class Price:
-    """Price of one run or of several.
+    """Price of one run or of several."""
 
-    Attributes:
-        flops: training FLOPs, an upper bound: captions may be shorter than the model allows.
-        seconds: training and evaluation, one run after the other; None if it is not known.
-        longest_seconds: those of the longest run.
-        weights_bytes: disk that the finished runs take; other run outputs are small beside the weights.
-        checkpoint_bytes: disk that checkpoints of the largest run take while it trains, an upper bound.
-        estimated_from: as in ``RunSeconds``, of all runs.
-        hours: of GPUs and cores, of all runs; None if the time is not known, or of one run alone.
-    """
-
-    flops: int
-    seconds: float | None
-    longest_seconds: float | None
-    weights_bytes: int
-    checkpoint_bytes: int
-    estimated_from: frozenset[str] = frozenset()
-    hours: Hours | None = None
+    flops: int  # of training, an upper bound: captions may be shorter than the model allows
+    seconds: float | None  # of training and evaluation, one run after the other; None if it is not known
+    longest_seconds: float | None  # those of the longest run
+    weights_bytes: int  # disk that the finished runs take; other run outputs are small beside the weights
+    checkpoint_bytes: int  # disk that checkpoints of the largest run take while it trains, an upper bound
+    estimated_from: frozenset[str] = frozenset()  # as in ``RunSeconds``, of all runs
+    hours: Hours | None = None  # of GPUs and cores, of all runs; None if the time is not known, or of one run alone
 
     def wall_seconds(self, num_workers: int) -> float | None:
         """Return the time until all runs are done by so many workers; each run has one worker."""
@@ -132,9 +115,9 @@ def price_of(run: Program, clock: Clock) -> Price:
     if not isinstance(run, RunConfig):
         return _price(run.train_flops, clock(run), run.weights_bytes)
     samples, time = run.budget.samples, clock(run)
-    own = [part for part in objective(run.objective.name).cost(run) if part.is_in_network]
+    parts = objective(run.objective.name).cost(run)
     saves_weights = run.evaluation.alone is None
-    weights = BYTES_PER_PARAMETER * num_parameters(own) * saves_weights
+    weights = BYTES_PER_PARAMETER * num_parameters(parts) * saves_weights
     per_checkpoint = 1 + optimizer_spec(run.optimizer.name).num_moments  # times the weights
     checkpoints = CHECKPOINTS * per_checkpoint * weights if samples else 0
     return _price(max_train_flops(run, samples), time, weights, checkpoints)
@@ -156,18 +139,9 @@ class Limit:
     unit: str
     amount: float
 
-    @property
-    def unit_size(self) -> float:
-        """How much of the quantity one unit is."""
-        return UNITS[self.quantity][self.unit]
-
 
 def read_limits(text: str) -> list[Limit]:
-    """Read limits such as ``2h``, ``500PFLOPs`` or ``20min,5GB``.
-
-    Raises:
-        UsageError: a limit cannot be read, or is not above 0 and finite.
-    """
+    """Read limits such as ``2h``, ``500PFLOPs`` or ``20min,5GB``."""
     units = {name: (quantity, size) for quantity, sizes in UNITS.items() for name, size in sizes.items()}
     limits = []
     for part in text.strip("[]").split(","):
@@ -182,11 +156,7 @@ def read_limits(text: str) -> list[Limit]:
 
 
 def check_limits(limits: Iterable[Limit], total: Price, num_workers: int) -> None:
-    """Refuse runs that cost more; seconds are wall time with all workers.
-
-    Raises:
-        UsageError: they cost more, or their time is limited and not known.
-    """
+    """Refuse runs that cost more; seconds are wall time with all workers."""
     of_time = f"with {num_workers} workers" if num_workers > 1 else "of training and evaluation"
     costs: dict[Quantity, tuple[float | None, str]] = {
         "flops": (total.flops, "of training"),
@@ -199,18 +169,14 @@ def check_limits(limits: Iterable[Limit], total: Price, num_workers: int) -> Non
             raise UsageError(f"limit={limit.text} cannot be checked: the time of these runs is not known here")
         if cost > limit.amount:
             raise UsageError(
-                f"this takes {cost / limit.unit_size:.3g} {limit.unit} {what},"
+                f"this takes {cost / UNITS[limit.quantity][limit.unit]:.3g} {limit.unit} {what},"
                 f" {cost / limit.amount:.3g} times limit={limit.text}; nothing was started. Raise that limit,"
                 " or request fewer or shorter runs"
             )
 
 
 def check_cpu(flops: int, limits: Iterable[Limit]) -> None:
-    """Refuse training on the CPU that takes more than MAX_CPU_FLOPS, unless there is a limit on its FLOPs or time.
-
-    Raises:
-        UsageError: naming the limit that would allow it.
-    """
+    """Refuse training on the CPU that takes more than MAX_CPU_FLOPS, unless there is a limit on its FLOPs or time."""
     if flops <= MAX_CPU_FLOPS or any(limit.quantity != "disk_bytes" for limit in limits):
         return
     unit, size = max(UNITS["flops"].items(), key=lambda one: one[1] * (one[1] <= flops))

@@ -65,20 +65,7 @@ def execute(
     trained: Path | None = None,
     gpus: Sequence[int] = (),
 ) -> Failure | None:
-    """Do the attempt's run and publish its result, or record why it failed.
-
-    Args:
-        on_rows: called with each new rows of metrics.
-        trained: folder of a finished run whose weights are measured instead of trained again.
-        gpus: those of the ranks; empty without CUDA.
-
-    Returns:
-        None if the result is published, else the failure.
-
-    Raises:
-        KeyboardInterrupt: the run was interrupted and released.
-        LeaseLostError: another process has taken over the run.
-    """
+    """Do the attempt's run and publish its result, or record why it failed."""
     if not isinstance(run, RunConfig):
         from aimv2.run import other_model
 

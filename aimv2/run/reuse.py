@@ -1,8 +1,11 @@
-"""The training of finished runs, for runs that differ from them in evaluation only: these measure the weights.
+"""The weights of finished runs, for runs that train none: runs that differ in evaluation only, and runs that measure
+one metric of a plug-in of a finished run (``manage.py evaluate``).
 
-Nothing here imports torch.
+Such a run has a name, a lease and a result as all runs have, so it is done once, wherever workers run, and the finished
+run stays as it is. Nothing here imports torch.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,10 +13,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.base.files import read_json
+from aimv2.base.plugins import Plugin, load
+from aimv2.config.evaluation_config import AloneConfig
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
+from aimv2.definitions.metrics import METRICS, PluginMetric, is_ours
 from aimv2.request.resolve import data_fingerprint
 from aimv2.runs.attempt import LAYOUT_VERSION
 from aimv2.runs.provenance import digest
@@ -27,17 +33,11 @@ ORIGIN = ("host", "hardware", "threads", "code", "commit", "python", "versions")
 
 
 class Training(NamedTuple):
-    """The training of a finished run.
+    """The training of a finished run."""
 
-    Attributes:
-        folder: of the run.
-        code: digest of the code that trained it.
-        torch: version of torch that trained it.
-    """
-
-    folder: Path
-    code: str
-    torch: str
+    folder: Path  # of the run
+    code: str  # digest of the code that trained it
+    torch: str  # version
 
     @property
     def is_ours(self) -> bool:
@@ -46,56 +46,46 @@ class Training(NamedTuple):
 
 
 def reusable(runs: Mapping[str, Program], runs_dir: Path) -> dict[str, Training]:
-    """Return the finished runs of a folder that were trained as these runs, and have their weights.
-
-    One that this code has trained is preferred.
-
-    Args:
-        runs: resolved configs, by the names of the runs.
-
-    Returns:
-        by the names of the runs; those without such a finished run are left out.
-    """
+    """Return the finished runs of a folder that were trained as these resolved runs and have their weights, by the
+    names of the runs; one that this code has trained is preferred."""
     trainings = {
-        name: [training for one in same if (training := _training(one)) is not None]
+        name: [training for run in same if (training := _training(run)) is not None]
         for name, same in trained_alike(runs, runs_dir).items()
     }
-    return {name: min(known, key=lambda one: not one.is_ours) for name, known in trainings.items() if known}
+    return {name: min(known, key=lambda training: not training.is_ours) for name, known in trainings.items() if known}
 
 
 def trained_alike(runs: Mapping[str, Program], runs_dir: Path) -> dict[str, list[RunFolder]]:
     """Return the finished runs of a folder that differ from each of these runs in evaluation only, by its name."""
     if not runs:
         return {}
-    done = {name for name, one in entries(runs_dir).items() if (one.state, one.layout) == ("done", LAYOUT_VERSION)}
+    done = {
+        name for name, entry in entries(runs_dir).items() if (entry.state, entry.layout) == ("done", LAYOUT_VERSION)
+    }
     evaluations = _evaluations(runs_dir, done)
     alike = {
-        name: {one.name for other in evaluations for one in _evaluated(config, other)}
+        name: {same.name for other in evaluations for same in _evaluated(config, other)}
         for name, config in runs.items()
         if isinstance(config, RunConfig)
     }
-    return {name: [RunFolder(runs_dir, one) for one in sorted(same & done)] for name, same in alike.items()}
+    return {name: [RunFolder(runs_dir, run) for run in sorted(same & done)] for name, same in alike.items()}
 
 
 def check_training(config: RunConfig, run: RunFolder) -> None:
-    """Refuse a finished run that was trained otherwise than this config, or whose weights are gone.
-
-    Raises:
-        RunFailedError: with the cause ``data``.
-    """
+    """Refuse a finished run that was trained otherwise than this config, or whose weights are gone."""
     stored = RunConfig.from_dict(read_json(run.path / "config.json"))
     if run.name not in (run.name for run in _evaluated(config, stored)):
         raise RunFailedError("data", f"run {run.name} differs from {config.name} in more than its evaluation")
-    if not run.file(WEIGHTS).is_file():
-        raise RunFailedError("data", f"the weights of run {run.name} are gone ({run.file(WEIGHTS)}); launch again")
+    _check_weights(run)
+
+
+def _check_weights(run: RunFolder) -> None:
+    if not run.is_done or not run.file(WEIGHTS).is_file():
+        raise RunFailedError("data", f"the weights of run {run.name} are gone; launch its sweep again")
 
 
 def origin_of_training(run: RunFolder) -> dict[str, Any]:
-    """Return where and with which code a finished run was trained, for the manifest of a run that reuses it.
-
-    Returns:
-        ``run`` and ``attempt`` that saved the weights, ``step`` after which it did, and values of its manifest.
-    """
+    """Return where and with which code a finished run was trained, for the manifest of a run that reuses it."""
     manifest, attempt = read_json(run.file("manifest.json")), run.result()["attempt"]
     if manifest.get("trained"):  # it reuses the training of another one
         return dict(manifest["trained"])
@@ -117,13 +107,13 @@ def _training(run: RunFolder) -> Training | None:
 
 def _evaluated(config: RunConfig, other: RunConfig) -> Iterator[RunConfig]:
     """Yield the run with the evaluation of another one, unless it would train or be recorded otherwise."""
-    own, evaluation = config.evaluation, other.evaluation
-    metrics = {path: one for path, one in other.plugins.items() if path.startswith(OF_METRICS)}
-    if config.budget.samples and any(getattr(own, name) != getattr(evaluation, name) for name in CURVE):
+    evaluation, others = config.evaluation, other.evaluation
+    if config.budget.samples and any(getattr(evaluation, name) != getattr(others, name) for name in CURVE):
         return
-    plugins = {path: one for path, one in config.plugins.items() if not path.startswith(OF_METRICS)}
-    changed = replace(config, evaluation=evaluation, plugins={**plugins, **metrics})
-    if own.sets != evaluation.sets:
+    plugins = {path: plugin for path, plugin in config.plugins.items() if not path.startswith(OF_METRICS)}
+    plugins |= {path: plugin for path, plugin in other.plugins.items() if path.startswith(OF_METRICS)}
+    changed = replace(config, evaluation=others, plugins=plugins)
+    if evaluation.sets != others.sets:
         try:
             changed = replace(changed, data=replace(config.data, fingerprint=data_fingerprint(changed)))
         except UsageError:  # of a labelled set that is gone
@@ -146,10 +136,65 @@ def _evaluations(runs_dir: Path, names: set[str]) -> list[RunConfig]:
         one_of_each = {
             repr((values.get("evaluation"), values.get("plugins"))): values for values in pool.map(read, sorted(names))
         }
-    found = list[RunConfig]()
+    runs = list[RunConfig]()
     for values in one_of_each.values():
         try:
-            found.append(RunConfig.from_dict(values))
+            runs.append(RunConfig.from_dict(values))
         except UsageError:  # of another version
             continue
-    return found
+    return runs
+
+
+class ChosenMetric(NamedTuple):
+    """A metric of a plug-in that is loaded."""
+
+    metric: PluginMetric
+    plugin: Plugin
+
+    @property
+    def digest(self) -> str:
+        """The digest of the content of the plug-in, and of the code that measures."""
+        return hashlib.sha256(f"{self.plugin.digest} {digest()}".encode()).hexdigest()[:12]
+
+    def of(self, run: RunConfig) -> RunConfig:
+        """Return the run that measures the metric of a finished run with this config."""
+        return run.measuring(self.metric.name, self.digest)
+
+
+def chosen_metric(typed: str) -> ChosenMetric:
+    """Return the metric ``FILE:NAME`` of a plug-in's file or folder, which is loaded."""
+    path, _, name = typed.rpartition(":")
+    if not path:
+        if is_ours(name):
+            raise UsageError(f"metric={name} is built in, so every run has it; `measure` repeats a whole evaluation")
+        file, metric = (name, "NAME") if name.endswith(".py") else ("my.py", name)
+        raise UsageError(f"metric={typed} must be FILE:NAME, as in metric={file}:{metric}")
+    plugin = load(Path(path))
+    names = [metric for metric in METRICS if METRICS.plugin_of(metric) == plugin]
+    if not names:
+        raise UsageError(f"plug-in {path} has no metric; mark a function with @metric(unit, lower_is_better=...)")
+    if name not in names:
+        raise unknown(f"metric of {path}", name, names)
+    return ChosenMetric(METRICS[name], plugin)
+
+
+def metric_of(alone: AloneConfig) -> ChosenMetric:
+    """Return the metric that a run measures alone; refuse one whose plug-in is not loaded, or was edited since."""
+    plugin = METRICS.plugin_of(alone.metric)
+    if plugin is None:
+        raise RunFailedError("data", f"no plug-in has the metric {alone.metric}; type plugins=[FILE.py]")
+    chosen = ChosenMetric(METRICS[alone.metric], plugin)
+    if chosen.digest != alone.digest:
+        text = f"{plugin.path} or the code was edited after metric {alone.metric} was requested"
+        raise RunFailedError("data", f"{text}; type the command again")
+    return chosen
+
+
+def measured_run(config: RunConfig, alone: AloneConfig, runs_dir: Path) -> RunFolder:
+    """Return the finished run whose weights a run measures; refuse one that was trained otherwise."""
+    run = RunFolder(runs_dir, alone.run)
+    stored = RunConfig.from_dict(read_json(run.path / "config.json"))
+    if stored.name != run.name or stored.measuring(alone.metric, alone.digest).name != config.name:
+        raise RunFailedError("data", f"run {run.name} is not the one that {config.name} measures")
+    _check_weights(run)
+    return run

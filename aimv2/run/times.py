@@ -1,7 +1,7 @@
 """Seconds that runs take: those of finished runs, of a short run that measures this machine, and estimates from them.
 
-The cache folder has a file for each shape of run that was timed. The time of another run is that of the nearest one,
-times the ratio of their efforts (``aimv2.run.effort``). Nothing here imports torch until it measures.
+The cache folder has a file for each effort that was timed: seconds in closed form, of which only ratios count. The time
+of another run is that of the nearest one, times the ratio of their efforts. torch is imported to measure only.
 """
 
 import contextlib
@@ -23,16 +23,17 @@ from aimv2.base.hardware import hardware
 from aimv2.config.program import KIND, Program
 from aimv2.config.run_config import RunConfig
 from aimv2.config.training_config import BudgetConfig, LogConfig, OptimizerConfig
+from aimv2.cost import decoder_cost, encoder_part, forward_flops, text_head_cost, train_flops
+from aimv2.definitions.objectives import objective
+from aimv2.definitions.programs import max_train_flops
 from aimv2.memory.machine import available_memory, total_memory
 from aimv2.memory.setup import choose
-from aimv2.run.effort import CURVE_SHARE, evaluation_effort, training_effort
 from aimv2.run.price import RunSeconds
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import last_rows, rows_at
-from aimv2.spec.programs import max_train_flops
 
-TIMES = "times"  # a folder of the cache: a file for each shape and hardware
+TIMES = "times"  # a folder of the cache
 SPEED_BYTES = 65536  # of a run's metrics, about two hundred rows
 STEPS = 8  # of the short run
 # Training FLOPs. A batch is cut until a step takes no more than the first. A model whose samples take more than the
@@ -46,80 +47,103 @@ Part = Literal["training", "evaluation"]
 # How much more or less effort than a measured run one may take that is estimated from it. A short run is evaluated on
 # a small part of the data.
 MAX_RATIO: dict[Part, float] = {"training": 8.0, "evaluation": 100.0}
+
+
+# One core of an AMD EPYC with models of demo and laptop (docs/cost.md). Those of CUDA were not measured.
+FLOPS = {"cpu": 5.2e10, "cuda": 2e13}  # a second
+BLOCK_SECONDS = 1.5e-3  # of a step, besides its FLOPs
+PIXEL_SECONDS = 4e-7  # of rendering a picture and reading its captions
+PROBE_SECONDS = 1e-5  # of an image in an epoch of a probe, for each setting
+START_SECONDS = 0.6
+CURVE_SHARE = 0.5  # of a training sample's seconds: a pair of the held-out curve
+DIGITS = 1797  # images of a set on which every run is probed
+SCENE_PROBES = 6
+
+
+def training_effort(config: RunConfig) -> float:
+    """Return the seconds of a training sample."""
+    parts = objective(config.objective.name).cost(config)
+    blocks = sum(part.blocks.number for part in parts if part.blocks is not None)
+    flops = train_flops(parts, 1, config.model.max_text_tokens)
+    return flops / FLOPS[config.device] + blocks * BLOCK_SECONDS / config.budget.batch_size
+
+
+def evaluation_effort(config: RunConfig) -> float:
+    """Return the seconds of the start and of the evaluation at the end, without the curve.
+
+    Of a metric that is measured alone they are those of the features that it reads.
+    """
+    model, options, goal = config.model, config.evaluation, objective(config.objective.name)
+    encoded_once = forward_flops([encoder_part(model, model.encoder, useful_share=1.0)], 1, 0)
+    if options.alone is not None:
+        rendered = config.data.render_px**2 * PIXEL_SECONDS
+        return float(START_SECONDS + options.num_items * (rendered + encoded_once / FLOPS[config.device]))
+    reader, probe, text = options.reader, options.probe, model.max_text_tokens
+    scenes = options.num_probe_scenes * config.data.has_scenes
+    read = reader.pairs * bool(reader.samples)
+    labelled = DIGITS + options.set_images * len(options.sets)
+
+    passes = {"captions": 3 * options.num_items, "pixels": len(options.prefix_fractions) * options.num_pairs}
+    decoded = sum(passes.get(report, options.num_pairs) for report in goal.reports)
+    others = [part for part in goal.cost(config) if part.module != "encoder"]
+    flops = decoded * forward_flops(others, 1, text)
+    encoded = 2 * options.num_items + options.num_pairs + read + 2 * scenes + labelled
+    flops += encoded * encoded_once
+    steps = 0.0
+    if reader.samples:
+        as_reader = replace(config, model=replace(model, decoder=reader.decoder))
+        parts = [decoder_cost(as_reader, "reader", "", reads_text=True), text_head_cost(as_reader, "")]
+        trained = reader.samples + reader.questions
+        flops += train_flops(parts, trained, trained * text) + passes["captions"] * forward_flops(parts, 1, text)
+        steps = trained / reader.batch_size * reader.depth
+
+    probed = probe.epochs * len(probe.learning_rates) * len(probe.weight_decays) * (SCENE_PROBES * scenes + labelled)
+    flops += probed * 2 * model.num_patches * model.encoder.width**2
+    pixels = config.data.render_px**2 * (options.num_items + options.num_pairs + read + scenes)
+    seconds = START_SECONDS + steps * BLOCK_SECONDS + pixels * PIXEL_SECONDS + probed * PROBE_SECONDS
+    return float(seconds + flops / FLOPS[config.device])
+
+
 EFFORTS = {"training": training_effort, "evaluation": evaluation_effort}
 
 
 class RecordedTime(NamedTuple):
-    """Seconds that a part of a run took: a training sample, or the start and the evaluation at the end.
-
-    Attributes:
-        shape: a hash of all that they depend on but the hardware; see ``shapes``.
-        setting: what no effort can be scaled by: device, threads and precision, and another program or a metric that is
-            measured alone.
-        effort: seconds by ``aimv2.run.effort``.
-        run: the name of the run; empty for a short one, of which nothing else is kept.
-    """
+    """Seconds that a part of a run took: a training sample, or the start and the evaluation at the end."""
 
     part: Part
-    shape: str
-    hardware: str
-    setting: str
-    effort: float
+    setting: str  # as of ``setting_of``
+    effort: float  # seconds in closed form
     seconds: float
-    run: str
+    hardware: str
+    run: str  # its name; empty for a short one, of which nothing else is kept
 
 
-def setting_of(run: Program) -> str:
+def setting_of(run: Program, alone: str = "") -> str:
+    """Return what no effort can be scaled by: device, threads and precision; of another model than AIMv2 all values but
+    the seed. ``alone`` is a metric that is measured alone."""
     setting = f"{run.device}, {run.threads} threads, {run.precision}"
     if not isinstance(run, RunConfig):
-        return f"{setting}, {run.kind}"
-    alone = run.evaluation.alone
-    return setting if alone is None else f"{setting}, metric {alone.metric} {alone.digest}"
+        return f"{setting}, {_hash(run.with_seed(0).to_dict())}"
+    return f"{setting}, {run.data.kind}{alone}"
 
 
-def shapes(config: Program) -> dict[Part, str]:
-    """Return names for all that the time of a run's evaluation and, if it is trained, of its training depend on.
-
-    That of another model than AIMv2 is one part, and depends on all values but the seed.
-    """
-    setting = setting_of(config)
-    if not isinstance(config, RunConfig):
-        return {"evaluation": _hash(config.with_seed(0).to_dict(), setting)}
-    run = config.to_dict()
-    model, encoder, objective = run["model"], run["model"]["encoder"], run["objective"]["name"]
-    # A run and its untrained encoder share the evaluation: attention in training and the held-out curve do not count.
-    evaluation = {key: value for key, value in run["evaluation"].items() if not key.startswith(("curve_", "alone"))}
-    data = [run["data"][key] for key in ("sources", "held_out_fraction", "render_px", "fingerprint")]
-    evaluated = model | {"encoder": encoder | {"attention": None}}
-    names: dict[Part, str] = {"evaluation": _hash("evaluation", evaluated, objective, evaluation, data, setting)}
-    if run["budget"]["samples"]:
-        # Causal attention is that with a prefix of one patch.
-        attention = "prefix" if encoder["attention"] == "causal" else encoder["attention"]
-        trained = model | {"encoder": encoder | {"attention": attention}}
-        differing = [run["start"][key] for key in ("frozen", "teacher_encoder")] + [run["native"]["areas"]]
-        names["training"] = _hash(trained, objective, run["budget"]["batch_size"], setting, differing)
-    return names
+def _alone(run: Program) -> str:
+    metric = run.evaluation.alone if isinstance(run, RunConfig) else None
+    return "" if metric is None else f", metric {metric.metric} {metric.digest}"
 
 
-def seconds_of(run: Path, *, of_cpu: bool = False) -> dict[Part, float]:
-    """Return the seconds of the evaluation of a finished run and, if it was trained, of a sample of its steps.
+def parts_of(config: Program) -> list[Part]:
+    """Return the parts of a run whose times are recorded; that of another model than AIMv2 is one."""
+    is_trained = isinstance(config, RunConfig) and config.budget.samples
+    return ["evaluation", "training"] if is_trained else ["evaluation"]
 
-    Args:
-        of_cpu: CPU seconds instead of wall time.
 
-    Raises:
-        UsageError, OSError, ValueError, KeyError, TypeError: its record is incomplete.
-    """
+def seconds_of(run: Path) -> dict[Part, float]:
+    """Return the seconds of the evaluation of a finished run and, if it was trained, of a sample of its steps."""
     config, result = read_json(run / "config.json"), read_json(run / "result.json")
     if KIND in config or not config["budget"]["samples"]:
-        return {"evaluation": result["cpu_seconds" if of_cpu else "seconds"]}
+        return {"evaluation": result["seconds"]}
     attempt = attempt_folder(run, result["attempt"])
-    if of_cpu:
-        steps = [row["step_cpu_seconds"] for row in last_rows(attempt, SPEED_BYTES) if "step_cpu_seconds" in row]
-        return {
-            "training": statistics.median(steps) / config["budget"]["batch_size"],
-            "evaluation": result["cpu_seconds"] - result["train_cpu_seconds"],
-        }
     speeds = [row["images_per_second"] for row in last_rows(attempt, SPEED_BYTES) if "images_per_second" in row]
     start = rows_at(attempt, [0])[0]["seconds"]
     return {
@@ -129,29 +153,20 @@ def seconds_of(run: Path, *, of_cpu: bool = False) -> dict[Part, float]:
 
 
 def remember(config: Program, run: Path, *, is_short: bool = False) -> list[RecordedTime]:
-    """Write the times of a finished run of this process to the table, in place of older ones of its shape.
-
-    Args:
-        is_short: the run is a short one, which is not kept. If one thread did it all and waited for no disk, its CPU
-            time counts: one busy moment of the machine would make every later plan longer.
-
-    Returns:
-        These times, even if the cache cannot be written; none if the run's record is incomplete.
-    """
+    """Write the times of a finished run of this process to the table, in place of older ones of its effort, and return
+    them; none if the run's record is incomplete."""
     try:
-        is_alone = (config.device, config.threads) == ("cpu", 1) and not config.loaders
-        of_cpu = is_short and is_alone and isinstance(config, RunConfig) and config.data.kind != "files"
-        seconds = seconds_of(run, of_cpu=of_cpu)
+        seconds = seconds_of(run)
     except (UsageError, OSError, ValueError, KeyError, TypeError, ZeroDivisionError):  # such as a run of no step
         return []
-    here, setting, name, times = hardware(config.device), setting_of(config), "" if is_short else run.name, []
-    for part, shape in shapes(config).items():
-        measured = RecordedTime(part, shape, here, setting, _effort(config, part), seconds[part], name)
+    here, setting, name, times = hardware(config.device), setting_of(config, _alone(config)), run.name, []
+    for part in parts_of(config):
+        measured = RecordedTime(part, setting, _effort(config, part), seconds[part], here, "" if is_short else name)
         times.append(measured)
         with contextlib.suppress(OSError):  # a full disk, or one that is not ours
             folder = config.cache_dir / TIMES
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / f"{_hash(shape, here)}.json", measured._asdict())
+            write_json(folder / f"{_hash(part, setting, measured.effort, here)}.json", measured._asdict())
     return times
 
 
@@ -167,25 +182,16 @@ def recorded(cache_dir: Path) -> list[RecordedTime]:
 
 
 def nearest(config: Program, part: Part, table: Sequence[RecordedTime]) -> tuple[float, RecordedTime] | None:
-    """Return the seconds of a part of a run, and the measurement that they follow from; None if none is like it.
-
-    That is one of the same shape, or the one whose effort is nearest, times the ratio of the efforts.
-    """
-    alike = [time for time in table if (time.part, time.setting) == (part, setting_of(config))]
-    if not alike and isinstance(config, RunConfig) and config.evaluation.alone is not None:
-        # This metric was measured alone by no run yet, but whole evaluations were.
-        setting = setting_of(replace(config, evaluation=replace(config.evaluation, alone=None)))
-        alike = [time for time in table if (time.part, time.setting) == (part, setting)]
-    shape, effort = shapes(config)[part], _effort(config, part)
-    for time in alike:
-        if time.shape == shape:
-            return time.seconds, time
-    if not alike or not isinstance(config, RunConfig):
-        return None
-    best = min(alike, key=lambda time: abs(math.log(effort / time.effort)))
-    if abs(math.log(effort / best.effort)) > math.log(MAX_RATIO[part]):
-        return None
-    return best.seconds * effort / best.effort, best
+    """Return the seconds of a part of a run, and the measurement of the nearest effort that they follow from; None if
+    none is like it. For a metric that no run has measured alone yet, whole evaluations count."""
+    settings = dict.fromkeys([setting_of(config, _alone(config)), setting_of(config)])
+    alike = [[time for time in table if (time.part, time.setting) == (part, setting)] for setting in settings]
+    effort = _effort(config, part)
+    for times in filter(None, alike):
+        best = min(times, key=lambda time: abs(math.log(effort / time.effort)))
+        is_near = abs(math.log(effort / best.effort)) <= math.log(MAX_RATIO[part])
+        return (best.seconds * effort / best.effort, best) if is_near else None
+    return None
 
 
 def _effort(config: Program, part: Part) -> float:
@@ -197,14 +203,8 @@ def _hash(*parts: Any) -> str:
 
 
 def calibrate(config: RunConfig, *, memory: Callable[[], float] = available_memory) -> list[RecordedTime]:
-    """Train the run for a few steps, evaluate it on a part of the data, and remember its times.
-
-    Args:
-        memory: bytes that are free now.
-
-    Returns:
-        Its times; none if the model is too large for this machine, or the short run fails.
-    """
+    """Train the run for a few steps, evaluate it on a part of the data, and remember its times; none if it is too large
+    for this machine, or fails."""
     if max_train_flops(config, 1) > MAX_SAMPLE_FLOPS[config.device]:
         return []
     short = _short(config, STEPS, MAX_EVALUATION_EFFORT)
@@ -259,9 +259,8 @@ def _short(config: RunConfig, steps: int, effort: float) -> RunConfig:
 class RecordedClock:
     """Time of a run, from the nearest ones in the table of its cache folder.
 
-    Args:
-        measure: measures a run if nothing like it is in the table; None measures nothing.
-        is_here: False if runs are executed on other machines, of which any that were recorded count.
+    ``measure`` measures a run if nothing like it is in the table. If runs are executed on other machines (``is_here``),
+    any that were recorded count.
     """
 
     def __init__(
@@ -269,7 +268,7 @@ class RecordedClock:
     ) -> None:
         self._measure, self._is_here = measure, is_here
         self._tables: dict[Path, list[RecordedTime]] = {}
-        self._tried: set[str] = set()
+        self._tried = set[tuple[Part, float]]()
 
     def __call__(self, config: Program) -> RunSeconds | None:
         """Return the time of a run, or None if it is not known and cannot be measured here: the model is too large, or
@@ -277,12 +276,12 @@ class RecordedClock:
         folder = config.cache_dir
         if folder not in self._tables:
             self._tables[folder] = recorded(folder)
-        shape_of = shapes(config)
+        efforts = {part: _effort(config, part) for part in parts_of(config)}
         times = self._nearest(config)
         if not isinstance(config, RunConfig):
             return None if times is None else RunSeconds(0.0, times["evaluation"][0])
-        if times is None and self._measure is not None and self._tried.isdisjoint(shape_of.values()):
-            self._tried.update(shape_of.values())
+        if times is None and self._measure is not None and self._tried.isdisjoint(efforts.items()):
+            self._tried.update(efforts.items())
             self._tables[folder] += self._measure(config)
             times = self._nearest(config)
         if times is None:
@@ -290,20 +289,19 @@ class RecordedClock:
         samples = config.budget.samples
         pairs = config.evaluation.curve_points * config.evaluation.curve_pairs * bool(samples)
         a_sample = times["training"][0] if samples else 0.0
-        sources = [source for part, (_, source) in times.items() if not self._is_here or source.shape != shape_of[part]]
+        sources = [source for part, (_, source) in times.items() if not self._is_here or source.effort != efforts[part]]
         return RunSeconds(
             training=samples * a_sample,
             evaluation=times["evaluation"][0] + CURVE_SHARE * pairs * a_sample,
-            estimated_from=frozenset(map(self._source_text, sources)),
+            estimated_from=frozenset(
+                (f"run {source.run}" if source.run else "a short run") + f" on {source.hardware}" * (not self._is_here)
+                for source in sources
+            ),
         )
-
-    def _source_text(self, source: RecordedTime) -> str:
-        name = f"run {source.run}" if source.run else "a short run"
-        return name if self._is_here else f"{name} on {source.hardware}"
 
     def _nearest(self, config: Program) -> dict[Part, tuple[float, RecordedTime]] | None:
         """Return the seconds of each part of a run and where they are from; None if one is not known."""
-        table, parts = self._tables[config.cache_dir], shapes(config)
+        table, parts = self._tables[config.cache_dir], parts_of(config)
         if self._is_here:
             table = [time for time in table if time.hardware == hardware(config.device)]
         times = {part: near for part in parts if (near := nearest(config, part, table))}

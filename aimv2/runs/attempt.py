@@ -6,20 +6,22 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 from aimv2.base.files import sync, write_bytes, write_json
 from aimv2.config.program import Program
+from aimv2.definitions.items import table
+from aimv2.definitions.metrics import Metric
+from aimv2.memory.machine import oom_kills
 from aimv2.runs import index
-from aimv2.runs.failure import Failure
+from aimv2.runs.failure import Failure, cause_of, sentence_of
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import Lease, LeaseLostError, attempt_folder
 from aimv2.runs.rows import Trackers, read_rows
-from aimv2.spec.items import table
-from aimv2.spec.metrics import Metric
 
 LAYOUT_VERSION = 2
 RESULT = "result.json"
@@ -241,3 +243,24 @@ def unfinished(folder: Path) -> list[Path]:
 def pictures_of(folder: Path) -> dict[int, Path]:
     """Return the pictures of an attempt by step, in order."""
     return {int(path.stem.removeprefix("step_")): path for path in sorted((folder / PICTURES).glob("step_*.png"))}
+
+
+def attempted(attempt: Attempt, work: Callable[[], None]) -> Failure | None:
+    """Do the work of an attempt, which publishes the result; record and return its failure.
+
+    An interrupt (KeyboardInterrupt) and a lost lease (LeaseLostError) are raised.
+    """
+    kills = oom_kills()
+    try:
+        with attempt:
+            try:
+                work()
+            except LeaseLostError:
+                raise
+            except Exception as error:
+                failure = Failure(cause_of(error, attempt.run, oom_kills=kills), sentence_of(error))
+                attempt.fail(failure, traceback.format_exc())
+                return failure
+    except OSError as error:  # from the attempt's folder: nothing can be recorded there
+        return Failure(cause_of(error, attempt.run), sentence_of(error))
+    return None

@@ -7,7 +7,7 @@ from typing import get_args
 
 from aimv2.base.errors import Cause, RunFailedError, UsageError
 from aimv2.base.files import read_json
-from aimv2.memory import cgroup
+from aimv2.memory import machine
 
 # Parts of messages of torch and the system that mean a lack of memory. CUDA libraries that fail to allocate raise no
 # OutOfMemoryError. A lack of shared memory is a bus error of a loader process.
@@ -56,7 +56,7 @@ def cause_of(error: BaseException, run: Path | None = None, *, oom_kills: int = 
     """Return the cause under which a failure is grouped (see ``Failure``).
 
     A missing file in the run's folder is a fault of the node, any other a fault of the data. ``oom_kills`` is what
-    ``aimv2.memory.cgroup.oom_kills`` returned when the work began.
+    ``aimv2.memory.machine.oom_kills`` returned when the work began.
     """
     import torch  # here, so that records of failures can be read without torch
     import torch.distributed
@@ -68,7 +68,7 @@ def cause_of(error: BaseException, run: Path | None = None, *, oom_kills: int = 
         return "time"
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or _mentions(error, NO_MEMORY):
         return "out of memory"
-    if _mentions(error, KILLED) and cgroup.oom_kills() > oom_kills:
+    if _mentions(error, KILLED) and machine.oom_kills() > oom_kills:
         return "out of memory"
     if isinstance(error, OSError) and _mentions(error, NO_SPACE):
         return "no space"

@@ -1,7 +1,6 @@
 """The index of a runs folder: the state of every run in the name of an empty file, so that one listing tells them all.
 
-It is a cache. The run's own folder is the truth, and an index that is missing or incomplete is completed from it
-(``aimv2.runs.record.entries``).
+It is a cache, which is completed from the runs' own folders (``aimv2.runs.record.entries``).
 """
 
 import contextlib
@@ -18,24 +17,14 @@ CAUSES: dict[str, Cause] = {cause.replace(" ", "-"): cause for cause in get_args
 
 
 class Entry(NamedTuple):
-    """The state of a run.
+    """The state of a run."""
 
-    Attributes:
-        state: ``running`` has a latest attempt that was not released; its process may have died. ``idle`` was released
-            without a result or a failure.
-        attempt: number of the latest attempt; of ``done`` runs, of the one that made the result.
-        cause: of a failure.
-        layout: version of the layout of a result; 0 if it is not known.
-        code: digest of the code that made the result; empty if it is not known.
-        is_clean: True if no attempt at a ``done`` run has a checkpoint left; False if that is not known.
-    """
-
-    state: IndexState
-    attempt: int
-    cause: Cause | None = None
-    layout: int = 0
-    code: str = ""
-    is_clean: bool = False
+    state: IndexState  # running: the latest attempt was not released; idle: it was, without a result or failure
+    attempt: int  # number of the latest attempt; of done runs, of the one that made the result
+    cause: Cause | None = None  # of a failure
+    layout: int = 0  # version of the layout of a result; 0 if it is not known
+    code: str = ""  # digest of the code that made the result; empty if it is not known
+    is_clean: bool = False  # True if it is known that no attempt at a done run has a checkpoint left
 
     def name(self, run: str) -> str:
         """Return the name of the file, such as ``v2-15b6f82b08fe.done.0001.2.5f0c1b7de1a2``."""
@@ -70,11 +59,8 @@ def read(runs_dir: Path) -> dict[str, Entry]:
 
 
 def write(runs_dir: Path, run: str, entry: Entry, *, has_no_result: bool = False) -> None:
-    """Add an entry and remove all but the run's latest one; a reader sees one of them at any time.
-
-    ``has_no_result`` removes entries of a result too: the run was acquired, so its result was deleted. If the entry
-    cannot be written, which raises OSError, readers look at the run's folder.
-    """
+    """Add an entry and remove all but the run's latest one; a reader sees one of them at any time. ``has_no_result``
+    removes entries of a result too: the run was acquired, so its result was deleted."""
     names = [name for name in os.listdir(add(runs_dir, run, entry)) if name.startswith(f"{run}.")]
     listed = [parsed[1] for name in names if (parsed := Entry.parse(name))]
     valid = [other for other in listed if not (has_no_result and other.state == "done")]

@@ -1,10 +1,9 @@
 """Leases: the right to work on a run. Attempts are numbered folders, and the highest number holds the lease.
 
-A process acquires the lease by creating the next ``attempts/NNNN``. The file system lets only one process create a
-folder, so one of many gets the lease, without locks or a server. The holder's heartbeat is a file that it makes longer
-again and again. The lease expires when another process has watched the heartbeat for the grace period and it did not
-change, or at once when the holder is a process of this host that has ended. No clock is compared with another one. A
-holder that wakes up later finds a higher number and must not publish.
+A process acquires the lease by creating the next ``attempts/NNNN``, which the file system lets only one process do. The
+holder's heartbeat is a file that it makes longer again and again. The lease expires when another process has watched
+the heartbeat for the grace period and it did not change, or at once when the holder is a process of this host that has
+ended. No clock is compared with another one. A holder that wakes up later finds a higher number and must not publish.
 """
 
 import contextlib
@@ -32,11 +31,8 @@ class LeaseLostError(RunFailedError):
 
 
 class Presence:
-    """Files in a folder that show that this process works there.
-
-    ``holder.json`` identifies the process, ``heartbeat`` shows that it is alive, and ``released`` that it ended
-    normally. As a context it beats until the context is left.
-    """
+    """Files in a folder that show that this process works there: ``holder.json`` identifies it, ``heartbeat`` shows
+    that it is alive while the context lasts, and ``released`` that it ended normally."""
 
     def __init__(self, folder: Path, *, log: str = "", beat_seconds: float = HEARTBEAT_SECONDS) -> None:
         self.folder = folder
@@ -140,11 +136,8 @@ class Watch:
 def acquire(
     run_folder: Path, *, log: str = "", watch: Watch | None = None, beat_seconds: float = HEARTBEAT_SECONDS
 ) -> Lease | None:
-    """Acquire the lease on a run, or return None if another process may hold it or was faster.
-
-    ``log`` is the path of this process's output, recorded for the user. ``watch`` has watched the run's latest attempt;
-    without it, the run is acquired only if that attempt's process has certainly ended.
-    """
+    """Acquire the lease on a run, or return None if another process may hold it or was faster. Unless ``watch`` has
+    watched the run's latest attempt, its process must have certainly ended. ``log`` is the path of output."""
     latest = latest_attempt(run_folder)
     if latest is not None and (watch or Watch()).sees(latest) != "dead":
         return None
@@ -207,12 +200,9 @@ def last_heartbeat(folder: Path) -> float:
 
 
 def _last_beat(folder: Path) -> tuple[int, int]:
-    """Return what the next heartbeat changes, the size and the time of the file; NO_BEAT without one.
-
-    The file is opened, since NFS then asks the server, whatever it has cached.
-    """
+    """Return what the next heartbeat changes, the size and the time of the file; NO_BEAT without one."""
     try:
-        with (folder / "heartbeat").open("rb") as file:
+        with (folder / "heartbeat").open("rb") as file:  # NFS then asks the server, whatever it has cached
             status = os.fstat(file.fileno())
     except OSError:
         return NO_BEAT

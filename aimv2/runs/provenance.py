@@ -21,16 +21,12 @@ NO_NUMBERS = (
     "sweeps/",
     "tools/",
     "base/archive.py",
-    "base/private.py",
     "cli.py",
-    "completion.py",
     "__main__.py",
     "run/command.py",
     "run/options.py",
-    "run/effort.py",
     "run/price.py",
     "run/times.py",
-    "run/replay.py",
 )
 SNAPSHOTS = "code"  # in a runs folder: the code snapshots (sweeps/freeze.py), each with its commit in FROZEN
 DIST_INFO = "aimv2_ablations-*.dist-info"  # beside a package that pip installed

@@ -1,7 +1,4 @@
-"""The record of a run, written by runs and read by analysis, and what its attempts took.
-
-Its layout is an interface (docs/architecture.md).
-"""
+"""The record of a run, whose layout is an interface (docs/architecture.md), and what its attempts took."""
 
 import contextlib
 import os
@@ -196,11 +193,8 @@ class RunFolder:
 
 
 def entries(runs_dir: Path, *, repair: bool = False) -> dict[str, Entry]:
-    """Return the entry of every run that was tried, also where the index lacks it; ``repair`` compares every entry with
-    the run's folder, and corrects the index.
-
-    Entries of deleted run folders are left out; deleting a run's folder is how to repeat it.
-    """
+    """Return the entry of every run that was tried, also where the index lacks it, without deleted run folders;
+    ``repair`` compares every entry with the run's folder, and corrects the index."""
     listed = index.read(runs_dir)
     names = [name for name in os.listdir(runs_dir) if RUN_NAME.fullmatch(name)] if runs_dir.is_dir() else []
     runs = {name: RunFolder(runs_dir, name) for name in names}
@@ -227,18 +221,11 @@ class Hours(NamedTuple):
 
 
 class Billed(NamedTuple):
-    """What an attempt took.
+    """What an attempt took."""
 
-    Attributes:
-        outcome: ``result`` of the one whose result is the run's; ``failed``, with a recorded reason; ``superseded``:
-            interrupted or lost, so that a later attempt resumed the run or started it again, or still running.
-        hardware: as its manifest has it, or else that of the run's next attempt or of one before; empty if none has it.
-        seconds: of wall time that it held its resources.
-    """
-
-    outcome: Outcome
-    hardware: str
-    seconds: float
+    outcome: Outcome  # superseded: interrupted or lost, so that a later attempt went on, or still running
+    hardware: str  # as its manifest has it, or else that of another attempt at the run; empty if none has it
+    seconds: float  # of wall time that it held its resources
     hours: Hours
 
 
@@ -251,10 +238,7 @@ def hours_of(config: Program, seconds: float) -> Hours:
 
 
 def billed(run: Path, config: Program) -> Iterator[Billed]:
-    """Yield what every attempt at a run took, those without a result too, in order.
-
-    Times are those of the files that an attempt writes first and last, by the one clock of their file system.
-    """
+    """Yield what every attempt at a run took, in order, by the times of the files that it writes first and last."""
     result = 0
     with contextlib.suppress(UsageError, KeyError, TypeError, ValueError):
         result = int(read_json(run / "result.json")["attempt"])
@@ -277,3 +261,12 @@ def _hardware(attempt: Path) -> str:
     with contextlib.suppress(UsageError, KeyError, TypeError):
         return str(read_json(attempt / "manifest.json")["hardware"])
     return ""
+
+
+def named_run(runs_dir: Path, typed: str) -> RunFolder:
+    """Return the run whose name, or the path of whose folder, begins so; a UsageError unless there is exactly one."""
+    found = sorted(path.name for path in runs_dir.glob("v*-*") if path.name.startswith(Path(typed).name))
+    if len(found) != 1:
+        where = f"in {str(runs_dir)!r} begin with {Path(typed).name!r}"
+        raise UsageError(f"{len(found)} runs {where}; name exactly one that a worker has started")
+    return RunFolder(runs_dir, found[0])

@@ -36,11 +36,7 @@ def losses_of(row: Mapping[str, Any]) -> str:
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return an attempt's rows, without a last line that a kill cut off.
-
-    Raises:
-        ValueError: a line is broken.
-    """
+    """Return an attempt's rows, without a last line that a kill cut off."""
     whole, _, _ = (folder / ROWS).read_text().rpartition("\n")
     rows = [json.loads(line) for line in whole.splitlines()]
     if not all(isinstance(row, dict) for row in rows):
@@ -81,15 +77,14 @@ def _rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def tag_of(column: str) -> str:
-    """Return the tag of a column: its name, in the group of values of training, of held-out pairs or of the machine."""
-    group = "held_out" if column.startswith("held_out_") else "machine" if column in OF_MACHINE else "train"
-    return f"{group}/{column}"
-
-
 def scalars_of(row: Row) -> dict[str, float]:
-    """Return the values of a row by tag, without ``step``."""
-    return {tag_of(name): value for name, value in row.items() if name != "step" and value is not None}
+    """Return the values of a row without ``step``, by their names in groups: training, held-out pairs, machine."""
+    scalars = {}
+    for name, value in row.items():
+        group = "held_out" if name.startswith("held_out_") else "machine" if name in OF_MACHINE else "train"
+        if name != "step" and value is not None:
+            scalars[f"{group}/{name}"] = value
+    return scalars
 
 
 class TensorBoard:

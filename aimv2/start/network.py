@@ -1,8 +1,7 @@
-"""The network of a run that starts from given weights, and the teacher of one that is distilled."""
+"""The network of a run that starts from given weights."""
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor
 from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network
 from aimv2.model.positions import in_reading_order, reading_order, resample
 from aimv2.runs.tensor_file import check_finite, read_tensors
@@ -29,53 +27,29 @@ def start_network(model: Network, config: RunConfig, tokenizer: CaptionTokenizer
         return model
     origin = read_origin(config.start.weights)
     taken = {name: value for name, value in model.state_dict().items() if name.partition(".")[0] in origin.parts}
-    if any("text_embed" in name for name in taken):
-        _check_tokenizer(origin, tokenizer)
-    given = _given(origin)
+    has_text = any("text_embed" in name for name in taken)
+    if has_text and CaptionTokenizer.load(origin.tokenizer).fingerprint != tokenizer.fingerprint:
+        path, typed = str(origin.path), f"data.tokenizer={origin.tokenizer}"
+        raise UsageError(f"start.weights={path!r} has text parts for another tokenizer; type {typed}")
+    given = read_tensors(origin.file)
+    check_finite(origin.file, given)
     state = {name: _fitting(name, value, given, config, origin) for name, value in taken.items()}
     model.load_state_dict(state, strict=False)
     return model
 
 
-def load_teacher(config: RunConfig) -> Encoder:
-    """Load the encoder of ``start.teacher``, with positions for the run's image size; it requires no gradients."""
-    assert config.start.teacher is not None, "the objective has checked it"
-    assert config.start.teacher_encoder is not None, "with_start() fills it in"
-    origin = read_origin(config.start.teacher, "start.teacher")
-    with torch.device("meta"):
-        teacher = Encoder(replace(config.model, encoder=config.start.teacher_encoder))
-    given = _given(origin)
-    state = {
-        name: _fitting(f"encoder.{name}", value, given, config, origin) for name, value in teacher.state_dict().items()
-    }
-    teacher.load_state_dict(state, assign=True)
-    return teacher.requires_grad_(False)
-
-
 def content_of_start(config: RunConfig) -> dict[str, Any] | None:
-    """Return what a run starts from and its teacher, for the manifest; None if all weights are random.
+    """Return what a run starts from, for the manifest; None if all weights are random.
 
     A checksum says which weights they were, because a run of the same name may end with others on other hardware.
     """
-    start, content = config.start, dict[str, Any]()
-    if start.weights is not None:
-        origin = read_origin(start.weights)
-        content = {"weights": start.fingerprint, **_place(origin), "parts": sorted(origin.parts & parts_of(config))}
-    if start.teacher is not None:
-        teacher = read_origin(start.teacher, "start.teacher")
-        content["teacher"] = {"weights": start.teacher_fingerprint, **_place(teacher)}
-    return content or None
-
-
-def _place(origin: Origin) -> dict[str, str]:
+    if config.start.weights is None:
+        return None
+    origin = read_origin(config.start.weights)
     with origin.file.open("rb") as content:
-        return {"path": str(origin.path), "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
-
-
-def _given(origin: Origin) -> Mapping[str, Tensor]:
-    tensors = read_tensors(origin.file)
-    check_finite(origin.file, tensors)
-    return tensors
+        checksum = hashlib.file_digest(content, "sha256").hexdigest()
+    parts = sorted(origin.parts & parts_of(config))
+    return {"weights": config.start.fingerprint, "path": str(origin.path), "sha256": checksum, "parts": parts}
 
 
 def _fitting(name: str, own: Tensor, given: Mapping[str, Tensor], config: RunConfig, origin: Origin) -> Tensor:
@@ -99,11 +73,3 @@ def _resampled_in_order(table_IE: Tensor, order: str, grid: int, new_grid: int) 
         raster_IE = torch.empty_like(table_IE)
         raster_IE[list(places)] = table_IE
     return in_reading_order(resample(raster_IE[None], new_grid, new_grid), order, new_grid)[0]
-
-
-def _check_tokenizer(origin: Origin, tokenizer: CaptionTokenizer) -> None:
-    path = origin.tokenizer
-    if CaptionTokenizer.load(path).fingerprint != tokenizer.fingerprint:
-        raise UsageError(
-            f"start.weights={str(origin.path)!r} has text parts for another tokenizer; type data.tokenizer={path}"
-        )

@@ -11,11 +11,11 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, read_object
 from aimv2.config.arguments import checked
 from aimv2.config.model_config import EncoderConfig
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.run_config import RunConfig
+from aimv2.definitions.objectives import objective
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.provenance import find_plugins
-from aimv2.spec.objectives import objective
 
 WEIGHTS = "weights.safetensors"
 TOKENIZER = "tokenizer.json"
@@ -61,15 +61,11 @@ class Origin:
 def parts_of(config: RunConfig) -> set[str]:
     """Return the names of the parts of the run's network."""
     parts = objective(config.objective.name).cost(config)
-    return {part.module.partition(".")[0] for part in parts if part.is_in_network}
+    return {part.module.partition(".")[0] for part in parts}
 
 
 def read_origin(path: str, key: str = "start.weights") -> Origin:
-    """Read what is at the path of weights, which was given as ``key``.
-
-    Raises:
-        UsageError: there is neither a finished run nor a folder of ``weights import``.
-    """
+    """Read the weights at the path that was given as ``key``: a finished run, or a folder of ``weights import``."""
     folder = Path(path).expanduser().resolve()
     where = folder / "config.json"
     if not where.is_file():
@@ -92,26 +88,14 @@ def read_origin(path: str, key: str = "start.weights") -> Origin:
 
 
 def with_start(config: RunConfig) -> RunConfig:
-    """Return the run with the fingerprints of the weights that it starts from and of its teacher.
-
-    Raises:
-        UsageError: there are no such weights, or they do not fit.
-    """
-    objective(config.objective.name).check_teacher(config)
-    start = config.start
-    values: dict[str, Any] = {"fingerprint": "", "teacher_fingerprint": "", "teacher_encoder": None}
-    if start.teacher is not None:
-        teacher = read_origin(start.teacher, "start.teacher")
-        _check_patches(teacher, config, "start.teacher")
-        values |= {"teacher": str(teacher.path), "teacher_fingerprint": teacher.fingerprint}
-        # However the teacher was trained, it is used with full attention.
-        values["teacher_encoder"] = EncoderConfig(**{**teacher.sizes["encoder"], "attention": "bidirectional"})
-    if start.weights is not None:
-        origin = read_origin(start.weights)
-        _check_fits(origin, replace(config, start=replace(start, **values)))
-        values |= {"weights": str(origin.path), "fingerprint": origin.fingerprint}
-    changed = replace(start, **values)
-    return config if changed == start else replace(config, start=changed)
+    """Return the run with the fingerprint of the weights that it starts from; weights that do not fit are refused."""
+    values: dict[str, Any] = {"fingerprint": ""}
+    if config.start.weights is not None:
+        origin = read_origin(config.start.weights)
+        _check_fits(origin, config)
+        values = {"weights": str(origin.path), "fingerprint": origin.fingerprint}
+    changed = replace(config.start, **values)
+    return config if changed == config.start else replace(config, start=changed)
 
 
 def continued(origin: Origin) -> RunConfig:
@@ -131,7 +115,8 @@ def with_sizes(origin: Origin, scale: RunConfig) -> RunConfig:
 def _check_fits(origin: Origin, config: RunConfig) -> None:
     """Refuse weights of other sizes, and of parts that would read them otherwise."""
     now = asdict(config.model)
-    _check_patches(origin, config, "start.weights")
+    for name in ("patch_px", "patch_order"):
+        _check_equal(f"model.{name}", now[name], origin.sizes[name])
     free = {"attention"}  # of training only
     if config.model.encoder.positions == "sincos":
         free.add("positions")  # a table of learned ones is left out
@@ -150,17 +135,12 @@ def _check_fits(origin: Origin, config: RunConfig) -> None:
             _check_equal(f"model.{name}", now[name], getattr(before, name))
 
 
-def _check_patches(origin: Origin, config: RunConfig, source: str) -> None:
-    for name in ("patch_px", "patch_order"):
-        _check_equal(f"model.{name}", getattr(config.model, name), origin.sizes[name], source)
-
-
-def _check_equal(key: str, value: Any, expected: Any, source: str = "start.weights") -> None:
+def _check_equal(key: str, value: Any, expected: Any) -> None:
     if isinstance(expected, dict):
         for name, expected_value in expected.items():
-            _check_equal(f"{key}.{name}", value[name], expected_value, source)
+            _check_equal(f"{key}.{name}", value[name], expected_value)
     elif value != expected:
-        raise UsageError(f"{key}={value!r}, but the weights of {source} have {expected!r}")
+        raise UsageError(f"{key}={value!r}, but the weights of start.weights have {expected!r}")
 
 
 @lru_cache(maxsize=64)

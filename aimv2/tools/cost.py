@@ -1,7 +1,6 @@
 """``python -m aimv2 cost``: the cost of a run, and its setup on some numbers of ranks. Only a GPU needs torch."""
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
@@ -12,20 +11,18 @@ from rich.table import Column, Table
 
 from aimv2.base.errors import UsageError
 from aimv2.base.hardware import has_cuda
-from aimv2.config.arguments import HELP
-from aimv2.config.options import defaults_of, read_options
-from aimv2.config.paths import replaced
+from aimv2.config.arguments import HELP, defaults_of, read_options
+from aimv2.config.program import replaced
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.parts import Part, forward_flops, train_flops
+from aimv2.cost import Part, forward_flops, train_flops
+from aimv2.definitions.objectives import objective
 from aimv2.memory.machine import rank_memory
 from aimv2.memory.setup import USABLE, Choice, choose
 from aimv2.memory.training import FLOAT32
-from aimv2.request.compose import compose, run_config
-from aimv2.request.override_file import with_file
+from aimv2.request.compose import compose, run_config, with_file
 from aimv2.request.resolve import with_attention
-from aimv2.spec.objectives import objective
 from aimv2.start.origin import with_start
-from aimv2.tools.cost_options import PlanOptions, cost_usage
+from aimv2.tools.options import PlanOptions, cost_usage
 
 PARTS_LEGEND = """FLOPs are per image, 2 for a multiply-add. Norms, activation functions and softmax are not counted.
   forward      FLOPs of a forward pass
@@ -34,8 +31,6 @@ PARTS_LEGEND = """FLOPs are per image, 2 for a multiply-add. Norms, activation f
   training     FLOPs of a forward and a backward pass
   activations  bytes per image saved for the backward pass, in float32
 """
-
-UNITS = {"MB": 1e6, "GB": 1e9, "GiB": 2**30}
 
 console = Console(highlight=False)
 
@@ -91,11 +86,7 @@ def _gigabytes(size: int) -> str:
 
 
 def cost_command(arguments: Sequence[str]) -> int:
-    """Print the cost of each part of the composed run, and its setup on each number of ranks.
-
-    Raises:
-        UsageError: a value is not allowed.
-    """
+    """Print the cost of each part of the composed run, and its setup on each number of ranks."""
     if HELP & set(arguments):
         print(cost_usage(), end="")
         return 0
@@ -103,7 +94,7 @@ def cost_command(arguments: Sequence[str]) -> int:
     own = [text for text in arguments if text.partition("=")[0] in defaults_of(PlanOptions)]
     options = read_options(PlanOptions, own)
     config = run_config(compose([text for text in arguments if text not in own], defaults={}))
-    memory = None if options.gpu is None else _bytes(options.gpu)
+    memory = options.gpu
     config = with_start(_on_device(with_attention(config), "cuda" if memory else None))
     goal = objective(config.objective.name)
     goal.check(config)
@@ -116,24 +107,8 @@ def cost_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _bytes(text: str) -> int:
-    """Read a memory such as ``80GB``.
-
-    Raises:
-        UsageError: it is no number with one of UNITS, or not above 0.
-    """
-    match = re.fullmatch(r"(\d+\.?\d*)\s*([A-Za-z]+)", text)
-    if match is None or match[2] not in UNITS or not float(match[1]):
-        raise UsageError(f"gpu={text}: write the memory of a GPU as a number with one of {', '.join(UNITS)}, like 80GB")
-    return int(float(match[1]) * UNITS[match[2]])
-
-
 def _on_device(config: RunConfig, device: Literal["cuda"] | None) -> RunConfig:
-    """Return the run with the given device, or this machine's in the place of ``auto``, and its precision.
-
-    Raises:
-        UsageError: the run has another device than the given one, or one that this machine lacks.
-    """
+    """Return the run with the given device, or this machine's in the place of ``auto``, and its precision."""
     if device and config.device == "cpu":
         raise UsageError("gpu= is the memory of a GPU, but the run has device=cpu")
     here: Literal["cuda", "cpu"] = device or ("cuda" if has_cuda() else "cpu")

@@ -27,13 +27,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from aimv2.base import address
 from aimv2.base.errors import UsageError, count
 from aimv2.base.files import writable_folder, write_json
 from aimv2.base.hardware import hardware, has_cuda
-from aimv2.config.arguments import HELP
+from aimv2.config.arguments import HELP, read_options
 from aimv2.config.data_config import DataConfig
-from aimv2.config.options import read_options
 from aimv2.datasets.description import LabelledDescription, read_labelled
 from aimv2.datasets.labelled import (
     NAMED,
@@ -52,15 +50,17 @@ from aimv2.datasets.plugin import set_version
 from aimv2.evaluation.attentive import attentive_probe, num_steps
 from aimv2.evaluation.features import Chosen, Features, Splits, at_edge, scored
 from aimv2.evaluation.probes import knn
-from aimv2.tools.evaluate_options import METHODS, EvaluateOptions, FeatureKind, LinearOptions, Method, evaluate_usage
 from aimv2.tools.features import Extraction, Model, Split, check_room, embed_texts, load_model, saved
+from aimv2.tools.options import METHODS, EvaluateOptions, FeatureKind, Method, evaluate_usage
 from aimv2.tools.weights.folders import PREPROCESSING
 
 VERSIONED = ("aimv2-ablations", "torch", "numpy", "scipy", "scikit-learn", "pillow")
 MAX_LISTED = 100  # unusable images in the JSON file
-RESAMPLES = 9999
-TOLERANCE = 1e-6  # of the gradient, at the end of a fit
-MEAN_PER_CLASS = "_mean_per_class"  # end of the name of a result
+# Strengths L of the linear probe's penalty L/2 |W|^2, added to the mean cross-entropy of N images: C of scikit-learn is
+# 1 / (L N). A fit takes at most so many Newton steps, or ends at a gradient of TOLERANCE.
+L2 = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+MAX_ITERATIONS, TOLERANCE = 100, 1e-6
+NEIGHBOURS = (1, 3, 5, 10, 20, 50, 100, 200)
 CHUNK = 1024  # images whose similarities to all classes are in memory at once
 HOW = {
     "probe": "attentive probe of {epochs} epochs, without augmentation, lr {learning_rate:g} and weight decay"
@@ -69,16 +69,10 @@ HOW = {
     "knn": "{neighbours} nearest neighbours by cosine distance of mean features",
 }
 
-Results = dict[str, dict[str, Any]]  # by name: value, 95 % interval, how it was measured, settings, warning
+Results = dict[Method, dict[str, Any]]  # value, 95 % interval, how it was measured, settings, warning
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:
-    """Measure the weights on the set, print the results and write them to a file.
-
-    Raises:
-        UsageError: the arguments, the weights or the set are not as they should be.
-        RunFailedError: too many images cannot be used.
-    """
     if not arguments or HELP & set(arguments):
         print(evaluate_usage(), end="")
         return 0 if arguments else 2
@@ -106,7 +100,6 @@ def evaluate_command(arguments: Sequence[str]) -> int:
 
 
 def _shape(options: EvaluateOptions, model: Model) -> Shape | OwnShape:
-    """Return how images are shown; a UsageError if the encoder cannot read images of other shapes."""
     max_pixels = DataConfig().max_pixels
     if options.area is None:
         crop = model.preprocessing.crop if options.crop is None else options.crop
@@ -124,11 +117,7 @@ def _shape(options: EvaluateOptions, model: Model) -> Shape | OwnShape:
 def chosen_methods(
     description: LabelledDescription, model: Model, wanted: Sequence[Method] | None, *, has_area: bool = False
 ) -> list[Method]:
-    """Return the methods to measure: those that are wanted, or all that set and weights allow.
-
-    Raises:
-        UsageError: a method that is wanted is not possible, or none is.
-    """
+    """Return the methods to measure: those that are wanted, or all that set and weights allow."""
     why_not = dict[Method, str]()
     if description.train is None:
         why_not |= dict.fromkeys(("probe", "linear", "knn"), f"{description.name} has no train")
@@ -153,7 +142,6 @@ class Usable(NamedTuple):
     class_N: Tensor
 
     def only(self, chosen_N: Tensor) -> "Usable":
-        """Return some of the images, where bool [N] is True."""
         return self._replace(row_N=self.row_N[chosen_N], class_N=self.class_N[chosen_N])
 
     def patches(self) -> Features:
@@ -168,8 +156,6 @@ class Usable(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation of a model on a set by some methods."""
-
     description: LabelledDescription
     extraction: Extraction
     methods: Sequence[Method]
@@ -177,22 +163,29 @@ class Evaluation:
 
     def run(self) -> None:
         """Compute features that are not saved, measure, print the results and write them."""
-        splits = self._splits()
-        kinds = {name: self._kinds(name) for name in splits}
-        # Before hours of encoding, because labels may be wrong.
-        labels = {name: self._labels(split) for name, split in splits.items()}
-        numbers = self._class_numbers(labels)
-        check_room(self.extraction, [(split, kinds[name]) for name, split in splits.items()])
+        splits, labels = self._splits(), dict[str, Labels]()
+        kinds: list[FeatureKind] = ["mean", "patches"] if "probe" in self.methods else ["mean"]
+        kinds_of = {name: kinds + ["embedding"] * (name == "test" and "zero_shot" in self.methods) for name in splits}
+        for name, split in splits.items():  # before hours of encoding, because labels may be wrong
+            labels[name] = read_labels(split.records, self.description.label, name, range(len(split.records)))
+            check_rate(labels[name].unusable, len(split.records), self.options.max_bad_rate, name)
+        others = [text for name, found in labels.items() if name != "train" for text in found.text_N]
+        if "train" in labels:
+            numbers = class_numbers(labels["train"].text_N, others)
+        else:
+            names = sorted({*self.description.classes, *others} - {""})
+            numbers = {name: number for number, name in enumerate(names)}
+        check_room(self.extraction, [(split, kinds_of[name]) for name, split in splits.items()])
         unusable, usable = dict[str, list[Unusable]](), dict[str, Usable]()
         for name, split in splits.items():
-            features, texts = saved(self.extraction, split, kinds[name]), labels[name].text_N
+            features, texts = saved(self.extraction, split, kinds_of[name]), labels[name].text_N
             unusable[name] = sorted({*features.unusable, *labels[name].unusable})
             row_N = np.delete(np.arange(len(texts)), [sample.row for sample in unusable[name]])
             class_N = torch.tensor([numbers[texts[row]] for row in row_N.tolist()], dtype=torch.int64)
             usable[name] = Usable(features.features, torch.from_numpy(row_N), class_N)
         results = self._with_training(splits["train"], usable, len(numbers)) if "train" in splits else {}
         if "zero_shot" in self.methods:
-            results |= self._zero_shot(usable["test"], numbers)
+            results["zero_shot"] = self._zero_shot(usable["test"], numbers)
         self._report(results, splits, unusable, len(numbers))
 
     def _splits(self) -> dict[str, Split]:
@@ -203,27 +196,6 @@ class Evaluation:
         for split in splits.values():
             split.records.check()  # saved features and labels of folders need no file
         return splits
-
-    def _kinds(self, split: str) -> list[FeatureKind]:
-        kinds: list[FeatureKind] = ["mean"]
-        if "probe" in self.methods:
-            kinds.append("patches")
-        if split == "test" and "zero_shot" in self.methods:
-            kinds.append("embedding")
-        return kinds
-
-    def _labels(self, split: Split) -> Labels:
-        rows = range(len(split.records))
-        labels = read_labels(split.records, self.description.label, split.name, rows)
-        check_rate(labels.unusable, len(rows), self.options.max_bad_rate, split.name)
-        return labels
-
-    def _class_numbers(self, labels: dict[str, Labels]) -> dict[str, int]:
-        """Return the number of each class: of the training images, or else of those that are named or tested."""
-        others = [text for name, found in labels.items() if name != "train" for text in found.text_N]
-        if "train" in labels:
-            return class_numbers(labels["train"].text_N, others)
-        return {name: number for number, name in enumerate(sorted({*self.description.classes, *others} - {""}))}
 
     def _with_training(self, split: Split, usable: dict[str, Usable], num_classes: int) -> Results:
         """Return the results of the methods that need a training split."""
@@ -246,16 +218,15 @@ class Evaluation:
             if method != "zero_shot":
                 score, settings, warning = self._measure(method, (train, validation, test), num_classes)
                 how = f"{HOW[method].format(epochs=self.options.probe.epochs, **settings)}, {size}"
-                is_right_N, class_N = score.num_right_N > 0, test.class_N.numpy()
-                results |= accuracies(method, is_right_N, class_N, how, settings, warning)
+                results[method] = accuracy(score.num_right_N > 0, how, settings, warning)
         return results
 
     def _measure(self, method: Method, parts: Sequence[Usable], num_classes: int) -> Chosen:
         options, device = self.options, self.extraction.device
         if method == "linear":
-            return linear_probe(Splits(num_classes, *(part.means("cpu") for part in parts)), options.linear)
+            return linear_probe(Splits(num_classes, *(part.means("cpu") for part in parts)))
         if method == "knn":
-            return knn(Splits(num_classes, *(part.means(device) for part in parts)), options.knn.neighbours)
+            return knn(Splits(num_classes, *(part.means(device) for part in parts)), NEIGHBOURS)
         splits = Splits(num_classes, *(part.patches() for part in parts))
         total = num_steps(splits, options.probe, is_refitted=True)
         with self.extraction.progress("fitting probe", total) as advance:
@@ -269,7 +240,7 @@ class Evaluation:
                 on_step=partial(advance, 1),
             )
 
-    def _zero_shot(self, test: Usable, numbers: dict[str, int]) -> Results:
+    def _zero_shot(self, test: Usable, numbers: dict[str, int]) -> dict[str, Any]:
         """Give each image the class whose prompts have the nearest mean vector."""
         names, prompts = class_names(numbers, self.description.classes), self.description.prompts
         texts = [prompt.replace("{}", names[name]) for name in numbers for prompt in prompts]
@@ -279,34 +250,19 @@ class Evaluation:
         guess_N = torch.cat([(chunk @ class_CS.T).argmax(dim=1).cpu() for chunk in image_NS.split(CHUNK)])
         is_right_N = (guess_N == test.class_N).numpy()
         size = f"{len(is_right_N):,} test images, {len(numbers):,} classes"
-        how = f"zero-shot with {count(len(prompts), 'prompt')}, {size}"
-        return accuracies("zero_shot", is_right_N, test.class_N.numpy(), how)
+        return accuracy(is_right_N, f"zero-shot with {count(len(prompts), 'prompt')}, {size}")
 
     def _report(
         self, results: Results, splits: Mapping[str, Split], unusable: dict[str, list[Unusable]], num_classes: int
     ) -> None:
-        """Print the results, and write them to a file named by set, weights and methods."""
-        extraction, name = self.extraction, self.description.name
+        extraction, options, name = self.extraction, self.options, self.description.name
         model, console = extraction.model, extraction.console
         print_results(results, f"{model.name} on {name}", console)
         parts = [*(re.sub(r"[^\w.-]+", "-", text) for text in (name, model.name)), model.digest[:8], *self.methods]
-        path = Path(self.options.to) / f"{'-'.join(parts)}.json"
-        totals = {split: len(part.records) for split, part in splits.items()}
-        record = self._record(totals, unusable, num_classes)
-        write_json(path, record | {"results": results})
-        notes = [
-            f"{split}: {len(samples):,} of {totals[split]:,} images are left out ({counts(samples)})"
-            for split, samples in unusable.items()
-            if samples
-        ]
-        for note in (_images(extraction), *notes, f"written to {path}"):
-            console.print(note, highlight=False, soft_wrap=True)
-
-    def _record(self, totals: dict[str, int], unusable: dict[str, list[Unusable]], num_classes: int) -> dict[str, Any]:
-        extraction, options, model = self.extraction, self.options, self.extraction.model
-        shape = extraction.shape._asdict()
-        return {
-            "set": self.description.name,
+        path = Path(options.to) / f"{'-'.join(parts)}.json"
+        shape, totals = extraction.shape._asdict(), {split: len(part.records) for split, part in splits.items()}
+        record = {
+            "set": name,
             "description": str(Path(options.data).absolute()),
             "licence": self.description.licence,
             "weights": {
@@ -334,7 +290,16 @@ class Evaluation:
                 "versions": {name: metadata.version(name) for name in VERSIONED},
             },
             "command": sys.argv,
+            "results": results,
         }
+        write_json(path, record)
+        notes = [
+            f"{split}: {len(samples):,} of {totals[split]:,} images are left out ({counts(samples)})"
+            for split, samples in unusable.items()
+            if samples
+        ]
+        for note in (_images(extraction), *notes, f"written to {path}"):
+            console.print(note, highlight=False, soft_wrap=True)
 
 
 def _images(extraction: Extraction) -> str:
@@ -348,14 +313,11 @@ def _images(extraction: Extraction) -> str:
     return f"images: {shown}; normalised by mean {' and standard deviation '.join(numbers)}"
 
 
-def linear_probe(splits: Splits, options: LinearOptions) -> Chosen:
+def linear_probe(splits: Splits, grid: Sequence[float] = L2, max_iterations: int = MAX_ITERATIONS) -> Chosen:
     """Measure scikit-learn's logistic regression on standardised mean features, those of one patch.
 
     The penalty is chosen on validation, the stronger of equally good ones; the regression is then fitted again on
     training and validation images together.
-
-    Raises:
-        UsageError: all training images have one class.
     """
     (train_ND, train_N), (validation_ND, validation_N), (test_ND, _) = (
         (part.feature_NID[:, 0].numpy(), part.label_NK[:, 0].numpy()) for part in splits[1:]
@@ -364,19 +326,19 @@ def linear_probe(splits: Splits, options: LinearOptions) -> Chosen:
         raise UsageError("the linear probe needs training images of at least two classes")
 
     def fitted(feature_ND: np.ndarray, class_N: np.ndarray, l2: float) -> Pipeline:
-        strength, most = 1 / (l2 * len(class_N)), options.max_iterations
+        strength = 1 / (l2 * len(class_N))
         # L-BFGS takes several times as long, because mean features are highly correlated.
-        regression = LogisticRegression(C=strength, solver="newton-cg", tol=TOLERANCE, max_iter=most)
+        regression = LogisticRegression(C=strength, solver="newton-cg", tol=TOLERANCE, max_iter=max_iterations)
         with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
             return make_pipeline(StandardScaler(), regression).fit(feature_ND, class_N)
 
-    fits = {l2: fitted(train_ND, train_N, l2) for l2 in options.l2}
+    fits = {l2: fitted(train_ND, train_N, l2) for l2 in grid}
     scores = {l2: fit.score(validation_ND, validation_N) for l2, fit in fits.items()}
     best = max(scores, key=lambda l2: (scores[l2], l2))
     last = fitted(np.concatenate([train_ND, validation_ND]), np.concatenate([train_N, validation_N]), best)
-    doubts = [at_edge("l2", best, options.l2)]
-    if max(fit[-1].n_iter_.max() for fit in (*fits.values(), last)) >= options.max_iterations:
-        doubts.append(f"a fit did not converge in {options.max_iterations} iterations; raise linear.max_iterations")
+    doubts = [at_edge("l2", best, grid)]
+    if max(fit[-1].n_iter_.max() for fit in (*fits.values(), last)) >= max_iterations:
+        doubts.append(f"a fit did not converge in {max_iterations} iterations")
     guess_N1 = torch.from_numpy(last.predict(test_ND))[:, None]
     return Chosen(scored(guess_N1, splits.test.label_NK), {"l2": best}, "; ".join(filter(None, doubts)))
 
@@ -389,43 +351,23 @@ def class_names(classes: Iterable[str], given: Mapping[str, str]) -> dict[str, s
     return {name: given.get(name, name.replace("_", " ")) for name in classes}
 
 
-def accuracies(
-    method: str,
-    is_right_N: np.ndarray,
-    class_N: np.ndarray,
-    how: str,
-    settings: Mapping[str, float] | None = None,
-    warning: str = "",
-) -> Results:
-    """Return the share of test images that are right, with Wilson's interval, and its mean over classes.
-
-    The interval of the mean is bootstrapped: images are resampled within their class, where the number of right ones
-    is then binomial. Another seed of the training may differ by more than these intervals over test images.
-    """
+def accuracy(
+    is_right_N: np.ndarray, how: str, settings: Mapping[str, float] | None = None, warning: str = ""
+) -> dict[str, Any]:
+    """Return the share of test images that are right, with Wilson's interval over test images, not over seeds."""
     num_right, num = int(is_right_N.sum()), len(is_right_N)
-    wilson = binomtest(num_right, num).proportion_ci(method="wilson")
-    _, place_N = np.unique(class_N, return_inverse=True)
-    num_C = np.bincount(place_N)
-    share_C = np.bincount(place_N, is_right_N) / num_C
-    drawn = address.generator(seed=0, purpose="mean per class").binomial(num_C, share_C, (RESAMPLES, len(num_C)))
-    low, high = np.quantile((drawn / num_C).mean(axis=1), [0.025, 0.975])
-    whole = {"value": num_right / num, "interval_95": [float(wilson.low), float(wilson.high)], "how": how}
-    mean = {"value": float(share_C.mean()), "interval_95": [float(low), float(high)]}
-    return {
-        method: {**whole, "settings": dict(settings or {}), "warning": warning},
-        f"{method}{MEAN_PER_CLASS}": {**mean, "how": "mean over classes of their accuracies", "settings": {}},
-    }
+    interval = binomtest(num_right, num).proportion_ci(method="wilson")
+    result = {"value": num_right / num, "interval_95": [float(interval.low), float(interval.high)], "how": how}
+    return {**result, "settings": dict(settings or {}), "warning": warning}
 
 
 def print_results(results: Results, title: str, console: Console) -> None:
-    """Print a row for each result, and how it was measured."""
-    table = Table("measure", "result", "95 % interval", "chosen on validation", title=title, box=SIMPLE)
-    for name, result in results.items():
+    table = Table("method", "accuracy", "95 % interval", "chosen on validation", title=title, box=SIMPLE)
+    for method, result in results.items():
         value, low, high = (f"{100 * number:.2f}" for number in (result["value"], *result["interval_95"]))
         settings = ", ".join(f"{setting} {chosen:g}" for setting, chosen in result["settings"].items())
-        table.add_row(name, f"{value} %", f"{low} to {high}", settings)
+        table.add_row(method, f"{value} %", f"{low} to {high}", settings)
     console.print(table)
-    hows = dict.fromkeys(result["how"] for name, result in results.items() if not name.endswith(MEAN_PER_CLASS))
-    doubts = [f"warning: {name}: {result['warning']}" for name, result in results.items() if result.get("warning")]
-    for line in (*hows, *doubts):
+    doubts = [f"warning: {method}: {result['warning']}" for method, result in results.items() if result["warning"]]
+    for line in (*(result["how"] for result in results.values()), *doubts):
         console.print(line, highlight=False, soft_wrap=True)

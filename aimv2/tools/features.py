@@ -39,17 +39,18 @@ from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.network import Network
 from aimv2.objectives.build import build_empty
 from aimv2.start.origin import read_origin
-from aimv2.tools.evaluate_options import FeatureKind
+from aimv2.tools.options import FeatureKind
 from aimv2.tools.weights.folders import (
     AS_TRAINED,
     Preprocessing,
+    network_of,
     read_preprocessing,
     read_published,
     read_tensors,
     read_weights,
     with_tensors,
 )
-from aimv2.tools.weights.layouts import Weights, WeightsConfig, empty_network
+from aimv2.tools.weights.layouts import Weights, WeightsConfig
 from aimv2.training.device import autocast
 
 VERSION = 1  # of what is computed; another number makes other folders
@@ -81,20 +82,13 @@ class Model:
 
 
 def load_model(path: Path) -> Model:
-    """Load the network of a finished run, of a folder of ``weights import``, or of a public checkpoint.
-
-    Raises:
-        UsageError: there is no such thing at the path, or it is incomplete or unsafe.
-    """
+    """Load the network of a finished run, of a folder of ``weights import``, or of a public checkpoint."""
     if not path.exists():
         raise UsageError(f"weights={str(path)!r}: there is no such file or folder")
     description = path / "config.json"
     is_ours = description.is_file() and bool({"budget", "layout_version"} & read_object(description).keys())
     weights = read_weights(path) if is_ours else read_published(path)
-    network, tokenizer = (_run_pair(path, weights) if is_ours else None) or (
-        with_tensors(empty_network(weights.config), weights.tensors),
-        None,
-    )
+    network, tokenizer = (_run_pair(path, weights) if is_ours else None) or (network_of(weights), None)
     digest = _digest(weights.config, network.state_dict())
     preprocessing = read_preprocessing(path) or AS_TRAINED
     return Model(path.resolve().name, network, weights.config, digest, tokenizer, preprocessing)
@@ -122,17 +116,13 @@ def _digest(config: WeightsConfig, tensors: Mapping[str, Tensor]) -> str:
 
 
 class Split(NamedTuple):
-    """A split of a set: its name, where it is, and its samples."""
-
     name: str
     location: Location
     records: Records
 
 
 class Saved(NamedTuple):
-    """Features of all rows of a split, as memory-mapped arrays, and the rows that cannot be used."""
-
-    features: dict[FeatureKind, Tensor]
+    features: dict[FeatureKind, Tensor]  # of all rows of a split, memory-mapped
     unusable: list[Unusable]
 
 
@@ -201,11 +191,7 @@ def gigabytes(size: int) -> str:
 
 
 def saved(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind]) -> Saved:
-    """Return the features of a split, computed unless they are saved.
-
-    Raises:
-        RunFailedError: too many images cannot be used, or features are not finite.
-    """
+    """Return the features of a split, computed unless they are saved."""
     folder = extraction.folder(split, kinds)
     if not folder.exists():
         _compute(extraction, split, kinds, folder)
@@ -217,7 +203,6 @@ def saved(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind]) ->
 
 
 def _compute(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind], folder: Path) -> None:
-    """Encode all rows, and give the folder its name when it is complete."""
     num_rows = len(split.records)
     dataset = PictureBatches(split.records, range(num_rows), extraction.shape, extraction.batch_size)
     unusable, done = list[Unusable](), 0

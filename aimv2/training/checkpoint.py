@@ -139,7 +139,7 @@ def save_attempt(
 def save_share(
     folder: Path, world: World, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, shown: Tally
 ) -> Future[None]:
-    """Save a checkpoint of the attempt in this folder, as another rank than 0 (``save``)."""
+    """Save the share of another rank than 0 in a checkpoint."""
     return save(folder, model, optimizer, Progress(step), world=world)
 
 
@@ -148,12 +148,12 @@ def find(folders: Iterable[Path]) -> Checkpoint | None:
     for folder in folders:
         for path in _saved(folder):
             try:
-                found = read(path)
+                saved = read(path)
                 verify_shards(path, read_about(path))
             except (OSError, ValueError) as error:
                 print(f"{path} is not used: {error}", file=sys.stderr)
             else:
-                return found
+                return saved
     return None
 
 
@@ -210,7 +210,7 @@ def _make_state(model: nn.Module, optimizer: torch.optim.Optimizer, saved: Mappi
     A parameter without gradients so far has none.
     """
     parameters, state = dict(model.named_parameters()), defaultdict[int, dict[str, Tensor]](dict)
-    trained = (one for group in optimizer.param_groups for one in group["params"])
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     numbers = {parameter: number for number, parameter in enumerate(trained)}
     for name, tensor in saved.items():
         key, _, of = name.partition("/")
@@ -241,10 +241,7 @@ def _share(named: dict[str, Tensor], world: World) -> dict[str, Tensor]:
 
 
 class SaveTimer:
-    """Says when the next checkpoint is due, so that training is stalled for at most 1 % of the time.
-
-    The interval between two saves is ``every_seconds``, or 99 times as long as the last stall if that is more.
-    """
+    """The interval between two saves: ``every_seconds``, or 99 times the last stall of training if that is more."""
 
     def __init__(self, every_seconds: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._every_seconds, self._clock = every_seconds, clock
@@ -256,7 +253,6 @@ class SaveTimer:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Measure a stall."""
         started = self._clock()
         yield
         self._ended = self._clock()
@@ -264,12 +260,10 @@ class SaveTimer:
 
 
 class Saver:
-    """Saves checkpoints; at most one is written at a time. As a context, it waits for the last one at the end.
+    """Saves checkpoints, one at a time. One that cannot be written is a warning, and the next is tried at its time.
 
-    After an error of one of several ranks it does not: all ranks write a checkpoint together, and the others learn of
-    the error only when the context has ended. ``wait`` is for later.
-
-    A checkpoint that cannot be written is a warning, and the next one is tried at its time.
+    As a context, it waits for the last one at the end, but not after an error of one of several ranks: all ranks write
+    a checkpoint together, and the others learn of the error only when the context has ended. ``wait`` is for later.
     """
 
     def __init__(self, save: Save | None = None, timer: SaveTimer | None = None, world: World = ALONE) -> None:

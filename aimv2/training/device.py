@@ -88,9 +88,9 @@ class Rate:
     def columns(self, flops: int, seconds: float) -> dict[str, float]:
         """Return the values of the rows since the last call."""
         done, self._flops = flops - self._flops, flops
-        found = {"gemm_share": done / seconds / self._limit}
+        share = {"gemm_share": done / seconds / self._limit}
         memory = torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else resident_bytes()
-        return found if memory is None else found | {"memory_bytes": memory}
+        return share if memory is None else share | {"memory_bytes": memory}
 
 
 def product_shape(config: RunConfig, batch_size: int) -> tuple[int, int, int]:

@@ -32,7 +32,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.config.run_config import RunConfig
-from aimv2.memory.cgroup import oom_kills
+from aimv2.memory.machine import oom_kills
 from aimv2.runs.failure import cause_of, sentence_of
 from aimv2.training.world import ALONE, World, is_of_all_ranks
 

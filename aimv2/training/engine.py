@@ -41,15 +41,16 @@ class Engine:
         self._config, self._world = config, world
         self._device = torch.device(config.device)
         self._is_sharded = world.size > 1 and setup.parallel != "ddp"
-        self._is_compiled = compiles(config)
         self._module: nn.Module = objective
         self._replicated: list[nn.Parameter] = []
-        if self._is_compiled:
+        if is_compiled := compiles(config):
             torch.compiler.reset()  # what earlier runs of this process have compiled counts towards torch's limit
-        self._set_compiled(self._is_compiled)
         for module in objective.modules():
             if isinstance(module, Block):
+                module.is_compiled, module.is_dynamic = is_compiled, bool(config.native.areas)
                 module.saves_input = setup.activation_checkpointing
+            if isinstance(module, Encoder):
+                module.uses_flex = is_compiled and config.attention_kernel == "flex"
         if self._is_sharded:
             world.equalise(objective)
             self._replicated = shard(objective, _mesh(config, setup, world), config.precision)
@@ -87,46 +88,9 @@ class Engine:
         gradients = [parameter.grad for parameter in self._replicated if parameter.grad is not None]
         if gradients:
             mean = self._world.mean(torch.cat([gradient.flatten() for gradient in gradients]))
-            for gradient, own in zip(gradients, mean.split([one.numel() for one in gradients]), strict=True):
-                gradient.copy_(own.view_as(gradient))
-
-    def gradient_balance(self, parts: Sequence[Batch]) -> dict[str, Tensor]:
-        """Return the norm of each term's gradient on the shared parameters, and the cosine between the two gradients.
-
-        Empty unless there are two terms and shared parameters, of which each rank holds the whole.
-        """
-        shared = self.objective.shared_parameters()
-        if not shared or self._is_sharded:
-            return {}
-        sums: dict[str, Tensor] = {}
-        for part in parts:
-            for name, gradient in self._gradients_by_term(part, shared).items():
-                sums[name] = sums.get(name, 0) + gradient
-        if len(sums) != 2:
-            return {}
-        one, other = (self._world.mean(gradient) for gradient in sums.values())
-        norms = {f"{name}_gradient": gradient.norm() for name, gradient in zip(sums, (one, other), strict=True)}
-        return norms | {"gradient_cosine": torch.cosine_similarity(one, other, dim=0)}
-
-    def _gradients_by_term(self, part: Batch, shared: list[nn.Parameter]) -> dict[str, Tensor]:
-        """Return each term's gradient as one vector. On return, the activations of the micro-batch are released."""
-        self._set_compiled(False)  # compiled blocks overwrite what they have saved, so they have one backward pass
-        with self._syncing(False):
-            terms = self._losses(part).terms
-        found = {}
-        for name, term in terms.items():
-            gradients = torch.autograd.grad(term, shared, retain_graph=True)
-            found[name] = torch.cat([gradient.flatten() for gradient in gradients])
-        self._set_compiled(self._is_compiled)
-        return found
-
-    def _set_compiled(self, is_compiled: bool) -> None:
-        """Compute blocks compiled, and prefix attention with the run's kernel, or everything eagerly."""
-        for module in self.objective.modules():
-            if isinstance(module, Block):
-                module.is_compiled, module.is_dynamic = is_compiled, bool(self._config.native.areas)
-            if isinstance(module, Encoder):
-                module.uses_flex = is_compiled and self._config.attention_kernel == "flex"
+            sizes = [gradient.numel() for gradient in gradients]
+            for gradient, of_all in zip(gradients, mean.split(sizes), strict=True):
+                gradient.copy_(of_all.view_as(gradient))
 
     def clip_gradients(self) -> Tensor:
         """Scale the gradients down to ``optimizer.clip_norm`` if their norm is larger, and return that norm."""
@@ -136,7 +100,7 @@ class Engine:
         kinds = [[p for p in self._parameters if isinstance(p, DTensor) is is_shard] for is_shard in (True, False)]
         norms = [nn.utils.get_total_norm(p.grad for p in kind if p.grad is not None) for kind in kinds]
         whole = (norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms)
-        norm: Tensor = torch.stack([one.to(self._device) for one in whole]).norm()
+        norm: Tensor = torch.stack([of_kind.to(self._device) for of_kind in whole]).norm()
         for kind in kinds:  # torch mixes no shards with other tensors
             nn.utils.clip_grads_with_norm_(kind, most, norm)
         return norm
@@ -172,8 +136,8 @@ class Engine:
         if len(parts) == 1:
             return [self._gathered]
         with torch.no_grad(), autocast(self._config):
-            found = [self.objective.embed(part.to(self._device)) for part in parts]
-        known = self._gathered(Embeddings(*map(torch.cat, zip(*found, strict=True))))
+            embeddings = [self.objective.embed(part.to(self._device)) for part in parts]
+        known = self._gathered(Embeddings(*map(torch.cat, zip(*embeddings, strict=True))))
         return [lambda own: known]
 
     def _gathered(self, own: Embeddings) -> Embeddings:

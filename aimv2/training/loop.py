@@ -9,18 +9,17 @@ from torch import Tensor
 
 from aimv2.base.errors import RunFailedError
 from aimv2.base.interrupt import Interrupts
-from aimv2.base.processes import Watchdog
 from aimv2.config.native import Steps
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.parts import train_flops_by_area
+from aimv2.cost import train_flops_by_area
 from aimv2.data.batches.batch import Batch, Tally, of_step
 from aimv2.data.batches.training import TrainBatches, loader
+from aimv2.definitions.objectives import Objective
 from aimv2.memory.setup import loading_of, setup_of
 from aimv2.memory.training import Setup
 from aimv2.model.network import Network
 from aimv2.objectives.build import implementation_of
 from aimv2.runs.attempt import Attempt, Unrecorded
-from aimv2.spec.objectives import Objective
 from aimv2.training.checkpoint import Checkpoint, Progress, Saver
 from aimv2.training.device import Rate
 from aimv2.training.engine import Engine
@@ -52,7 +51,6 @@ def train(
     interrupts: Interrupts | None = None,
     world: World = ALONE,
     saver: Saver | None = None,
-    watchdog: Watchdog | None = None,
 ) -> Trained:
     """Train the model for the whole budget, in place unless its weights are sharded."""
     steps, setup = Steps(config), setup_of(config)
@@ -76,7 +74,7 @@ def train(
     if start is not None:
         start.restore(model, optimizer)
     model.train()
-    saver, watchdog = saver or Saver(), watchdog or Watchdog()
+    saver = saver or Saver()
 
     def is_due() -> bool:
         return world.any(interrupts.is_requested or saver.is_due)
@@ -86,32 +84,26 @@ def train(
 
     machine = Rate(config, setup, flops=spent(first_step))
     read_at, cpu_read_at = attempt.seconds, attempt.cpu_seconds
-    remaining = load_steps(batches, setup, has_padding=engine.objective.reads_padding, first_step=first_step)
+    remaining = load_steps(batches, setup, engine.objective.reads_padding, first_step)
     for step in range(first_step, num_steps):
         micro_batches = next(remaining)
         tally = world.sum(sum((part.tally for part in micro_batches), Tally.empty(len(sources))))
         micro_batches = of_step(micro_batches, tally)
         shown += tally
         if tally.num_bad:  # the same on all ranks
-            found = [bad for part in micro_batches for bad in part.bad]
-            attempt.write_bad([bad._asdict() for bad in world.gather(found)])
+            samples = [bad for part in micro_batches for bad in part.bad]
+            attempt.write_bad([bad._asdict() for bad in world.gather(samples)])
             shown.check(config.data.max_bad_rate, sources)
         step_rate = rate(step / num_steps)
         for group in optimizer.param_groups:
             group["lr"] = step_rate
-        balance = engine.gradient_balance(micro_batches) if step + 1 in curve_steps or step == 0 else {}
-        measured = engine.backward(micro_batches) | balance | {"gradient_norm": engine.clip_gradients()}
+        measured = engine.backward(micro_batches) | {"gradient_norm": engine.clip_gradients()}
         del micro_batches  # so that the host does not hold two steps while it waits for the next one
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
         done = step + 1
-        row = {
-            "step": done,
-            "samples": done * batch_size,
-            "train_flops": spent(done),
-            "learning_rate": step_rate,
-        }
+        row = {"step": done, "samples": done * batch_size, "train_flops": spent(done), "learning_rate": step_rate}
         # The values stay on the device until the next read-back, so that no step waits for it.
         pending.append((row, measured))
         if done in curve_steps or done % config.log.every_steps == 0 or done == num_steps or is_due():
@@ -128,10 +120,9 @@ def train(
             pending.clear()
             _stop_if_not_finite(rows, attempt)
             if done in curve_steps:
-                with watchdog.paused():
-                    whole = engine.whole_network()
-                    rows[-1] |= held_out(whole)
-                    pictures(whole, done)
+                whole = engine.whole_network()
+                rows[-1] |= held_out(whole)
+                pictures(whole, done)
                 model.train()
             attempt.write_rows(rows)
             on_rows(rows)
@@ -139,14 +130,12 @@ def train(
         # Checked again, because an interrupt may come while a held-out point is measured. After the last step always:
         # if evaluation is interrupted or fails, no step has to be repeated.
         if not pending and (done == num_steps or is_due()):
-            with watchdog.paused():
-                saver.start(model, optimizer, done, shown)
-                is_interrupted = world.any(interrupts.is_requested)
-                if is_interrupted or done == num_steps:
-                    saver.finish()
+            saver.start(model, optimizer, done, shown)
+            is_interrupted = world.any(interrupts.is_requested)
+            if is_interrupted or done == num_steps:
+                saver.finish()
             if is_interrupted:
                 raise KeyboardInterrupt
-        watchdog.step()
     return Trained(spent(num_steps), shown, engine.whole_network())
 
 
@@ -166,9 +155,7 @@ def _stop_if_not_finite(rows: list[Row], attempt: Attempt | Unrecorded) -> None:
                 raise RunFailedError("not finite", f"{name} is {row[name]} at step {row['step']}")
 
 
-def load_steps(
-    batches: TrainBatches, setup: Setup, *, has_padding: bool = False, first_step: int = 0
-) -> Iterator[list[Batch]]:
+def load_steps(batches: TrainBatches, setup: Setup, has_padding: bool, first_step: int) -> Iterator[list[Batch]]:
     """Load the micro-batches of each step from ``first_step`` on, each with its own counts, for a GPU page-locked."""
     loading = loading_of(batches.config, setup)
     return loader(

@@ -28,9 +28,9 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     groups: list[dict[str, Any]] = []
     for decays, is_shard in product((True, False), (True, False)):  # torch mixes no shards with other tensors
-        own = [p for name, p in named if is_decayed(name) is decays and isinstance(p, DTensor) is is_shard]
-        if own:
-            groups.append({"params": own, "weight_decay": decays * config.weight_decay / config.peak_lr})
+        of_group = [p for name, p in named if is_decayed(name) is decays and isinstance(p, DTensor) is is_shard]
+        if of_group:
+            groups.append({"params": of_group, "weight_decay": decays * config.weight_decay / config.peak_lr})
     return OPTIMIZERS[config.name](groups, config)
 
 
@@ -39,7 +39,8 @@ def _adamw(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim
     return torch.optim.AdamW(groups, lr=config.peak_lr, betas=betas, eps=config.eps, fused=True)
 
 
-# By the names of ``aimv2.spec.optimizers``. A rate is set in every step, and checkpoints hold all tensors of the state.
+# By the names of ``OPTIMIZERS`` in ``aimv2.definitions.objectives``.
+# A rate is set in every step, and checkpoints hold all tensors of the state.
 # With ``parallel=fsdp`` each of them has the parameter's shape, or is the number of steps, ``step``.
 OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], OptimizerConfig], torch.optim.Optimizer]] = {"adamw": _adamw}
 

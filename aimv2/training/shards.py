@@ -81,7 +81,7 @@ def write_about(path: Path, described: Described) -> None:
 
 def verify_shards(path: Path, described: Described) -> None:
     """Compare the shards with their checksums."""
-    if {one.name for one in path.glob("*.safetensors")} != set(described.shards):
+    if {shard.name for shard in path.glob("*.safetensors")} != set(described.shards):
         raise ValueError(f"its shards are not those of {ABOUT}")
     for name, checksum in described.shards.items():
         if checksum_of_file(path / name) != checksum:
@@ -91,7 +91,7 @@ def verify_shards(path: Path, described: Described) -> None:
 def tensors_in(path: Path) -> dict[str, TensorStorageMetadata]:
     """Return the sizes and types of the tensors in a folder, by name."""
     saved = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
-    return {name: one for name, one in saved.items() if isinstance(one, TensorStorageMetadata)}
+    return {name: tensor for name, tensor in saved.items() if isinstance(tensor, TensorStorageMetadata)}
 
 
 def load_shards(tensors: Mapping[str, Tensor], path: Path) -> None:

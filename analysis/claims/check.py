@@ -12,10 +12,10 @@ from pathlib import Path
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS, Claim
 from aimv2.ablations.ladder import COMMITTED
+from aimv2.ablations.recorded_runs import FILE, recorded_names
 from aimv2.ablations.request import read_request, requested_names
 from aimv2.ablations.study import SEARCH_SUFFIX
 from aimv2.analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
-from aimv2.analysis.evidence.recorded_runs import FILE, recorded_names, time_of_runs
 from aimv2.analysis.evidence.records import join, read_records
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import NOT_RUN, Answer, answers_of, overall, whole_claims
@@ -24,9 +24,8 @@ from aimv2.analysis.judgement.planner import in_words
 from aimv2.analysis.usage import check_usage
 from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.base.processes import imports_from
-from aimv2.base.typed import as_typed
-from aimv2.config.arguments import HELP, key_values
-from aimv2.request.override_file import with_file
+from aimv2.config.arguments import HELP, as_typed, key_values
+from aimv2.request.compose import with_file
 from aimv2.runs.provenance import PACKAGE
 from aimv2.runs.record import entries
 
@@ -90,10 +89,8 @@ def _checked(name: str, words: Sequence[str], launch: Launch, published: Path) -
     plan = plan_check(claim, own, others, published)
     print("\n".join(plan.text), flush=True)
     if recorded := _recorded(claim.studies, COMMITTED):
-        times = {report: time_of_runs(COMMITTED, report) for report in recorded}
-        shown = ", ".join(f"{report} (a run took {time})" if time else report for report, time in times.items())
         print(
-            f"There are committed records of {shown}. They judge it at their own scales, without runs:"
+            f"There are committed records of {', '.join(recorded)}. They judge it at their own scales, without runs:"
             f" {as_typed('report')} check {name} --from-records",
             flush=True,
         )
@@ -101,14 +98,15 @@ def _checked(name: str, words: Sequence[str], launch: Launch, published: Path) -
         print(f"{name} is not testable: {plan.blind}.")
         return STATUS[Word.NOT_TESTABLE]
     path = plan.checks_dir / plan.folder / FILE
-    before = _written(path)
+    before = path.stat().st_mtime_ns if path.exists() else None
     if status := launch(plan.launch):
         print(f"{name} has no verdict: {_failure(status, plan, own)}")
         return INTERRUPTED if status in (INTERRUPTED, -signal.SIGINT) else ERROR
     if own["dry_run"] == "true":
         print(f"{name} was not run (dry run)")
         return STATUS[Word.UNDECIDED]
-    if _written(path) == before and _has_open_runs(Path(own["runs_dir"]), plan.folder):
+    is_new = path.exists() and path.stat().st_mtime_ns != before
+    if not is_new and _has_open_runs(Path(own["runs_dir"]), plan.folder):
         print("The runs are submitted; type the same command again when they are done.")
         return STATUS[Word.UNDECIDED]
     answers = _answers_of_plan(claim, plan)
@@ -120,11 +118,6 @@ def _checked(name: str, words: Sequence[str], launch: Launch, published: Path) -
     if more := [*parts, *(slug for slug in claim.studies if slug != plan.study.slug)]:
         print(f"That is the verdict of sweep={plan.study.slug} alone; {', '.join(more)} count too.")
     return STATUS[Word(answer.word)]
-
-
-def _written(path: Path) -> int | None:
-    """Return when a file was written, in nanoseconds; None if there is none."""
-    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def _has_open_runs(runs_dir: Path, folder: str) -> bool:

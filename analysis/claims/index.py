@@ -20,10 +20,9 @@ from aimv2.analysis.judgement.claims import DECIDED, WORDS, Answer, all_answers,
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.scaling import law_of
-from aimv2.analysis.sections.search import cost_of
 from aimv2.analysis.sections.summary import answer
 from aimv2.analysis.sections.tables import seeds_per_arm, span
-from aimv2.spec.metrics import lower_is_better
+from aimv2.definitions.metrics import lower_is_better
 
 JUDGED = (*DECIDED, Word.UNDECIDED)
 PER_CLAIM = 2  # differences of a claim
@@ -48,12 +47,7 @@ def index_document(reports_dir: Path) -> Document:
 
 
 def document(findings: Mapping[str, Findings], others: Sequence[str] = ()) -> Document:
-    """Return the index.
-
-    Args:
-        findings: those of all reports, by folder.
-        others: those of OTHERS that exist.
-    """
+    """Return the index of the findings of all reports, by folder, and of those of OTHERS that exist."""
     answers = all_answers({name: report for name, report in findings.items() if not report.study.is_search})
     words = {name: overall(of_claim) for name, of_claim in answers.items()}
     blocks: list[Block] = [_claims(words)]
@@ -87,30 +81,20 @@ def _claims(words: Mapping[str, str]) -> Table:
 
 
 class Row(NamedTuple):
-    """A difference in units of its margin, with its interval; above 0 if it is as the claim says.
-
-    Attributes:
-        verdict: that on the claim, of all studies.
-        word: that of the study.
-        paper: what the paper's own numbers show; empty if it has none.
-        text: what is compared, and the difference in its own unit.
-    """
+    """A difference in units of its margin, with its interval; above 0 if it is as the claim says."""
 
     claim: str
-    verdict: str
-    word: str
-    paper: str
-    text: str
+    verdict: str  # of all studies
+    word: str  # of the study
+    paper: str  # what the paper's own numbers show; empty if it has none
+    text: str  # what is compared, and the difference in its own unit
     mean: float
     low: float
     high: float
 
 
 def _rows(answers: Sequence[Answer]) -> list[Row]:
-    """Return the first differences behind the verdicts on a claim, in units of margins; above 0 as the claim says.
-
-    Those of the studies with the verdict of all come first.
-    """
+    """Return the first differences behind the verdicts on a claim, those of studies with the verdict of all first."""
     rows = []
     for name, group in by_claim(answers).items():
         word = overall(group)
@@ -195,23 +179,13 @@ def _studies(findings: Mapping[str, Findings]) -> Table:
 
 
 def _cost(findings: Mapping[str, Findings]) -> list[Paragraph]:
-    """Return what the runs of all studies and the trials of all searches took; what studies share counts once."""
-    paragraphs = []
-    if runs := [report.evidence.runs for report in findings.values() if len(report.evidence.runs)]:
-        done = pd.concat(runs).drop_duplicates(["run", "code"])
-        missing = pd.concat([report.evidence.missing for report in findings.values()])
-        failed = missing.loc[missing["has_failed"].astype(bool), "run"].nunique()
-        hours, flops = done["seconds"].sum() / 3600, done["train_flops"].sum()
-        paragraphs.append(
-            f"All studies together: {len(done):,} runs, each counted once, of {hours:.1f} hours and {flops:.2g}"
-            f" training FLOPs; {failed or 'none'} failed."
-        )
-    searches = [report.search for report in findings.values() if report.search]
-    if trials := list({trial.run: trial for search in searches for trial in search.trials if trial.run}.values()):
-        cost, failed = cost_of(trials), sum(trial.state == "failed" for trial in trials)
-        shown = "unknown" if cost["seconds"] is None else f"{cost['seconds'] / 3600:.1f}"
-        paragraphs.append(
-            f"Searches took {len(trials):,} more trials, of {shown} hours and {cost['flops']:.2g} training FLOPs;"
-            f" {failed or 'none'} failed."
-        )
-    return list(map(Paragraph, paragraphs))
+    """Return what the runs of all studies took; what studies share counts once."""
+    runs = [report.evidence.runs for report in findings.values() if len(report.evidence.runs)]
+    if not runs:
+        return []
+    done = pd.concat(runs).drop_duplicates(["run", "code"])
+    missing = pd.concat([report.evidence.missing for report in findings.values()])
+    failed = missing.loc[missing["has_failed"].astype(bool), "run"].nunique()
+    hours, flops = done["seconds"].sum() / 3600, done["train_flops"].sum()
+    text = f"All studies together: {len(done):,} runs, each counted once, of {hours:.1f} hours and {flops:.2g}"
+    return [Paragraph(f"{text} training FLOPs; {failed or 'none'} failed.")]

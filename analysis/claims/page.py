@@ -8,9 +8,9 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import PaperTable, Row, paper_tables
 from aimv2.ablations.expectations import PROBE
 from aimv2.ablations.ladder import COMMITTED
+from aimv2.ablations.recorded_runs import recorded_names
 from aimv2.analysis.document.model import Document, Paragraph, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
-from aimv2.analysis.evidence.recorded_runs import recorded_names
 from aimv2.analysis.inference.intervals import Estimate, with_interval
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import (
@@ -52,15 +52,11 @@ def studies_in(reports_dir: Path) -> dict[str, Findings]:
 
 
 def document(findings: Mapping[str, Findings], reports_dir: Path = COMMITTED) -> Document:
-    """Return the page.
-
-    Args:
-        findings: those of all reports, by folder.
-        reports_dir: whose sensitivity tells what studies that have not run would see.
-    """
+    """Return the page of the findings of all reports, by folder; the sensitivity of those in ``reports_dir`` tells what
+    studies that have not run would see."""
     answers = all_answers(findings)
     words = {name: overall(of_claim) for name, of_claim in answers.items()}
-    table = Table(COLUMNS, name="claims", caption=_price_of_undecided(answers, words))
+    table = Table(COLUMNS, name="claims")
     beyond = Table(["claim", "source", "what is missing"], name="beyond_reach")
     for name, of_claim in answers.items():
         if words[name] == OUT_OF_REACH:
@@ -97,14 +93,11 @@ def summary_of(words: Mapping[str, str]) -> str:
 
 
 def _rows(answers: Sequence[Answer], word: str, reports_dir: Path) -> list[list[str]]:
-    """Return the rows of a claim: one for each study with a report, or one for all that have none.
+    """Return the rows of a claim whose verdict by all studies is ``word``: one for each study with a report, or one for
+    all that have none.
 
     A study that could not test it has none beside one that could, and those with the verdict of all come first. Seeds
-    and price stand at the study that decides an undecided claim, or a part of it, in the fewest hours, or at all of
-    them, with the reason, if none does.
-
-    Args:
-        word: the verdict of all studies together.
+    and price stand at the study that decides an undecided claim, or a part of it, in the fewest hours.
     """
     pending = tuple(line for answer in answers if answer.verdict is None for line in _study(answer))
     decided = [answer for answer in answers if answer.verdict is not None]
@@ -142,16 +135,15 @@ def _row(answer: Answer, word: str, studies: tuple[str, ...], reasons: tuple[str
 
 
 def _intervals(answer: Answer) -> str:
-    """Return the first difference that decides, with its interval, how many others do; a note has all comparisons."""
+    """Return the first difference that decides, with its interval, and how many others do."""
     if answer.findings is None or answer.verdict is None:
         return ""
-    texts = [
-        (f"{compared_in_words(answer.findings.study, judged.expected)}: {judged.difference.text()}", judged.difference)
-        for judged in answer.verdict.comparisons
-    ]
     num_more = len(answer.verdict.deciding) - 1
-    more = [f"and {num_more} more"] if num_more > 0 else []
-    return stacked(*(text for text, _ in texts[:1]), *more)
+    first = [
+        f"{compared_in_words(answer.findings.study, judged.expected)}: {judged.difference.text()}"
+        for judged in answer.verdict.comparisons[:1]
+    ]
+    return stacked(*first, *([f"and {num_more} more"] if num_more > 0 else []))
 
 
 def _reasons(answer: Answer, *, is_priced: bool) -> tuple[str, ...]:
@@ -164,29 +156,6 @@ def _reasons(answer: Answer, *, is_priced: bool) -> tuple[str, ...]:
         if price := answer.price:
             lines.append(f"{price.num_runs:,.0f} more runs, {price.hours:.1f} hours.")
     return tuple(filter(None, lines))
-
-
-def _price_of_undecided(answers: Mapping[str, Sequence[Answer]], words: Mapping[str, str]) -> str:
-    """Return what decides the claims that are undecided, each by the studies that take the fewest hours.
-
-    A claim with parts takes all those that are undecided.
-    """
-    known = []
-    for name, of_claim in answers.items():
-        parts = [part for part in by_claim(of_claim).values() if overall(part) == Word.UNDECIDED]
-        prices = [_cheapest(part)[0].price for part in parts]
-        if words[name] == Word.UNDECIDED and prices and all(prices):
-            known.append([price for price in prices if price])
-    if not known:
-        return ""
-    every = [price for prices in known for price in prices]
-    fewest, most = min(price.num_seeds for price in every), max(price.num_seeds for price in every)
-    seeds = f"{fewest:g} to {most:g} seeds each" if fewest < most else f"{most:g} seeds"
-    runs, hours = sum(price.num_runs for price in every), sum(price.hours for price in every)
-    return (
-        f"To decide {len(known)} of the undecided claims takes {seeds}, and at most {runs:,.0f} more runs of"
-        f" {hours:,.0f} hours."
-    )
 
 
 def _outlook(answers: Sequence[Answer], reports_dir: Path) -> tuple[str, ...]:
@@ -224,10 +193,8 @@ def _study(answer: Answer) -> tuple[str, ...]:
 
 
 def _paper_table(paper_table: PaperTable, findings: Mapping[str, Findings]) -> Table:
-    """Return published values, each with its difference from the row that the paper uses, and ours beside them.
-
-    Ours are of the first report of the table's study at equal samples, which the paper's tables have.
-    """
+    """Return published values, each with its difference from the row that the paper uses, and ours beside them: those
+    of the first report of the table's study at equal samples."""
     reports = (report for report in findings.values() if report.study.slug == paper_table.study)
     ours = next((report for report in reports if report.study.equal == "samples"), None)
     caption = f"{paper_table.title}. Claims: {', '.join(paper_table.claims)}."

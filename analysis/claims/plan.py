@@ -10,20 +10,20 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import Claim
 from aimv2.ablations.expand import Cell, adapted, expand
 from aimv2.ablations.ladder import AUTO, COMMITTED, nearest_ladder, unmeasured
+from aimv2.ablations.recorded_runs import FILE
 from aimv2.ablations.request import DEFAULT_SCALE
 from aimv2.ablations.study import Equal, Study
-from aimv2.analysis.evidence.recorded_runs import FILE
 from aimv2.analysis.evidence.records import Records, read_records
 from aimv2.analysis.inference.looks import Look, looks_path, num_looks
 from aimv2.analysis.judgement.planner import MAX_SEEDS as MAX_NAMED
 from aimv2.analysis.judgement.planner import Planner, planner_of
 from aimv2.analysis.judgement.sensitivity import sensitivity_by
 from aimv2.base.errors import UsageError, unknown
-from aimv2.base.typed import as_typed
+from aimv2.config.arguments import as_typed
 from aimv2.config.program import Program
+from aimv2.definitions.programs import absent_metrics
 from aimv2.request.compose import RUN_KEYS, compose, run_config
 from aimv2.request.resolve import resolve
-from aimv2.spec.programs import absent_metrics
 
 MAX_SEEDS = 16
 LIMIT = "2h"
@@ -40,44 +40,31 @@ OWN_KEYS = {
 
 @dataclass(frozen=True)
 class CheckPlan:
-    """What a check will run, and what it can show.
-
-    Attributes:
-        launch: the launcher's arguments.
-        checks_dir: where the launcher writes its report, and whose sensitivity counts before the committed one.
-        folder: the name of the report in it.
-        num_seeds: those of each arm, with the committed ones.
-        committed: records whose seeds count and are not run again; None if all seeds are run.
-        text: printed before the launch.
-        blind: why the claim's metrics decide nothing at this scale; empty if they can.
-    """
+    """What a check will run, and what it can show."""
 
     study: Study
-    launch: tuple[str, ...]
-    checks_dir: Path
-    folder: str
-    num_seeds: int
-    committed: Records | None
-    text: tuple[str, ...]
-    blind: str
+    launch: tuple[str, ...]  # the launcher's arguments
+    checks_dir: Path  # where it writes its report, and whose sensitivity counts before the committed one
+    folder: str  # of the report in it
+    num_seeds: int  # of each arm, with the committed ones
+    committed: Records | None  # whose seeds count and are not run again
+    text: tuple[str, ...]  # printed before the launch
+    blind: str  # why the claim's metrics decide nothing at this scale; empty if they can
 
 
 def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str], published: Path = COMMITTED) -> CheckPlan:
     """Return what to launch: the arms that the claim needs with its controls, and the seeds that show its effects.
 
-    Args:
-        own: the values of ``OWN_KEYS``.
-        others: arguments that go to the launcher as they are.
-        published: has the committed reports.
-
-    Raises:
-        UsageError: the study does not judge the claim, a value is not allowed, or a sensitivity cannot be read.
+    ``own`` has the values of ``OWN_KEYS``; ``others`` go to the launcher as they are. Raises a UsageError if the study
+    does not judge the claim, a value is not allowed, or a sensitivity cannot be read.
     """
     slug = own["study"] or claim.studies[0]
     if slug not in claim.studies:
         raise unknown(f"study of {claim.id}", slug, claim.studies)
     base = base_of_study(STUDIES[slug], others)
-    study = _adapted(claim, slug, base)
+    study = adapted(STUDIES[slug], base)  # its arms for these data
+    if claim.id not in study.claims:
+        raise UsageError(f"sweep={slug} does not judge {claim.id} on these data; leave out data.sources")
     expectations = study.claims[claim.id]
     needed = {arm for expected in expectations for arm in expected.arms} | {study.baseline}
     arms = [arm for arm in study.arms if arm in needed]
@@ -131,14 +118,6 @@ def _missing(records: Records, cells: Sequence[Cell]) -> list[int]:
     """Return the seeds of which the records lack a run. A run counts by its name, whatever code executed it."""
     runs = set(records.evidence.runs["run"])
     return sorted({cell.seed for cell in cells if cell.name not in runs})
-
-
-def _adapted(claim: Claim, slug: str, base: Program) -> Study:
-    """Return the study that judges the claim, with its arms for these data."""
-    study = adapted(STUDIES[slug], base)
-    if claim.id not in study.claims:
-        raise UsageError(f"sweep={slug} does not judge {claim.id} on these data; leave out data.sources")
-    return study
 
 
 def base_of_study(study: Study, words: Sequence[str] = ()) -> Program:

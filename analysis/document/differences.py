@@ -18,19 +18,13 @@ SHOWN = 60  # characters of a text
 
 
 def differences(folder: Path, again: Path, patterns: Sequence[str] = ("**/*",)) -> dict[Path, list[str]]:
-    """Return how the files of a folder differ from those of another, a sentence each.
+    """Return how the files of a folder differ from those of another, a sentence each, by the path in the first folder.
 
-    Args:
-        patterns: of the files that are compared. HTML is not: it is the Markdown in another form, and not committed.
-
-    Returns:
-        By the path in the first folder, in its order, without files that agree.
+    HTML is not compared: it is the Markdown in another form, and not committed.
     """
-    paths = [path.relative_to(root) for root in (folder, again) for one in patterns for path in root.glob(one)]
-    names = {
-        name for name in paths if name.suffix != ".html" and ((folder / name).is_file() or (again / name).is_file())
-    }
-    sentences = {folder / name: _of_files(folder / name, again / name) for name in sorted(names)}
+    paths = {path.relative_to(root) for root in (folder, again) for each in patterns for path in root.glob(each)}
+    names = [name for name in sorted(paths) if name.suffix != ".html" and not (folder / name).is_dir()]
+    sentences = {folder / name: _of_files(folder / name, again / name) for name in names}
     return {path: found for path, found in sentences.items() if found}
 
 
@@ -41,15 +35,9 @@ def _of_files(path: Path, again: Path) -> list[str]:
         return []
     if path.suffix in (".png", ".parquet"):
         return ["It has other content, which is no text."]
-    lines = zip_longest(
-        *(SVG_ID.sub("", one.read_text(errors="replace")).split("\n") for one in (path, again)), fillvalue=""
-    )
-    return [
-        f"Line {number}: {sentence}"
-        for number, (old, new) in enumerate(lines, start=1)
-        if old != new
-        for sentence in _of_lines(old, new)
-    ]
+    texts = (SVG_ID.sub("", file.read_text(errors="replace")).split("\n") for file in (path, again))
+    lines = enumerate(zip_longest(*texts, fillvalue=""), start=1)
+    return [f"Line {number}: {sentence}" for number, (old, new) in lines for sentence in _of_lines(old, new)]
 
 
 def _of_lines(old: str, new: str) -> list[str]:
@@ -63,20 +51,11 @@ def _of_lines(old: str, new: str) -> list[str]:
 
 def _agree(old: str, new: str) -> bool:
     """True if two numbers are the same but for rounding."""
-    if old == new:
-        return True
-    is_long = any(set(".e") & set(number) for number in (old, new)) and max(map(_digits, (old, new))) >= LONG
-    unit = 1.01 * min(map(_unit, (old, new)))
-    return is_long and math.isclose(float(old), float(new), rel_tol=SAME, abs_tol=unit)
-
-
-def _digits(number: str) -> int:
-    return len(re.sub(r"e.*|\D", "", number).lstrip("0"))
-
-
-def _unit(number: str) -> float:
-    mantissa, _, exponent = number.partition("e")
-    return 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
+    parts = [number.partition("e") for number in (old, new)]
+    num_digits = max(len(re.sub(r"\D", "", mantissa).lstrip("0")) for mantissa, _, _ in parts)
+    is_long = any(set(".e") & set(number) for number in (old, new)) and num_digits >= LONG
+    units = [10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2])) for mantissa, _, exponent in parts]
+    return old == new or (is_long and math.isclose(float(old), float(new), rel_tol=SAME, abs_tol=1.01 * min(units)))
 
 
 def _change(old: str, new: str) -> str:

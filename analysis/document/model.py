@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from aimv2.base.markdown import escape as escape  # which all sections use
+from aimv2.base.errors import escape as escape  # which all sections use
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
@@ -22,15 +22,11 @@ INK, SOFT, GRID, PAPER = "#1b1e23", "#6a727b", "#d8dee4", "#ffffff"
 
 @dataclass(frozen=True)
 class Table:
-    """A table of cells of inline Markdown; ``stacked`` returns one of several lines.
-
-    Attributes:
-        name: a short name in lower case, unique in the document: that of its file in LaTeX. Empty if it has none.
-    """
+    """A table of cells of inline Markdown; ``stacked`` returns one of several lines."""
 
     columns: list[str]
     rows: list[list[str]] = field(default_factory=list)
-    name: str = ""
+    name: str = ""  # unique in the document: that of its file in LaTeX
     caption: str = ""
 
 
@@ -45,24 +41,11 @@ class Bullets:
 
 
 @dataclass(frozen=True)
-class Code:
-    """Text that is shown as it is, such as a config."""
-
-    text: str
-    language: str = ""
-
-
-@dataclass(frozen=True)
 class Figure:
-    """A figure: ``figures/NAME.svg``; its data is exported as ``figures/NAME.csv``.
-
-    Attributes:
-        alt: what the figure shows, for readers who cannot see it.
-        picture: drawn in the context ``aimv2.analysis.document.style.style``.
-    """
+    """A figure: ``figures/NAME.svg``, drawn in the context ``document.style.style``; data is exported as CSV."""
 
     name: str
-    alt: str
+    alt: str  # what it shows, for readers who cannot see it
     caption: str
     picture: "Picture" = field(compare=False, repr=False)
     data: pd.DataFrame = field(compare=False, repr=False)
@@ -76,7 +59,7 @@ class Section:
     blocks: "list[Block]"
 
 
-Block = Paragraph | Bullets | Table | Code | Figure | Section
+Block = Paragraph | Bullets | Table | Figure | Section
 
 
 @dataclass(frozen=True)
@@ -108,30 +91,18 @@ VERDICTS: Mapping[str, VerdictLook] = {
 
 @dataclass(frozen=True)
 class Document:
-    """A report: a summary, and details.
-
-    Attributes:
-        title: the question in words, where there is one.
-        subtitle: the line above the title.
-        answer: in a sentence or two.
-        lead: the figure beside the answer.
-        sections: the rest of the summary.
-        details: what follows the summary; HTML shows each on request.
-        numbers: what programs read in ``report.json`` beside the text: plain JSON values.
-        files: content of further files, by their paths in the report's folder.
-        exports: content of files that are written on request.
-    """
+    """A report: a summary, and details, which HTML shows on request."""
 
     title: str
-    subtitle: str
+    subtitle: str  # above the title
     answer: str
-    sections: list[Section]
-    lead: Figure | None = None
+    sections: list[Section]  # of the summary
+    lead: Figure | None = None  # beside the answer
     chips: list[Chip] = field(default_factory=list)
     details: list[Section] = field(default_factory=list)
-    numbers: Mapping[str, Any] = field(default_factory=dict)
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    exports: Mapping[str, bytes] = field(default_factory=dict)
+    numbers: Mapping[str, Any] = field(default_factory=dict)  # JSON values for programs
+    files: Mapping[str, bytes] = field(default_factory=dict)  # further ones, by their paths in the report's folder
+    exports: Mapping[str, bytes] = field(default_factory=dict)  # files that are written on request
 
     def figures(self) -> list[Figure]:
         """Return all figures, each once."""

@@ -24,7 +24,6 @@ from aimv2.analysis.document.model import (
     VERDICTS,
     Block,
     Bullets,
-    Code,
     Document,
     Figure,
     Paragraph,
@@ -60,8 +59,6 @@ def _blocks(blocks: Sequence[Block], level: int) -> Iterator[str]:
                 yield text
             case Bullets(items):
                 yield "\n".join(f"- {item}" for item in items)
-            case Code(text, language):
-                yield f"```{language}\n{text}\n```"
             case Table(columns, rows, _, caption):
                 lines = [columns, ["---"] * len(columns), *rows]
                 yield "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -17,7 +17,7 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import replacing
 
 REPORT, INDEX = "report", "index"  # names of the pages of a report, and of the index of reports
-KEPT = ("records.parquet", "measurements.json")  # of which reports are made, and which no report gives back
+RECORDS = "records.parquet"  # of which reports are made, and which no report gives back
 # By a report; details.md and figures/example_*.png by those of earlier versions.
 WRITTEN = ("figures/*", "tables/*", "report.*", "results.csv", "sensitivity.json", "*.png", "details.md")
 INDEX_FILES = ("index.md", "index.json", "figures/*")
@@ -25,23 +25,15 @@ WIDTH = 120  # characters of the output where it is no terminal
 
 
 def write(document: Document, target: Path, *, export: bool = False) -> Path:
-    """Write ``report.md``, ``.html`` and ``.json``, figures and files, completely or not at all.
+    """Write a report and its figures and files, completely or not at all; return the path of ``report.md``.
 
-    The files of the report that is there are deleted, and files that no report writes stay. The same document gives
-    the same bytes.
-
-    Args:
-        export: True to write what papers and other programs take too: ``document.exports``, tables as
-            ``tables/NAME.tex``, figures as ``figures/NAME.pdf`` and their data as ``figures/NAME.csv``.
-
-    Returns:
-        The path of ``report.md``.
+    The files of the report that is there are deleted, and files that no report writes stay. ``export`` writes what
+    papers and other programs take too: ``document.exports``, tables as LaTeX, figures as PDF and their data as CSV.
 
     Raises:
         UsageError: the folder cannot be written, or is a file.
     """
-    if target.exists() and not target.is_dir():
-        raise UsageError(f"{target} is a file, and a report is a folder; name another")
+    _check_folder(target)
     try:
         with replacing(target) as folder:
             if target.is_dir():
@@ -55,11 +47,7 @@ def write(document: Document, target: Path, *, export: bool = False) -> Path:
 
 
 def write_index(document: Document, reports_dir: Path) -> Path:
-    """Write ``index.md``, ``index.html`` and ``index.json`` beside the reports, with figures.
-
-    Raises:
-        UsageError: the folder cannot be written.
-    """
+    """Write the index beside the reports, with figures; errors as in ``write``."""
     try:
         _write(document, reports_dir, INDEX, export=False)
     except OSError as error:
@@ -76,19 +64,19 @@ def show(document: Document, out: str | None, *, export: bool) -> None:
 
 
 def check_replaceable(target: Path) -> None:
-    """Refuse a place that a report without records would spoil.
-
-    Raises:
-        UsageError: it is a file; or the folder has files and no report, or a report with records, which would be lost.
-    """
-    if target.exists() and not target.is_dir():
-        raise UsageError(f"{target} is a file, and a report is a folder; name another")
+    """Refuse a place that a report without records would spoil: a file, a folder of other files, or with records."""
+    _check_folder(target)
     if not target.is_dir() or not any(target.iterdir()):
         return
     if not (target / "report.md").exists():
         raise UsageError(f"{target} has files and no report; name another folder")
-    if source := next((name for name in KEPT if (target / name).exists()), ""):
-        raise UsageError(f"{target} is a report with {source}, which would be lost; name another folder")
+    if (target / RECORDS).exists():
+        raise UsageError(f"{target} is a report with {RECORDS}, which would be lost; name another folder")
+
+
+def _check_folder(target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{target} is a file, and a report is a folder; name another")
 
 
 def _write(document: Document, folder: Path, name: str, *, export: bool) -> None:

@@ -20,11 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from aimv2.ablations.recorded_runs import FILE
 from aimv2.ablations.request import Request, request_from_json, request_to_json, union
-from aimv2.ablations.searches import Search, search_from_json, search_to_json
+from aimv2.ablations.searches import Search, path_of, read_search, search_from_json, search_to_json
 from aimv2.ablations.studies.sensitivity import STUDY as SENSITIVITY
 from aimv2.ablations.study import Study
-from aimv2.analysis.evidence.recorded_runs import FILE
+from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.evidence.tables import (
     BILL_COLUMNS,
     CELL,
@@ -34,7 +35,7 @@ from aimv2.analysis.evidence.tables import (
     Evidence,
 )
 from aimv2.analysis.inference.items import ItemMoments, Run, runs_index
-from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.inference.looks import Look, look, looks_path
 from aimv2.base.errors import UsageError
 
 VERSION = 1
@@ -48,21 +49,40 @@ TABLES: Mapping[str, list[str]] = {  # nested columns, with their own columns if
 MISSING = ["reason", "has_failed"]
 BILL_TYPES = {"attempts": int, **dict.fromkeys(("seconds", "gpu_hours", "core_hours"), float)}
 ITEMS = "item_covariances"
+PLACES = ("runs_dir=", "reports_dir=", "data.cache_dir=", "price=")  # arguments that do not say what
 MAX_RUNS, MAX_BYTES = 100_000, 2**31  # of a file, which others may have written; bytes are those that it unpacks to
 
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """What a report is made of.
-
-    Attributes:
-        search: that whose winner the runs confirm; None for other studies.
-    """
+    """What a report is made of."""
 
     request: Request
     evidence: Evidence
     look: Look
-    search: Search | None = None
+    search: Search | None = None  # that whose winner the runs confirm
+
+
+def records_of(request: Request, runs_dir: Path) -> Records:
+    """Return the records of the requested runs, and record the look at them, but for a search that compares nothing.
+
+    Raises:
+        UsageError: the record of looks cannot be written, or a result or the record of a search cannot be read.
+    """
+    search = read_search(path_of(runs_dir, request.folder)) if request.study.is_search else None
+    evidence = load(request.cells, runs_dir, request.metrics)
+    compared = evidence.runs[evidence.runs["arm"].isin(list(request.study.arms))]
+    if request.study.is_search and compared["arm"].nunique() < 2:
+        compared = compared[:0]
+    this_look = look(looks_path(runs_dir, request.folder), compared["seed"].tolist(), compared["run"].tolist())
+    return Records(without_places(request), evidence, this_look, search)
+
+
+def without_places(request: Request) -> Request:
+    """Return a request without the places of this machine, which change no result."""
+    cells = [replace(cell, config=cell.config.without_places()) for cell in request.cells]
+    arguments = tuple(word for word in request.arguments if not word.startswith(PLACES))
+    return replace(request, cells=cells, arguments=arguments)
 
 
 def pack(records: Records) -> bytes:
@@ -254,11 +274,7 @@ def packed_records(path: Path) -> bytes:
 
 
 def read_records(path: Path, studies: Mapping[str, Study]) -> Records:
-    """Return the records of a file.
-
-    Raises:
-        UsageError: the file is missing, or as in ``unpack``.
-    """
+    """Return the records of a file; UsageError if it is missing, or as in ``unpack``."""
     return unpack(packed_records(path), studies, str(path))
 
 

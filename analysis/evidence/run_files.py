@@ -44,7 +44,7 @@ class _Finished(NamedTuple):
     run: dict[str, Any]
     metrics: list[tuple[Any, ...]]
     mixture: list[dict[str, Any]]
-    curve: pa.Table
+    curve: pd.DataFrame
     folder: Path
 
 
@@ -192,33 +192,24 @@ def _parsed(path: Path, read: Callable[[Path], Any]) -> Any:
         raise UsageError(f"{path} cannot be read; delete the run's folder to repeat the run") from error
 
 
-def _curve(path: Path) -> pa.Table:
+def _curve(path: Path) -> pd.DataFrame:
     """Return the steps of a run at which held-out values were measured. Runs differ in their columns."""
 
-    def read(path: Path) -> pa.Table:
+    def read(path: Path) -> pd.DataFrame:
         with pq.ParquetFile(path) as file:
             held_out = [name for name in file.schema_arrow.names if name.startswith(HELD_OUT)]
-            table = file.read([*CURVE_COLUMNS, *held_out] if held_out else [])
-        for name in held_out:  # one that was never measured has no type
-            if pa.types.is_null(table[name].type):
-                table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.float64()))
-        is_measured = [pc.is_valid(table[name]) for name in held_out]
-        while len(is_measured) > 1:
-            is_measured = [pc.or_(*is_measured[:2]), *is_measured[2:]]
-        return table.filter(is_measured[0]) if held_out else table.slice(0, 0)
+            rows: pd.DataFrame = file.read([*CURVE_COLUMNS, *held_out]).to_pandas()
+        return rows.dropna(subset=held_out, how="all").astype(dict.fromkeys(held_out, float))
 
-    return _parsed(path, read)
+    curve: pd.DataFrame = _parsed(path, read)
+    return curve
 
 
-def _curves(tables: Mapping[Run, pa.Table]) -> pd.DataFrame:
-    measured = {run: table for run, table in tables.items() if table.num_columns}
+def _curves(tables: Mapping[Run, pd.DataFrame]) -> pd.DataFrame:
+    measured = {run: table for run, table in tables.items() if len(table)}
     if not measured:
         return pd.DataFrame()
-    curves: pd.DataFrame = pa.concat_tables(measured.values(), promote_options="permissive").to_pandas()
-    lengths = [table.num_rows for table in measured.values()]
-    curves.insert(0, "arm", np.repeat([arm for arm, _ in measured], lengths))
-    curves.insert(1, "seed", np.repeat([seed for _, seed in measured], lengths))
-    return curves
+    return pd.concat(measured, names=["arm", "seed", ""]).reset_index(level=["arm", "seed"]).reset_index(drop=True)
 
 
 def _item_files(runs: "Mapping[Run, _Finished | _Alone]") -> dict[Run, Path]:

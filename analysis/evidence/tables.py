@@ -23,36 +23,20 @@ LIMITS = {"accuracy": (0.0, 1.0)}  # of possible values, by unit
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The results of a study's runs.
+    """The results of a study's runs: tables with a row per finished cell, which have its ``arm`` and ``seed``."""
 
-    Attributes:
-        runs: a row per finished cell: ``arm``, ``seed``, ``run``, cost and provenance.
-        metrics: a row per finished cell and final metric: ``arm``, ``seed``, ``metric``, ``value``, ``unit``,
-            ``evaluation``, and ``warning``: what makes the value doubtful, or empty.
-        not_applicable: the same for metrics that a cell's objective does not have; ``value`` is empty.
-        curves: a row per finished cell and step at which held-out values were measured.
-        missing: a row per cell without a result: ``arm``, ``seed``, ``run``, ``reason``, and ``has_failed``: True if
-            the run failed, and is not merely unfinished.
-        examples: by arm, the example captions of its first finished seed.
-        mixture: a row per finished cell that trained and source: ``arm``, ``seed``, ``source``, ``samples``, ``dense``
-            (samples with a dense caption), ``epochs``, and the bad samples by reason. Older runs have none.
-        credits: the ``sources`` and the labelled ``sets`` of the requested runs, a line of plain text with the licence
-            of each, as their descriptions stated it when the runs were loaded.
-        bill: what all attempts at the runs took, those without a result too: a row per arm, outcome (``runs.record``)
-            and hardware, with hours of GPUs and cores. A run of several arms is in the first one's. Older records have
-            none.
-        items: what evaluation items contribute to errors.
-    """
-
-    runs: pd.DataFrame
-    metrics: pd.DataFrame
-    not_applicable: pd.DataFrame
-    curves: pd.DataFrame
-    missing: pd.DataFrame
-    examples: dict[str, list[dict[str, Any]]]
+    runs: pd.DataFrame  # ``run``, cost and provenance
+    metrics: pd.DataFrame  # a row per metric; its ``warning`` says what makes the value doubtful, or is empty
+    not_applicable: pd.DataFrame  # the same for metrics that a cell's objective does not have, without a value
+    curves: pd.DataFrame  # a row per step at which held-out values were measured
+    missing: pd.DataFrame  # a row per cell without a result; ``has_failed`` is False if it is merely unfinished
+    examples: dict[str, list[dict[str, Any]]]  # captions of the first finished seed of each arm
+    # All attempts, by arm, outcome (``runs.record``) and hardware. A run of several arms is in the first one's.
     bill: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=BILL_COLUMNS))
-    items: ItemMoments = field(default_factory=ItemMoments)
+    items: ItemMoments = field(default_factory=ItemMoments)  # what evaluation items contribute to errors
+    # A row per source: ``samples``, of which ``dense`` with a dense caption, and the bad ones by reason.
     mixture: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=MIXTURE_COLUMNS))
+    # Sources and labelled sets, a line of plain text with the licence of each, as stated when the runs were loaded.
     credits: Mapping[str, Sequence[str]] = field(default_factory=lambda: {"sources": [], "sets": []})
 
     @cached_property

@@ -6,7 +6,7 @@ from aimv2.analysis.inference.intervals import NOT_MEASURED
 from aimv2.analysis.inference.relations import finding
 from aimv2.analysis.judgement.differences import Differences
 from aimv2.analysis.judgement.withheld import ControlOutcome, Reasons
-from aimv2.spec.metrics import lower_is_better
+from aimv2.definitions.metrics import lower_is_better
 
 NULL_LEVEL = 0.99
 REQUIRED: tuple[Control, ...] = ("null_control", "positive_control")

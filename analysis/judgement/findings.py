@@ -12,11 +12,11 @@ import pandas as pd
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import Cell, untrained_names, with_actual_ratios
 from aimv2.ablations.ladder import SLUG, KnownEffect, Ladder, Seen, base_of, nearest_ladder, unmeasured
+from aimv2.ablations.recorded_runs import FILE
 from aimv2.ablations.request import Request
 from aimv2.ablations.searches import Search
 from aimv2.ablations.studies.sensitivity import FLOOR
 from aimv2.ablations.study import UNTRAINED, WINNER, Study
-from aimv2.analysis.evidence.recorded_runs import FILE
 from aimv2.analysis.evidence.records import Records, read_records
 from aimv2.analysis.evidence.tables import HELD_OUT, Evidence
 from aimv2.analysis.inference.intervals import Estimate, is_rounding, size_of
@@ -34,7 +34,7 @@ from aimv2.analysis.judgement.verdicts import (
 )
 from aimv2.analysis.judgement.withheld import ControlOutcome, Lacking, Reasons, lacking
 from aimv2.config.program import Program
-from aimv2.spec.metrics import unit_of
+from aimv2.definitions.metrics import unit_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from aimv2.analysis.inference.relations import Finding, Outcome, Word, finding, 
 from aimv2.analysis.judgement.differences import Differences
 from aimv2.analysis.judgement.withheld import Reasons
 from aimv2.config.program import Program
-from aimv2.spec.metrics import lower_is_better
+from aimv2.definitions.metrics import lower_is_better
 
 Confirmation = Literal["confirmed", "not confirmed", "no conclusion"]
 

@@ -22,7 +22,7 @@ from aimv2.analysis.judgement.differences import COSTS, Differences
 from aimv2.analysis.judgement.sensitivity import MetricSensitivity, insensitive
 from aimv2.base.errors import count
 from aimv2.config.program import Program
-from aimv2.spec.metrics import is_of_encoder, is_ours, lower_is_better
+from aimv2.definitions.metrics import is_of_encoder, is_ours, lower_is_better
 
 # Muennighoff et al. (arXiv 2305.16264): in language models, up to 4 epochs of repeated text are nearly as good as new
 # text, and more repeats are worth less and less. We know of no such measurement for pairs of images and captions.

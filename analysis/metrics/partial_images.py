@@ -10,7 +10,7 @@ what a prefix of half the image is in training. Letters: N images, I patches, D 
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from aimv2.spec.plugin_metrics import metric
+from aimv2.definitions.metrics import metric
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from aimv2.config.data_config import DataConfig
     from aimv2.data.prepare import Data
+    from aimv2.definitions.items import Items
     from aimv2.evaluation.evaluate import TrainedModel
-    from aimv2.spec.items import Items
 
 
 @metric("nats/token", lower_is_better=True)

@@ -11,22 +11,16 @@ from aimv2.analysis.inference.agreement import Share, agreements, association
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.withheld import mixed_code
 from aimv2.analysis.sections.tables import metric_title
+from aimv2.definitions.metrics import lower_is_better
 from aimv2.run.price import price_of
-from aimv2.spec.metrics import lower_is_better
 
 ACCURACIES = ("probe_", "knn_")
 MIN_ARMS = 3
 
 
 def scales_section(findings: Iterable[Findings]) -> Section | None:
-    """Return how often the arms of a study have the same order at a scale and at its largest, by study.
-
-    Args:
-        findings: of several studies, each at one or several scales; scales are in the order of training FLOPs.
-
-    Returns:
-        None if no study has a scale that shares two arms with its largest, with values of a metric that decides.
-    """
+    """Return how often arms of each study have the same order at a scale and at its largest, by training FLOPs; None
+    if no scale shares two arms with it."""
     by_study: dict[str, list[Findings]] = {}
     for judged in findings:
         if not mixed_code(judged.study, judged.evidence) and len(judged.evidence.runs):
@@ -49,11 +43,8 @@ def scales_section(findings: Iterable[Findings]) -> Section | None:
 def agreement_sections(
     title: str, about: str, by_metric: Mapping[str, Mapping[str, pd.DataFrame]], name: str
 ) -> list[Section]:
-    """Return the decision accuracy of each scale for the largest as a section; none if none shares two arms with it.
-
-    Args:
-        by_metric: each metric with its scales, as in ``agreements``.
-    """
+    """Return the decision accuracy of each scale for the largest, by metric (``agreements``), as a section if one
+    shares two arms with it."""
     rows: list[list[str]] = [
         [metric_title(metric), pair.small, pair.large, *map(_counted, (pair.accuracy, pair.distinguishable, pair.rank))]
         for metric, scales in by_metric.items()
@@ -72,11 +63,8 @@ def agreement_sections(
 
 
 def association_section(study: Study, evidence: Evidence) -> Section | None:
-    """Return how the primary loss goes with each accuracy, across arms and within them.
-
-    Returns:
-        None if the primary metric is no loss, without accuracies, with fewer than three arms, or with mixed code.
-    """
+    """Return how the primary loss goes with each accuracy, across arms and within them; None without a loss, accuracies
+    or three arms, or with mixed code."""
     loss = study.primary_metric
     values = evidence.metrics[evidence.metrics["arm"].isin(list(study.arms))]
     names = [name for name in dict.fromkeys(values["metric"]) if name.startswith(ACCURACIES)]

@@ -1,23 +1,22 @@
 """Convergence: how soon arms reach the baseline's loss, in samples, FLOPs and CPU time, and how far they are ahead."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 
 import numpy as np
 import pandas as pd
 
 from aimv2.ablations.study import Cost
-from aimv2.analysis.document.model import Block, Paragraph, Section, stacked
+from aimv2.analysis.document.model import Block, Paragraph, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate, mean_interval
 from aimv2.analysis.inference.survival import RestrictedMean, lead, loss_at, restricted_mean, time_to_reach
 from aimv2.analysis.judgement.differences import COSTS, are_paired
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.sections.tables import Column, arm_table, estimate_cell, withheld
-from aimv2.base.markdown import escape
+from aimv2.analysis.sections.tables import Column, arm_table, withheld
+from aimv2.base.errors import escape
 
 FRACTIONS = (0.5, 1.0)  # of the baseline's budget, where its loss is the target
 UNITS: Mapping[Cost, tuple[str, str]] = {  # and how numbers are printed
@@ -31,17 +30,11 @@ Curves = Mapping[str, Mapping[int, "pd.Series[float]"]]  # a held-out loss by co
 
 @dataclass(frozen=True)
 class Convergence:
-    """How soon an arm reaches the loss that the baseline has at a fraction of its budget.
+    """How soon an arm reaches the loss that the baseline has at a fraction of its budget, with the same seed or, for an
+    arm with other seeds, on average."""
 
-    Attributes:
-        reached: the cost until then. The target is the baseline's loss with the same seed; for an arm with other seeds
-            it is the mean over the baseline's seeds.
-        lead: by how much the arm is ahead of the baseline at that fraction of the smaller budget, paired by seed;
-            ``NO_ESTIMATE`` for the baseline itself, and for an arm with other seeds.
-    """
-
-    reached: RestrictedMean
-    lead: Estimate
+    reached: RestrictedMean  # the cost until then
+    lead: Estimate  # at that fraction of the smaller budget, paired by seed; ``NO_ESTIMATE`` without pairs
 
 
 def convergence(curves: Curves, arm: str, baseline: str, fraction: float) -> Convergence | None:
@@ -82,26 +75,17 @@ def curves_of(evidence: Evidence, cost: Cost) -> Curves:
     return curves
 
 
-Measured = Mapping[
-    str, Mapping[Cost, Mapping[float, Convergence]]
-]  # by arm, cost and fraction of the baseline's budget
-
-
 def section(findings: Findings) -> Section | None:
     """Return the tables of convergence, that of samples first; None without a curve of a loss that arms share."""
-    measured, tables = _measured(findings), dict[Cost, Block]()
-    for cost, (unit, _) in UNITS.items():
-        arms = [arm for arm, by_cost in measured.items() if len(by_cost.get(cost, {})) == len(FRACTIONS)]
-        columns: dict[str, Column] = {
-            f"{unit} to the baseline's loss at {100 * fraction:g} % of its budget": partial(
-                _reached, findings, measured, cost, fraction
-            )
-            for fraction in FRACTIONS
+    study, tables = findings.study, dict[Cost, Block]()
+    for cost in UNITS if study.compares_curves else ():
+        curves = curves_of(findings.evidence, cost)
+        measured = {
+            arm: [convergence(curves, arm, study.baseline, each) for each in FRACTIONS] for arm in study.conditions
         }
-        for fraction in FRACTIONS:
-            columns[f"lead at {100 * fraction:g} % [{unit}]"] = partial(_lead, findings, measured, cost, fraction)
-        if arms:
-            tables[cost] = arm_table(findings, f"convergence_{cost}", arms, columns)
+        known = {arm: [each for each in of_arm if each is not None] for arm, of_arm in measured.items()}
+        if known := {arm: of_arm for arm, of_arm in known.items() if len(of_arm) == len(FRACTIONS)}:
+            tables[cost] = _table(findings, cost, known)
     if not tables:
         return None
     first, *others = tables.values()
@@ -114,32 +98,24 @@ def section(findings: Findings) -> Section | None:
     return Section("Convergence", [*blocks_of("convergence", curve=curve), first, *more])
 
 
-def _measured(findings: Findings) -> Measured:
-    """Return the convergence of all arms with runs; none if their losses are not comparable."""
-    study, measured = findings.study, dict[str, dict[Cost, dict[float, Convergence]]]()
-    if not study.compares_curves:
-        return measured
-    curves = {cost: curves_of(findings.evidence, cost) for cost in COSTS}
-    for arm in study.conditions:
-        for cost, fraction in product(COSTS, FRACTIONS):
-            if of_arm := convergence(curves[cost], arm, study.baseline, fraction):
-                measured.setdefault(arm, {}).setdefault(cost, {})[fraction] = of_arm
-    return measured
+def _table(findings: Findings, cost: Cost, measured: Mapping[str, Sequence[Convergence]]) -> Table:
+    (unit, form), baseline = UNITS[cost], findings.study.baseline
 
+    def reached(place: int, arm: str) -> str:
+        found = measured[arm][place].reached
+        mean, count = found.estimate, f"{found.num_reached} of {found.estimate.n} seeds"
+        text = "≥ " * found.is_lower_bound + mean.text(form) if found.num_reached else f"> {mean.mean:{form}}"
+        return withheld(findings, arm) or stacked(text, count)
 
-def _reached(findings: Findings, measured: Measured, cost: Cost, fraction: float, arm: str) -> str:
-    if hidden := withheld(findings, arm):
-        return hidden
-    reached, form = measured[arm][cost][fraction].reached, UNITS[cost][1]
-    mean, count = reached.estimate, f"{reached.num_reached} of {reached.estimate.n} seeds"
-    text = "≥ " * reached.is_lower_bound + mean.text(form) if reached.num_reached else f"> {mean.mean:{form}}"
-    return stacked(text, count)
+    def ahead(place: int, arm: str) -> str:
+        by = measured[arm][place].lead
+        shown = "baseline" if arm == baseline else by.text(f"+{form}") if by.n else "other seeds"
+        return withheld(findings, arm) or shown
 
-
-def _lead(findings: Findings, measured: Measured, cost: Cost, fraction: float, arm: str) -> str:
-    ahead = measured[arm][cost][fraction].lead
-    if hidden := withheld(findings, arm):
-        return hidden
-    if arm == findings.study.baseline:
-        return "baseline"
-    return estimate_cell(ahead, f"+{UNITS[cost][1]}") if ahead.n else "other seeds"
+    shares = [f"{100 * fraction:g} %" for fraction in FRACTIONS]
+    columns: dict[str, Column] = {
+        f"{unit} to the baseline's loss at {share} of its budget": partial(reached, place)
+        for place, share in enumerate(shares)
+    }
+    columns |= {f"lead at {share} [{unit}]": partial(ahead, place) for place, share in enumerate(shares)}
+    return arm_table(findings, f"convergence_{cost}", measured, columns)

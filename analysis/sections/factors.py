@@ -7,12 +7,12 @@ import pandas as pd
 
 from aimv2.analysis.document.model import Block, Bullets, Paragraph, Section, Table
 from aimv2.analysis.document.template import blocks_of
-from aimv2.analysis.inference.factors import Effect, FactorAnalysis, TermTest, analyse
+from aimv2.analysis.inference.factors import Effect, FactorAnalysis, analyse
 from aimv2.analysis.inference.intervals import with_interval
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.numbers import estimate
 from aimv2.analysis.sections.tables import as_heading, estimate_cell, metric_title
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 
 
 def section(findings: Findings) -> Section | None:
@@ -86,16 +86,12 @@ def _blocks(findings: Findings, metric: str) -> list[Block]:
 
 
 def _tests(metric: str, analysis: FactorAnalysis) -> Table:
-    columns = ["effect of", "F", "degrees of freedom", "p", "p, corrected (Holm)"]
-    rows = [[escape(test.term), *_test(test)] for test in analysis.tests]
-    return Table(columns, rows, name=f"factor_tests_{metric}")
-
-
-def _test(test: TermTest) -> list[str]:
-    df = f"{test.df}, {test.error_df}"
-    if not test.has_test:
-        return ["no test", df, "", ""]
-    return [f"{test.statistic:.2f}", df, _p(test.p), _p(test.adjusted_p)]
+    table = Table(["effect of", "F", "degrees of freedom", "p", "p, corrected (Holm)"], name=f"factor_tests_{metric}")
+    for test in analysis.tests:
+        df, shown = f"{test.df}, {test.error_df}", (f"{test.statistic:.2f}", _p(test.p), _p(test.adjusted_p))
+        statistic, *p = shown if test.has_test else ("no test", "", "")
+        table.rows.append([escape(test.term), statistic, df, *p])
+    return table
 
 
 def _p(p: float) -> str:

@@ -18,7 +18,7 @@ from aimv2.analysis.sections.tables import (
     metric_title,
     withheld,
 )
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 
 EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "worse"}
 SAME = "see the same images in the same order, with the same crops, and start from the same weights"
@@ -30,9 +30,8 @@ def arms_section(findings: Findings) -> Section | None:
     study, metric = findings.study, findings.metric
     if not findings.comparisons:
         return None
-    hold = "Each interval has its own, higher level, and all hold together"
-    if len(findings.comparisons) == 1:
-        hold = "The interval holds"
+    is_one = len(findings.comparisons) == 1
+    hold = "The interval holds" if is_one else "Each interval has its own, higher level, and all hold together"
     about = (
         f"Differences from the baseline, *{study.label(study.baseline)}*, in {metric_title(metric)} (`{metric}`)"
         f"{in_unit(findings)}; {'lower' if study.lower_is_better else 'higher'} is better. {hold} at"
@@ -130,16 +129,14 @@ def section(findings: Findings) -> Section | None:
     blocks = [*_doubtful(findings), *_later(findings)]
     if findings.compares:
         blocks += _detected_in_words(findings)
-    explained = "Means over seeds, from three seeds on with 95 % intervals, which cover seeds only."
+    about = "Means over seeds, from three seeds on with 95 % intervals, which cover seeds only."
     if findings.compares:
-        explained += (
-            " Δ is the difference from the baseline. These intervals are not simultaneous, so some differences exclude"
-            " 0 by chance."
-        )
-    if findings.compares and findings.study.base is None:
-        explained += " The untrained encoder is a strong baseline at small scales."
-    table = Section("Table", [Paragraph(explained), _table(findings)])
-    return Section("All metrics", [*blocks, table])
+        about += " Δ is the difference from the baseline. These intervals are not simultaneous, so some differences"
+        about += " exclude 0 by chance."
+    about += " The untrained encoder is a strong baseline at small scales." * (
+        findings.compares and not findings.study.base
+    )
+    return Section("All metrics", [*blocks, Section("Table", [Paragraph(about), _table(findings)])])
 
 
 def _detected_in_words(findings: Findings) -> list[Block]:

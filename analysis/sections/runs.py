@@ -13,8 +13,7 @@ from aimv2.analysis.inference.intervals import NO_ESTIMATE
 from aimv2.analysis.judgement.differences import COSTS
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.tables import Column, arm_table, seen
-from aimv2.base.errors import REASONS
-from aimv2.base.markdown import escape
+from aimv2.base.errors import REASONS, escape
 from aimv2.config.data_config import is_described, source_name
 from aimv2.config.program import KIND, Program
 from aimv2.config.run_config import RunConfig
@@ -25,7 +24,9 @@ COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "training FLOPs per run": lambda runs: f"{runs['train_flops'].mean():.3g}",
     "minutes per run": lambda runs: f"{runs['seconds'].mean() / 60:.2f}",
     "of which training": lambda runs: f"{runs['train_seconds'].mean() / 60:.2f}",
-    "CPU minutes of training steps": lambda runs: _minutes(runs["train_cpu_seconds"]),
+    "CPU minutes of training steps": lambda runs: (
+        "not measured" if runs["train_cpu_seconds"].isna().any() else f"{runs['train_cpu_seconds'].mean() / 60:.2f}"
+    ),
     "FLOPs of all runs": lambda runs: f"{runs['train_flops'].sum():.3g}",
     "hours of all runs": lambda runs: f"{runs['seconds'].sum() / 3600:.3f}",
 }
@@ -66,9 +67,8 @@ def _missing(missing: pd.DataFrame) -> list[Paragraph | Table]:
     if missing.empty:
         return [Paragraph("No run is missing: every cell has a finished run.")]
     columns = ["arm", "seed", "run", "reason"]
-    rows = missing[columns].astype(str).to_numpy().tolist()
-    table = Table(columns, [[escape(cell) for cell in row] for row in rows], name="missing")
-    return [Paragraph("Missing runs:"), table]
+    rows = [[escape(str(cell)) for cell in row] for row in missing[columns].itertuples(index=False)]
+    return [Paragraph("Missing runs:"), Table(columns, rows, name="missing")]
 
 
 def cost_section(findings: Findings) -> Section | None:
@@ -91,11 +91,9 @@ def _bill(bill: pd.DataFrame) -> list[Paragraph | Table]:
     if bill.empty:
         return []
     table = Table(["attempts", "number", "hours", "GPU-hours", "core-hours"], name="bill")
-    for title, outcomes in {**{title: [name] for name, title in OUTCOMES.items()}, "all": list(OUTCOMES)}.items():
-        own = bill[bill["outcome"].isin(outcomes)]
-        hours = [f"{own[column].sum():.3g}" for column in ("gpu_hours", "core_hours")]
-        number, seconds = int(own["attempts"].sum()), float(own["seconds"].sum())
-        table.rows.append([title, str(number), f"{seconds / 3600:.3g}", *hours])
+    for title, rows in [*((title, bill[bill["outcome"] == name]) for name, title in OUTCOMES.items()), ("all", bill)]:
+        hours = [f"{rows[column].sum():.3g}" for column in ("gpu_hours", "core_hours")]
+        table.rows.append([title, str(int(rows["attempts"].sum())), f"{rows['seconds'].sum() / 3600:.3g}", *hours])
     note = (
         "The bill of all attempts at these runs, from the first to the last sign of each. Superseded attempts were"
         " interrupted or lost, and a later one took over. Runs that share a GPU are each billed all of it."
@@ -118,10 +116,6 @@ def _costs(findings: Findings) -> Table:
 
 def _cost(runs: pd.DataFrame, title: str, arm: str) -> str:
     return COSTS_PER_ARM[title](runs[runs["arm"] == arm])
-
-
-def _minutes(seconds: "pd.Series[float]") -> str:
-    return "not measured" if seconds.isna().any() else f"{seconds.mean() / 60:.2f}"
 
 
 def _relative(findings: Findings, cost: Cost, arm: str) -> str:
@@ -204,10 +198,8 @@ def _size(findings: Findings, part: str) -> str:
 
 
 def mixture_table(study: Study, evidence: Evidence) -> Table:
-    """Return samples, epochs, share of dense captions and bad samples of each source; arms that are equal share rows.
-
-    Samples and epochs are means over the runs of an arm; bad samples are summed. Empty if no run recorded them.
-    """
+    """Return samples and epochs of each source, means over runs, dense captions, and the sum of bad samples; equal arms
+    share rows."""
     columns = ["arms", "source", "samples per run", "epochs", "dense captions", "bad samples of each arm"]
     table, mixture = Table(columns, name="mixture"), evidence.mixture
     groups: dict[tuple[tuple[str, ...], ...], list[str]] = {}

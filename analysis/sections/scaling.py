@@ -26,7 +26,7 @@ from aimv2.analysis.inference.scaling import (
 from aimv2.analysis.judgement.withheld import mixed_code
 from aimv2.analysis.sections.agreement import agreement_sections
 from aimv2.analysis.sections.tables import metric_title
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 
 KIND = "ladder of sizes x ladder of samples"
 MISFIT = "The form does not fit the runs."
@@ -34,16 +34,11 @@ MISFIT = "The form does not fit the runs."
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What is shown of a law.
-
-    Attributes:
-        labels: what ``n``, ``d`` and ``loss`` are, with units, as plain text for axes and headings.
-        meanings: the same by ``n``, ``d`` and ``L``, as plain text that continues "n is".
-    """
+    """What is shown of a law."""
 
     law: ScalingLaw
-    labels: Mapping[str, str]
-    meanings: Mapping[str, str]
+    labels: Mapping[str, str]  # what ``n``, ``d`` and ``loss`` are, with units, as plain text for axes and headings
+    meanings: Mapping[str, str]  # the same by ``n``, ``d`` and ``L``, as plain text that continues "n is"
 
     @property
     def symbols(self) -> str:
@@ -56,12 +51,8 @@ class Fitted:
 
 
 def law_of(study: Study, evidence: Evidence, *, num_draws: int = NUM_DRAWS) -> Fitted | str | None:
-    """Fit the scaling law of a study's primary metric.
-
-    Returns:
-        The law, or why there is none: mixed code, or runs that cannot determine it; None if the study varies other
-        things than size and samples.
-    """
+    """Return the scaling law of a study's primary metric, or why these runs give none; None if the study varies other
+    things than size and samples."""
     if study.design.kind != KIND:
         return None
     if mixed := mixed_code(study, evidence):
@@ -76,11 +67,8 @@ def law_of(study: Study, evidence: Evidence, *, num_draws: int = NUM_DRAWS) -> F
 
 
 def section(study: Study, evidence: Evidence, law: Fitted | str | None, withheld: Sequence[str] = ()) -> Section | None:
-    """Return the scaling law of ``law_of`` and what it predicts. Called in the context ``style``.
-
-    Args:
-        withheld: why nothing is concluded in the primary metric.
-    """
+    """Return the law of ``law_of`` and what it predicts, in the context ``style``; ``withheld`` has why nothing is
+    concluded in the primary metric."""
     if law is None:
         return None
     if isinstance(law, str):
@@ -102,11 +90,7 @@ def section(study: Study, evidence: Evidence, law: Fitted | str | None, withheld
 
 
 def scaling_runs(study: Study, evidence: Evidence, metric: str = "") -> pd.DataFrame:
-    """Return a row per finished run of an arm with a metric: ``n``, ``d``, ``seed``, ``loss``, ``flops``.
-
-    Args:
-        metric: by default the primary one.
-    """
+    """Return a row per finished run of an arm with a metric, by default the primary one."""
     values = evidence.metrics[evidence.metrics["metric"] == (metric or study.primary_metric)]
     chosen = evidence.runs[evidence.runs["arm"].isin(list(study.arms))]
     columns = {"encoder_parameters": "n", "samples": "d", "value": "loss", "train_flops": "flops"}
@@ -161,10 +145,10 @@ def _parameters(fitted: Fitted) -> Table:
     law = fitted.law
     noise = "seeds and runs" if shares_seeds(law.runs, law.law.variables) else "runs"
     resampled = "to drawn settings" if draws_settings(law.law, law.runs) else f"with drawn noise of {noise}"
-    rows: list[list[str]] = []
-    for name, value in law.law.parameters.items():
-        is_identified = "no" if name in law.unidentified else "yes"
-        rows.append([name, f"{value:.4g}", bounds(*law.interval(name)), is_identified])
+    rows = [
+        [name, f"{value:.4g}", bounds(*law.interval(name)), "no" if name in law.unidentified else "yes"]
+        for name, value in law.law.parameters.items()
+    ]
     caption = (
         f"{fitted.symbols}. Intervals are percentiles of {len(law.draws)} refits {resampled}. The Huber loss is linear"
         f" beyond relative residuals of {law.law.huber:.2g}."
@@ -189,14 +173,9 @@ def _test(law: ScalingLaw) -> str:
 def _frontier(fitted: Fitted) -> list[Block]:
     if (optima := fitted.optima) is None:
         return []
-    columns = [
-        "training FLOPs",
-        f"optimal {escape(fitted.labels['n'])}",
-        f"optimal {escape(fitted.labels['d'])}",
-        "loss",
-        "within runs",
-    ]
-    rows: list[list[str]] = [
+    optimal = [f"optimal {escape(fitted.labels[name])}" for name in ("n", "d")]
+    columns = ["training FLOPs", *optimal, "loss", "within runs"]
+    rows = [
         [
             f"{row['flops']:.2e}",
             *(digits(row[name]) for name in ("n", "d", "loss")),

@@ -1,6 +1,7 @@
 """The search behind a confirmation: its trials, what they cost, and how the winner was chosen."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from aimv2.ablations.searches import Dimension, Search, State, Trial
@@ -8,7 +9,7 @@ from aimv2.ablations.study import WINNER
 from aimv2.analysis.document.model import Block, Paragraph, Section, Table, code_span
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.numbers import estimate
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 
 STATES: tuple[State, ...] = ("finished", "pruned", "failed", "running")
 CONTROLS = (
@@ -45,7 +46,7 @@ def numbers(findings: Findings) -> dict[str, Any]:
         "pruner": search.pruner,
         "seed": search.seed,
         "split": search.split,
-        "metrics": [{"name": one.name, "direction": one.direction, "unit": one.unit} for one in search.metrics],
+        "metrics": [asdict(metric) for metric in search.metrics],
         "trials": {state: len(search.in_state(state)) for state in STATES},
         "winner": search.winner,
         "best_value": search.winning.value if search.winning else None,
@@ -164,11 +165,8 @@ def _trials(search: Search) -> Table:
 
 def _cells(search: Search, trial: Trial) -> list[str]:
     """Return the point of a trial and its values, which only finished trials have."""
-    point: list[str] = []
-    for dimension in search.space:
-        value = trial.params.get(dimension.name)
-        shown = "" if value is None else escape(dimension.text(value))
-        point.append(shown)
+    values_of = ((dimension, trial.params.get(dimension.name)) for dimension in search.space)
+    point = ["" if value is None else escape(dimension.text(value)) for dimension, value in values_of]
     values = (trial.state == "finished" and trial.values) or [None] * len(search.metrics)
     return [*point, *(_number(value) if value is not None else "" for value in values)]
 

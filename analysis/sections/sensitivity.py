@@ -63,15 +63,14 @@ def _rungs(ladder: Ladder) -> Table:
     """Return the size of each known effect on every metric, and in units of noise."""
     table = Table(["metric", *ladder.rungs.values()], name="rungs")
     for metric, seen in ladder.metrics.items():
-        row: list[str] = [metric]
-        for rung in ladder.rungs:
-            if effect := seen.effects.get(rung):
-                noise = _in_noise(effect.mean, seen)
-                shown = with_interval(effect.mean, effect.low, effect.high, "+.3f")
-                row.append(stacked(shown, f"{noise} x noise"))
-            else:
-                row.append("")
-        table.rows.append(row)
+        known = {rung: effect for rung in ladder.rungs if (effect := seen.effects.get(rung))}
+        cells = {
+            rung: stacked(
+                with_interval(effect.mean, effect.low, effect.high, "+.3f"), f"{_in_noise(effect.mean, seen)} x noise"
+            )
+            for rung, effect in known.items()
+        }
+        table.rows.append([metric, *(cells.get(rung, "") for rung in ladder.rungs)])
     return table
 
 

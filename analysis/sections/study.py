@@ -16,7 +16,6 @@ from aimv2.analysis.sections import (
     claims,
     convergence,
     factors,
-    methods,
     metrics,
     runs,
     scaling,
@@ -28,8 +27,8 @@ from aimv2.analysis.sections.agreement import association_section
 from aimv2.analysis.sections.numbers import numbers_of
 from aimv2.analysis.sections.scaling import Fitted, law_figure, law_numbers
 from aimv2.analysis.sections.tables import in_seeds, seeds_per_arm
-from aimv2.base.markdown import escape
-from aimv2.config.paths import value_at
+from aimv2.base.errors import escape
+from aimv2.config.program import value_at
 from aimv2.config.signature import NOT_IDENTITY
 
 SHEET, SIDE = "figures/examples.svg", 48  # the images of examples, each of so many points
@@ -40,11 +39,7 @@ CURSE = (
 
 
 def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
-    """Return the report on a study, or on a search that compares nothing: it has no winner, or the baseline won it.
-
-    Args:
-        files: more files that belong to it, by path.
-    """
+    """Return the report on a study, or on a search that compares nothing, since no arm won it, with more files."""
     study, evidence = findings.study, findings.evidence
     examples, images = _examples(findings)
     more = {FILE: ladder_text(findings.ladder).encode()} if findings.ladder else {}
@@ -67,7 +62,6 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
                 association_section(study, evidence),
                 claims.controls_section(findings) if findings.controls else None,
                 examples,
-                methods.section(findings) if study.base is None else None,
             ]
         else:
             leads, details = [], [search.section(findings), metrics.section(findings)]
@@ -135,13 +129,8 @@ def _leads(findings: Findings, law: Fitted | None) -> list[Figure]:
     figures = []
     if law is not None:
         figures.append(law_figure(law))
-    compared = findings.comparisons.items()
-    differences = {
-        arm: comparison.difference
-        for arm, comparison in compared
-        if comparison.difference.n and not comparison.withheld
-    }
-    if differences:
+    known = {arm: each for arm, each in findings.comparisons.items() if each.difference.n and not each.withheld}
+    if differences := {arm: comparison.difference for arm, comparison in known.items()}:
         caption = (
             "Differences from the baseline. Dots are seeds, large markers are means, bars are simultaneous"
             f" {percent(findings.look.level)} % intervals. The grey band is the equivalence margin."

@@ -18,7 +18,7 @@ from aimv2.analysis.sections import claims, metrics
 from aimv2.analysis.sections.scaling import Fitted
 from aimv2.analysis.sections.search import cost_of
 from aimv2.analysis.sections.tables import as_heading, metric_title, seen
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 from aimv2.run.price import duration
 
 MAX_WORDS = 25  # of an answer
@@ -29,11 +29,7 @@ SEEDS = "sweep.seeds="
 
 
 def answer(findings: Findings, law: Fitted | str | None = None) -> str:
-    """Return what a study found, in a sentence with one number.
-
-    Args:
-        law: that of ``sections.scaling.law_of``.
-    """
+    """Return what a study found, in a sentence with one number, with the law of ``sections.scaling.law_of``."""
     num_runs, num_missing = len(findings.evidence.runs), len(findings.evidence.missing)
     start = f"Incomplete, {num_missing} of {num_runs + num_missing} runs are missing: "
     return start * bool(num_runs and num_missing) + _answer(findings, law)

@@ -6,7 +6,7 @@ from aimv2.analysis.document.model import Table, stacked
 from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import Estimate
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 
 METRIC_TITLES = {
     "content_loss": "held-out loss of content words",
@@ -23,11 +23,8 @@ Column = Callable[[str], str]  # from an arm to its cell
 def arm_table(
     findings: Findings, name: str, arms: Iterable[str], columns: Mapping[str, Column], metric: str = ""
 ) -> Table:
-    """Return a table with a row for each arm; the last column is what limits its numbers, if anything does.
-
-    Args:
-        metric: the metric that the numbers are of; empty for costs.
-    """
+    """Return a table with a row for each arm; the last column is what limits its numbers, if anything does. They are of
+    a metric, or costs."""
     arms = list(arms)
     table = Table(["arm", *columns], name=name)
     for arm in arms:

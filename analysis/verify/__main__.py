@@ -3,7 +3,6 @@
 import sys
 
 from aimv2.analysis.verify.report import verify_command
-from aimv2.base.typed import as_typed
-from aimv2.config.arguments import guarded, script_of
+from aimv2.config.arguments import as_typed, guarded, script_of
 
 sys.exit(script_of(lambda arguments: guarded(verify_command, arguments, as_typed("verify"))))

@@ -16,8 +16,7 @@ from aimv2.analysis.usage import VerifyOptions, verify_usage
 from aimv2.analysis.verify.checks import Check, checks_of
 from aimv2.analysis.verify.trained_run import TrainedRun, find, load
 from aimv2.base.files import writable_folder
-from aimv2.config.arguments import HELP
-from aimv2.config.options import read_options
+from aimv2.config.arguments import HELP, read_options
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.data.provenance import credits_of
 from aimv2.evaluation.pictures import drawn_predictions

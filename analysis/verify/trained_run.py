@@ -7,20 +7,20 @@ from pathlib import Path
 import torch
 
 from aimv2.base.errors import UsageError
-from aimv2.base.typed import as_typed
+from aimv2.config.arguments import as_typed
 from aimv2.config.program import SIGNATURE_VERSION
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import Data, prepare
 from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.definitions.objectives import Objective, objective
+from aimv2.definitions.programs import check_plugins
 from aimv2.evaluation.held_out import HeldOutPairs, Words, prepare_pairs
 from aimv2.model.network import Network
 from aimv2.objectives.build import build
 from aimv2.request.resolve import data_fingerprint, with_attention
 from aimv2.runs.tensor_file import read_tensors
-from aimv2.spec.objectives import Objective, objective
-from aimv2.spec.used import check_plugins
 from aimv2.start.origin import Origin, read_origin
 
 NUM_IMAGES = 8  # of training, whose masks and losses are checked

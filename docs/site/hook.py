@@ -17,7 +17,7 @@ from docs.site.reference import pages as reference_pages
 
 API = {  # modules that extensions and analyses import
     "Plug-ins and errors": ("aimv2.extend", "aimv2.base.plugins", "aimv2.base.errors"),
-    "Another model": ("aimv2.config.program", "aimv2.spec.programs", "aimv2.run.other_model"),
+    "Another model": ("aimv2.config.program", "aimv2.definitions.programs", "aimv2.run.other_model"),
     "Configs": (
         *(
             "aimv2.config.run_config",
@@ -31,11 +31,11 @@ API = {  # modules that extensions and analyses import
             "aimv2.config.native",
             "aimv2.config.recipes.scales",
         ),
-        *("aimv2.config.paths", "aimv2.config.signature", "aimv2.config.options"),
+        *("aimv2.config.signature", "aimv2.config.arguments"),
     ),
     "Metrics and objectives": (
-        *("aimv2.spec.metrics", "aimv2.spec.plugin_metrics", "aimv2.spec.items"),
-        *("aimv2.spec.objectives", "aimv2.spec.optimizers", "aimv2.evaluation.evaluate"),
+        *("aimv2.definitions.metrics", "aimv2.definitions.items", "aimv2.definitions.objectives"),
+        "aimv2.evaluation.evaluate",
     ),
     "Studies": (
         *("aimv2.ablations.study", "aimv2.ablations.design", "aimv2.ablations.expectations", "aimv2.ablations.claims"),

@@ -16,13 +16,12 @@ from aimv2.ablations.claims import CLAIMS, Claim
 from aimv2.ablations.expand import adapted
 from aimv2.ablations.expectations import Combination, Expected, Ranges
 from aimv2.ablations.study import CONTROLS, Study, StudyOverrides
-from aimv2.config.options import typed
-from aimv2.config.paths import differences
-from aimv2.config.program import flattened
+from aimv2.config.arguments import typed
+from aimv2.config.program import differences, flattened
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.run_config import RunConfig
+from aimv2.definitions.metrics import FINAL, PARAMETERS
 from aimv2.run.options import TrainOptions
-from aimv2.spec.metrics import FINAL, PARAMETERS
 from aimv2.sweeps.executors.registry import EXECUTORS
 from aimv2.sweeps.parse import LaunchOptions
 from aimv2.sweeps.search.config import SearchConfig

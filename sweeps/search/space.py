@@ -16,13 +16,19 @@ from aimv2.ablations.searches import Direction, SearchMetric
 from aimv2.ablations.study import Study, matched
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.arguments import explain
-from aimv2.config.paths import replaced, value_at
-from aimv2.config.program import Program
+from aimv2.config.program import Program, replaced, value_at
 from aimv2.config.run_config import RunConfig
-from aimv2.spec.metrics import SCENE_TASKS, TASKS, lower_is_better, metric_names, not_applicable, set_names, unit_of
-from aimv2.spec.objectives import Report, objective
-from aimv2.spec.programs import check, max_train_flops
-from aimv2.spec.used import with_plugins
+from aimv2.definitions.metrics import (
+    SCENE_TASKS,
+    TASKS,
+    lower_is_better,
+    metric_names,
+    not_applicable,
+    set_names,
+    unit_of,
+)
+from aimv2.definitions.objectives import Report, objective
+from aimv2.definitions.programs import check, max_train_flops, with_plugins
 from aimv2.sweeps.search.config import NO_PRUNER, SearchConfig, sampler_of
 
 if TYPE_CHECKING:  # Optuna takes a second to load

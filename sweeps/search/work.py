@@ -17,9 +17,8 @@ from aimv2.ablations.request import Request, write_request
 from aimv2.ablations.searches import VERSION, path_of
 from aimv2.ablations.study import WINNER, confirmation
 from aimv2.base.files import write_json
-from aimv2.base.typed import as_typed
-from aimv2.config.paths import replaced
-from aimv2.config.program import Program
+from aimv2.config.arguments import as_typed
+from aimv2.config.program import Program, replaced
 from aimv2.run.price import Clock
 from aimv2.runs import index
 from aimv2.runs.lease import Watch

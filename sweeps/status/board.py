@@ -222,15 +222,6 @@ def _running(running: list[RunStatus]) -> Group:
     return Group(table, *more, *map(Text, notes))
 
 
-def named_run(runs_dir: Path, typed: str) -> RunFolder:
-    """Return the run whose name, or the path of whose folder, begins so; a UsageError unless there is exactly one."""
-    found = sorted(path.name for path in runs_dir.glob("v*-*") if path.name.startswith(Path(typed).name))
-    if len(found) != 1:
-        where = f"in {str(runs_dir)!r} begin with {Path(typed).name!r}"
-        raise UsageError(f"{len(found)} runs {where}; name exactly one that a worker has started")
-    return RunFolder(runs_dir, found[0])
-
-
 def print_logs(run: RunFolder, console: Console) -> None:
     """Print the logs of a run."""
     state, attempts = run.state(), sorted(run.path.glob("attempts/[0-9]*"))

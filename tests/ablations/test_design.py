@@ -21,7 +21,7 @@ from aimv2.ablations.design import (
     wide,
     widened,
 )
-from aimv2.config.paths import differences, replaced
+from aimv2.config.program import differences, replaced
 from aimv2.config.recipes.scales import SCALES, demo
 
 

@@ -28,18 +28,18 @@ from aimv2.ablations.request import Request, read_request, write_request
 from aimv2.ablations.studies.scaling import SAMPLES
 from aimv2.ablations.study import CONTROLS, UNTRAINED, Study, is_untrained, study_overrides, untrained_of
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import differences, replaced
+from aimv2.config.program import differences, replaced
 from aimv2.config.recipes.scales import PRESETS, SCALES, demo
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
+from aimv2.definitions.metrics import metric_names, not_applicable
+from aimv2.definitions.objectives import objective
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
 from aimv2.objectives.build import build
 from aimv2.request.resolve import with_attention
 from aimv2.run.execute import execute
 from aimv2.runs.record import RunFolder
-from aimv2.spec.metrics import metric_names, not_applicable
-from aimv2.spec.objectives import objective
 from aimv2.training.loop import train
 from tests.helpers.marks import exhaustive
 from tests.helpers.own_data import own_source

@@ -6,9 +6,9 @@ import pytest
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.ladder import needs, typed, unmeasured
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
-from aimv2.spec.programs import absent_metrics
+from aimv2.definitions.programs import absent_metrics
 from tests.helpers.ladders import ladder_of, seeing
 
 WORDS = {"untrained", "positive_control", "pixels_only"}

@@ -9,8 +9,8 @@ from aimv2.ablations.measured import MeasuredMetric, measuring_runs, read_measur
 from aimv2.ablations.request import requested_names, requested_runs
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json
-from aimv2.config.paths import replaced
-from aimv2.spec.metrics import lower_is_better, unit_of
+from aimv2.config.program import replaced
+from aimv2.definitions.metrics import lower_is_better, unit_of
 
 METRIC = MeasuredMetric(
     name="alignment",
@@ -58,7 +58,7 @@ def test_broken_records_are_left_out(tmp_path):
 
 
 OTHER_DIRECTION = """
-from aimv2.spec.plugin_metrics import metric
+from aimv2.definitions.metrics import metric
 
 @metric("similarity", lower_is_better=True)
 def alignment(model):

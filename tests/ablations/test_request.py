@@ -19,7 +19,7 @@ from aimv2.ablations.request import (
 )
 from aimv2.ablations.study import WINNER, confirmation, study_overrides
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ from aimv2.ablations.expand import adapted, expand
 from aimv2.ablations.expectations import DIGITS, READER
 from aimv2.ablations.studies.sensitivity import PIXELS_ONLY
 from aimv2.config.data_config import SCENE_SOURCES
-from aimv2.config.paths import replaced, value_at
+from aimv2.config.program import replaced, value_at
 from aimv2.config.recipes.scales import SCALES, demo, vit_l_2b
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
+from aimv2.definitions.metrics import metric_names, not_applicable
+from aimv2.definitions.objectives import objective
 from aimv2.objectives.build import build
 from aimv2.request.resolve import with_attention
-from aimv2.spec.metrics import metric_names, not_applicable
-from aimv2.spec.objectives import objective
 from aimv2.training.loop import train
 from tests.helpers.marks import exhaustive
 from tests.helpers.training import Rows

@@ -23,13 +23,13 @@ from aimv2.ablations.study import (
     untrained_of,
 )
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.config.training_config import BudgetConfig, ObjectiveConfig
-from aimv2.cost.parts import train_flops
+from aimv2.cost import train_flops
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
-from aimv2.spec.objectives import objective
+from aimv2.definitions.objectives import objective
 from tests.helpers.marks import exhaustive
 from tests.helpers.other_model import STUDY as NUMBERS
 

@@ -8,8 +8,8 @@ import pytest
 from aimv2 import extend
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.base.errors import UsageError
-from aimv2.spec.objectives import REGISTRY
-from aimv2.spec.plugin_metrics import METRICS
+from aimv2.definitions.metrics import METRICS
+from aimv2.definitions.objectives import OBJECTIVES
 
 
 @pytest.mark.parametrize("name", extend.__all__)
@@ -41,7 +41,7 @@ def test_what_a_plugin_adds_is_there_while_it_is_loaded(plugged):
         " design=one_factor(a=setting('a', {}), b=setting('b', {'prefix.per': 'batch'})))\n"
     )
     assert "cka" in METRICS
-    assert REGISTRY["later"] is REGISTRY["caption"]
+    assert OBJECTIVES["later"] is OBJECTIVES["caption"]
     assert list(STUDIES)[-1] == "mine"
     assert STUDIES["mine"].lower_is_better
 

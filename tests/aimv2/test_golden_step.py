@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig
 from aimv2.config.recipes.scales import demo
 from aimv2.data.batches.batch import Batch
+from aimv2.definitions.objectives import objective
 from aimv2.model.network import EncoderDecoder
 from aimv2.objectives.build import implementation_of
-from aimv2.spec.objectives import objective
 from tests.helpers.objectives import with_objective
 from tests.helpers.training import losses_of
 

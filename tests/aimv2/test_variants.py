@@ -7,14 +7,14 @@ import torch
 
 from aimv2.base.errors import UsageError
 from aimv2.data.batches.training import TrainBatches
+from aimv2.definitions.objectives import BUILT_IN, objective
 from aimv2.objectives.build import build
 from aimv2.request.resolve import resolve
-from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.loop import train
 from tests.helpers.training import Rows, changed
 
 VARIANTS = [
-    *({"objective.name": name} for name in PRE_TRAINING),
+    *({"objective.name": name} for name in BUILT_IN),
     *({"model.encoder.attention": value} for value in ("prefix", "causal", "bidirectional")),
     {"objective.name": "caption", "model.encoder.attention": "bidirectional"},
     {"objective.name": "clip", "model.encoder.attention": "prefix"},
@@ -147,7 +147,7 @@ def test_value_that_the_objective_does_not_allow_is_refused(tiny, changes, messa
 
 
 def test_objective_sets_attention_unless_config_does(tiny):
-    own = {name: changed(tiny, {"objective.name": name}).model.encoder.attention for name in PRE_TRAINING}
+    own = {name: changed(tiny, {"objective.name": name}).model.encoder.attention for name in BUILT_IN}
     assert own == dict.fromkeys(("aimv2", "caption", "image_only"), "prefix") | dict.fromkeys(
         ("cappa", "clip", "siglip"), "bidirectional"
     )

@@ -39,7 +39,7 @@ from aimv2.analysis.judgement.verdicts import primary_comparisons, verdicts
 from aimv2.analysis.judgement.withheld import Reasons
 from aimv2.analysis.sections.metrics import detected
 from aimv2.analysis.sections.summary import answer
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
 from tests.helpers.evidence import evidence_of
 

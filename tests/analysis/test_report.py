@@ -14,13 +14,13 @@ import pytest
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
+from aimv2.ablations.recorded_runs import FILE
 from aimv2.ablations.request import Request, write_request
 from aimv2.ablations.searches import path_of
 from aimv2.ablations.study import WINNER
 from aimv2.analysis import report
 from aimv2.analysis.document.pages import to_markdown
-from aimv2.analysis.evidence.recorded_runs import FILE
-from aimv2.analysis.evidence.records import Records, pack
+from aimv2.analysis.evidence.records import Records, pack, records_of
 from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.looks import Look, looks_path, num_looks
 from aimv2.analysis.judgement.findings import findings_of
@@ -29,7 +29,7 @@ from aimv2.analysis.report import build
 from aimv2.analysis.sections.metrics import look_note
 from aimv2.analysis.sections.study import document
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from tests.helpers.evidence import write_run
@@ -52,25 +52,7 @@ def folder(request_of, runs_dir, tmp_path_factory):
 
 def text_of(request, folder):
     """Return a report of the runs in a folder, with the sensitivity of the reports in it."""
-    return to_markdown(document(findings_of(report.records_of(request, folder), folder / "reports"), {}))
-
-
-def test_a_record_has_no_place_of_this_machine(request_of, cache_dir):
-    elsewhere = replace(request_of, arguments=("sweep=eos", f"data.cache_dir={cache_dir}", "runs_dir=/scratch/runs"))
-    found = report._without_places(elsewhere)
-    assert found.arguments == ("sweep=eos",)
-    assert {cell.config.data.cache_dir for cell in request_of.cells} == {cache_dir}, "it has one before"
-    assert {cell.config.data.cache_dir for cell in found.cells} == {"cache"}
-    assert [cell.name for cell in found.cells] == [cell.name for cell in request_of.cells], "the same runs"
-
-
-def test_a_record_names_the_run_that_its_runs_start_from_without_its_folder(request_of):
-    cell = request_of.cells[0]
-    start = replace(cell.config.start, weights="/scratch/runs/v2-0123", fingerprint="v2-0123")
-    started = replace(cell, config=replace(cell.config, start=start))
-    (found,) = report._without_places(replace(request_of, cells=(started,))).cells
-    assert found.config.start.weights == "v2-0123"
-    assert found.name == started.name
+    return to_markdown(document(findings_of(records_of(request, folder), folder / "reports"), {}))
 
 
 def files(folder):
@@ -214,7 +196,7 @@ def test_report_says_which_look_it_is_and_again_for_the_same_seeds(cells, reques
         for cell in some:
             if not RunFolder(tmp_path, cell.name).is_done:
                 write_run(cell, tmp_path, 3.0 + 0.01 * cell.seed)
-        return look_note(report.records_of(replace(request_of, cells=some), tmp_path).look)
+        return look_note(records_of(replace(request_of, cells=some), tmp_path).look)
 
     assert "This is look 1 at the study, so all that decides has the level 97.5 %" in text(2)
     for _ in range(2):
@@ -311,7 +293,7 @@ def test_a_search_that_the_baseline_won_spends_no_look(tiny, tmp_path):
     build(both, tmp_path, tmp_path / "reports")
     assert num_looks(looks_path(tmp_path, alone.folder)) == 0, "the winner has no run yet"
     write_confirmation(replace(both, cells=[cell for cell in both.cells if cell.arm == WINNER]), tmp_path)
-    assert look_note(report.records_of(both, tmp_path).look).startswith("This is look 1 at the study, so")
+    assert look_note(records_of(both, tmp_path).look).startswith("This is look 1 at the study, so")
     assert num_looks(looks_path(tmp_path, alone.folder)) == 1
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from aimv2.analysis.scaling import FitOptions, main, report
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 from tests.helpers.scaling import BESIROGLU, ladder_runs
 
 COLUMNS = ["n=params", "d=tokens", "loss=ce"]

@@ -1,7 +1,7 @@
 import pytest
 
 from aimv2.analysis.usage import compare_command, report_usage, scaling_usage, verify_usage
-from aimv2.base.typed import FORM
+from aimv2.config.arguments import FORM
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from aimv2.base.errors import RunFailedError
 from aimv2.config.data_config import AugmentConfig
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.data.prepare import prepare
 from aimv2.data.transforms import unnormalise
 from benchmarks.data import SIZE, load_all, load_ours, load_webdataset, run_config, write_shards

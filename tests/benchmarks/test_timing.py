@@ -1,4 +1,4 @@
-"""Timings with a simulated clock, and ratios of timings with known ratios."""
+"""Timings with a simulated clock, ratios of timings with known ratios, and results as text."""
 
 import math
 import os
@@ -7,10 +7,12 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.timing import cpu_seconds, interleaved, relative
+from aimv2.base.errors import UsageError
+from benchmarks.timing import Median, Table, TimedOnDevice, cell_text, cpu_seconds, interleaved, relative
 
 
 class Clock:
@@ -112,3 +114,45 @@ def test_interval_equals_an_obvious_loop(timings):
             low, high = ratios[k - 1], ratios[count - k]
     ratio = relative(theirs, ours)
     assert (ratio.median, ratio.low, ratio.high) == pytest.approx((middle, low, high), nan_ok=True)
+
+
+SURE, SHORT = Median(1.0, 0.96, 1.04), Median(2.0, math.nan, math.nan)
+
+
+def test_cells_have_four_digits_and_intervals():
+    cells = (0.012346, 12345.6, 12345, "text", None, SURE, SHORT)
+    assert [cell_text(cell) for cell in cells] == ["0.01235", "12,346", "12,345", "text", "", "1 [0.96, 1.04]", "2"]
+
+
+def test_a_table_is_markdown():
+    rows = [{"loader": "ours", "rate": 1234.5, "ratio": None}, {"loader": "it", "rate": 7, "ratio": SURE}]
+    assert Table("speeds", rows).to_markdown().splitlines() == [
+        "**speeds**",
+        "",
+        "| loader | rate | ratio |",
+        "| --- | --- | --- |",
+        "| ours | 1,234 |  |",
+        "| it | 7 | 1 [0.96, 1.04] |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("has_cuda", "device", "clock", "expected"),
+    [
+        (False, "auto", "cpu", "cpu"),
+        (True, "cpu", "cpu", "cpu"),
+        (True, "auto", "wall", "cuda"),
+        (False, "cuda", "wall", "finds no CUDA device"),
+        (True, "auto", "cpu", "clock=cpu does not see the work of a CUDA device"),
+    ],
+)
+def test_a_device_that_is_missing_or_whose_work_the_clock_does_not_see_is_refused(
+    monkeypatch, has_cuda, device, clock, expected
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    options = TimedOnDevice(device=device, clock=clock)
+    if expected in ("cpu", "cuda"):
+        assert options.resolved_device == expected
+    else:
+        with pytest.raises(UsageError, match=expected):
+            _ = options.resolved_device

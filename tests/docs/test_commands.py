@@ -16,7 +16,7 @@ import sys
 
 import pytest
 
-from aimv2.config.paths import value_at
+from aimv2.config.program import value_at
 from aimv2.config.recipes.scales import demo
 from aimv2.run.price import read_limits
 from tests.helpers.marks import exhaustive

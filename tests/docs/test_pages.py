@@ -5,9 +5,9 @@ import re
 import pytest
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.config.paths import value_at
+from aimv2.config.program import value_at
 from aimv2.config.recipes.scales import SCALES, demo
-from aimv2.spec.objectives import REGISTRY
+from aimv2.definitions.objectives import OBJECTIVES
 from aimv2.sweeps.executors.registry import executor_values
 from tests.helpers.pages import FENCE, INSTALLERS, LINK, PAGES, PROGRAMS, README, ROOT, SHELL, lines
 
@@ -69,7 +69,7 @@ def test_every_page_is_listed_in_readme():
 
 def test_one_run_lists_every_scale_and_objective():
     assert sorted(first_column(ONE_RUN, "Scales")) == sorted(SCALES)
-    assert set(REGISTRY) <= set(re.findall(r"`(\w+)`", ONE_RUN.read_text()))
+    assert set(OBJECTIVES) <= set(re.findall(r"`(\w+)`", ONE_RUN.read_text()))
 
 
 def test_keys_of_the_one_run_page_exist():

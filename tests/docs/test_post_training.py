@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.objectives.build import build
 from aimv2.request.resolve import resolve

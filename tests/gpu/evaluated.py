@@ -7,15 +7,15 @@ value is finite, and the fake GPU counts the bytes itself.
 import json
 import sys
 
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import SCALES
 from aimv2.data.prepare import prepare
+from aimv2.definitions.objectives import objective
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.memory.evaluation import predict_evaluation
 from aimv2.memory.training import PROCESS_BYTES
 from aimv2.objectives.build import build
 from aimv2.request.resolve import with_attention
-from aimv2.spec.objectives import objective
 from aimv2.training.device import hold_half_
 from tests.gpu.fake_gpu import counter
 

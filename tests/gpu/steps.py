@@ -4,14 +4,14 @@ import gc
 
 import torch
 
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import SCALES
 from aimv2.data.batches.batch import Batch
+from aimv2.definitions.objectives import objective
 from aimv2.memory.setup import setup_of
 from aimv2.memory.training import predict
 from aimv2.objectives.build import build_empty, implementation_of
 from aimv2.request.resolve import with_attention
-from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
 
@@ -26,10 +26,7 @@ MEMORY = [
 
 
 def peak_and_predicted(world_of, scale, micro_batch, num_parts, values):
-    """Return the bytes that the allocator holds at most in a step, and those that are predicted.
-
-    The step compares the gradients of both losses too.
-    """
+    """Return the bytes that the allocator holds at most in a step, and those that are predicted."""
     ranks = values.get("ranks", 1)
     own = {"device": "cuda", "compile": False, "micro_batch": micro_batch, "activation_checkpointing": False}
     own |= {"budget.batch_size": micro_batch * num_parts * ranks, "budget.samples": 0}
@@ -43,7 +40,6 @@ def peak_and_predicted(world_of, scale, micro_batch, num_parts, values):
     batch = full_batch(config, micro_batch * num_parts)
     torch.cuda.reset_peak_memory_stats()
     for _ in range(2):
-        engine.gradient_balance(engine.micro_batches(batch))
         engine.backward(engine.micro_batches(batch))
         engine.clip_gradients()
         optimizer.step()

@@ -11,14 +11,14 @@ import polars as pl
 import pytest
 import torch
 
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
+from aimv2.definitions.objectives import BUILT_IN, objective
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.memory.evaluation import predict_evaluation
 from aimv2.memory.setup import setup_of
 from aimv2.memory.training import PROCESS_BYTES
 from aimv2.objectives.build import build, implementation_of
 from aimv2.runs.record import RunFolder
-from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.engine import Engine
 from tests.gpu.steps import MEMORY, peak_and_predicted
 from tests.helpers.training import changed, small_run
@@ -26,7 +26,7 @@ from tests.helpers.training import changed, small_run
 pytestmark = pytest.mark.gpu
 
 VARIANTS = [
-    *({"objective.name": name} for name in PRE_TRAINING),
+    *({"objective.name": name} for name in BUILT_IN),
     {"model.decoder.sharing": "separate"},
     {"model.decoder.order": "text_first"},
     {"activation_checkpointing": True, "micro_batch": 2},

@@ -8,8 +8,8 @@ from aimv2.analysis.evidence.tables import METRIC_COLUMNS, MISSING_COLUMNS, Evid
 from aimv2.analysis.judgement.sensitivity import MetricSensitivity
 from aimv2.analysis.judgement.withheld import ControlOutcome, Reasons
 from aimv2.base.files import write_json
+from aimv2.definitions.metrics import Metric
 from aimv2.runs.record import RunFolder
-from aimv2.spec.metrics import Metric
 
 NUM_SEEDS = 4
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

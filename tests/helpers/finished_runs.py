@@ -3,8 +3,8 @@
 from safetensors.torch import save_file
 
 from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.definitions.metrics import Metric
 from aimv2.runs.record import RunFolder
-from aimv2.spec.metrics import Metric
 
 
 def finished_run(runs_dir, config, network, *, rows=(), tokenizer=None):

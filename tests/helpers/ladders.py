@@ -2,7 +2,7 @@
 
 from aimv2.ablations.ladder import KnownEffect, Ladder, Seen, base_of
 from aimv2.analysis.judgement.sensitivity import ladder_text
-from aimv2.spec.metrics import lower_is_better
+from aimv2.definitions.metrics import lower_is_better
 
 LABELS = {"untrained": "untrained", "positive_control": "shuffled captions", "width_050": "half as wide"}
 HARMS = {  # by rung, how much worse a metric is that sees everything

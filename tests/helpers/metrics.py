@@ -20,8 +20,8 @@ BODIES = {
 }
 PLUGIN = """import torch
 
-from aimv2.spec.items import Items
-from aimv2.spec.plugin_metrics import metric
+from aimv2.definitions.items import Items
+from aimv2.definitions.metrics import metric
 
 
 @metric("share", lower_is_better=False)

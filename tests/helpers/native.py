@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.data.batches.batch import Share
 from aimv2.data.batches.training import TrainBatches
 from aimv2.objectives.base import visible_prefix

@@ -7,9 +7,9 @@ import numpy as np
 from aimv2.ablations.design import one_factor, setting
 from aimv2.ablations.study import Study
 from aimv2.config.program import Program
-from aimv2.spec.items import Items
-from aimv2.spec.metrics import Definition
-from aimv2.spec.programs import add_program
+from aimv2.definitions.items import Items
+from aimv2.definitions.metrics import Definition
+from aimv2.definitions.programs import add_program
 
 ITEMS = 50
 

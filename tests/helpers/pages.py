@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from aimv2.base.typed import SCRIPTS
+from aimv2.config.arguments import SCRIPTS
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"

@@ -34,18 +34,3 @@ def their_texts(folder, model, texts):
             pooled = model.text_model(input_ids=ids, attention_mask=torch.ones_like(ids)).pooler_output
             found.append(F.normalize(model.text_projection(pooled), dim=-1)[0])
     return torch.stack(found)
-
-
-def blocks_of_transformers(stack):
-    """Return a stack's weights under the names of transformers' AIMv2."""
-    state = {}
-    for number, block in enumerate(stack):
-        stem = f"encoder.layers.{number}"
-        state |= {f"{stem}.rms_norm{i}.weight": getattr(block, f"norm{i}").weight for i in (1, 2)}
-        for name, weight in zip("qkv", block.attn.qkv.weight.chunk(3), strict=True):
-            state[f"{stem}.attention.{name}_proj.weight"] = weight
-        state[f"{stem}.attention.out_proj.weight"] = block.attn.out.weight
-        gate, up = block.ffn.gate_up.weight.chunk(2)
-        state |= {f"{stem}.ffn.gate_proj.weight": gate, f"{stem}.ffn.up_proj.weight": up}
-        state[f"{stem}.ffn.down_proj.weight"] = block.ffn.down.weight
-    return state

@@ -7,8 +7,8 @@ from aimv2.ablations.design import latin_hypercube, setting
 from aimv2.ablations.expand import Cell
 from aimv2.ablations.request import Request
 from aimv2.ablations.study import confirmation
+from aimv2.definitions.metrics import Metric
 from aimv2.runs.record import RunFolder
-from aimv2.spec.metrics import Metric
 from aimv2.sweeps.search.config import SearchConfig
 from aimv2.sweeps.search.space import Search
 from aimv2.sweeps.search.work import SearchTasks

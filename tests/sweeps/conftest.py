@@ -1,5 +1,4 @@
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -9,24 +8,9 @@ from pathlib import Path
 import pytest
 
 from aimv2.sweeps import launch
-from tests.helpers.finished_sweeps import finished
 from tests.helpers.sweeps import small_sweep
 
 LAUNCH = Path(__file__).parents[2] / "sweeps" / "launch.py"
-
-
-@pytest.fixture(scope="session")
-def done(tmp_path_factory, cache_dir):
-    """Return the runs folder of a finished sweep of one run and its untrained encoder."""
-    runs_dir = tmp_path_factory.mktemp("done") / "runs"
-    finished(runs_dir, cache_dir)
-    return runs_dir
-
-
-@pytest.fixture
-def copied(done, tmp_path):
-    """Return a copy of it, to change."""
-    return shutil.copytree(done, tmp_path / "runs")
 
 
 @pytest.fixture(autouse=True)

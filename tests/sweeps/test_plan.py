@@ -11,13 +11,13 @@ from aimv2.ablations.expand import Cell
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json
 from aimv2.datasets import plugin
+from aimv2.definitions.metrics import Metric
 from aimv2.request.resolve import resolve
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry, read
 from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import LAYOUT_VERSION, MAX_STALLED, RunFolder
-from aimv2.spec.metrics import Metric
 from aimv2.sweeps.plan import MAX_WATCHED, Plan, Task, TaskList, Work, code_note, restart_note
 from tests.helpers.own_data import own_source
 

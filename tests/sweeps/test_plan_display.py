@@ -9,14 +9,14 @@ from rich.console import Console
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
+from aimv2.ablations.recorded_runs import FILE
 from aimv2.ablations.request import Request
-from aimv2.analysis.evidence.recorded_runs import FILE
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
+from aimv2.definitions.programs import flops_per_sample
 from aimv2.request.resolve import with_attention
 from aimv2.run.price import RunSeconds
 from aimv2.runs.provenance import digest
-from aimv2.spec.programs import flops_per_sample
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.plan_display import PlannedSweep, PlannedTogether, report_note
 from tests.helpers.evidence import write_run

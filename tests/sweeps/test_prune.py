@@ -26,7 +26,7 @@ from aimv2.sweeps.prune import prune as pruned
 from aimv2.sweeps.prune import unneeded
 from aimv2.training import checkpoint
 from aimv2.training.optimizer import build_optimizer
-from benchmarks.ledger import counted
+from tests.helpers.ledger import counted
 
 
 @pytest.fixture

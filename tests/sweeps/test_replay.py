@@ -7,14 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from aimv2.analysis.evidence.recorded_runs import FILE
+from aimv2.ablations.recorded_runs import FILE
 from aimv2.analysis.evidence.records import KEY
+from aimv2.analysis.publish import publish_study
 from aimv2.base.errors import UsageError
 from aimv2.run.execute import execute
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps import manage
-from aimv2.sweeps.publish import publish_study
 from aimv2.sweeps.replay import recorded_in_folder, replay
 
 
@@ -80,7 +80,7 @@ def test_a_config_of_another_name_and_an_unfinished_run_are_refused(copied_run, 
 def report(done, tmp_path_factory):
     """A folder with the records of a finished sweep, as others have published them."""
     folder = tmp_path_factory.mktemp("others")
-    publish_study(done, "prefix_ratio", folder / "a.zip", "", folder, lambda text: None)
+    publish_study(done, "prefix_ratio", folder / "a.zip", "", folder)
     shutil.unpack_archive(folder / "a.zip", folder / "unpacked")
     return folder / "unpacked" / "prefix_ratio"
 
@@ -165,7 +165,7 @@ def test_a_run_that_starts_from_weights_is_refused(replayed, copied):
     rewrite(copied, lambda rows, about: about["request"]["configs"]["uniform"]["start"].update(weights="weights/x"))
     status, shown = replayed(name_of(copied))
     assert status == 2
-    assert "needs weights to start from or a teacher" in shown or "is not a file of records" in shown
+    assert "needs weights to start from" in shown or "is not a file of records" in shown
 
 
 def test_a_key_of_records_needs_records(done, capsys):

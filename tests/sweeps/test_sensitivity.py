@@ -3,7 +3,7 @@
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import tiny as tiny_scale
 from aimv2.objectives.build import build
 from aimv2.request.resolve import resolve

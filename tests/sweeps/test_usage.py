@@ -1,7 +1,7 @@
 import pytest
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.base.typed import FORM
+from aimv2.config.arguments import FORM
 from aimv2.sweeps.manage import COMMANDS
 from aimv2.sweeps.usage import launch_usage, manage_usage
 

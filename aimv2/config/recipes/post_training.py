@@ -8,7 +8,7 @@ from typing import Any
 
 from aimv2.config.data_config import DataConfig
 from aimv2.config.native import MIN_AREA, NativeConfig
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.run_config import RunConfig
 
 OWN = "none"  # the choice that changes nothing
@@ -84,21 +84,8 @@ def lit(run: RunConfig) -> RunConfig:
     return replaced(run, values)
 
 
-def distill(run: RunConfig) -> RunConfig:
-    """Train an encoder to have the features of a larger one, as AIMv2-L-distilled has those of AIMv2-3B.
-
-    Source: README of apple/ml-aim, which names the two models and nothing else. Ours: everything. The student has full
-        attention; its patch features, after a linear layer to the teacher's width, have the direction of the teacher's,
-        by the cosine; samples and optimizer are those of the student's scale, or of ``start.weights``.
-    Command: ``python -m aimv2 train recipe=distill scale=vit_l start.teacher=runs/NAME``.
-    Number to expect: none; published are scores of language models only.
-    """
-    values = {"objective": {"name": "distill"}, "model.encoder.attention": "auto", "prefix": {}, "native": {}}
-    return replaced(run, values)
-
-
 RECIPES: Mapping[str, Callable[[RunConfig], RunConfig]] = {
-    recipe.__name__: recipe for recipe in (high_res, native, lit, distill)
+    recipe.__name__: recipe for recipe in (high_res, native, lit)
 }
 FROM_WEIGHTS = ("high_res", "native", "lit")  # recipes that need start.weights
 

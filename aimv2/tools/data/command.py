@@ -7,10 +7,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import unknown
-from aimv2.base.typed import as_typed
-from aimv2.config.arguments import HELP
+from aimv2.config.arguments import HELP, as_typed, usage
 from aimv2.config.data_config import CHECKED
-from aimv2.config.options import usage
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

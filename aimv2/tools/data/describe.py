@@ -12,9 +12,8 @@ import yaml
 
 from aimv2.base.errors import RunFailedError, UsageError, short
 from aimv2.base.files import to_yaml, write_text
-from aimv2.config.arguments import HELP
+from aimv2.config.arguments import HELP, read_options
 from aimv2.config.data_config import is_described
-from aimv2.config.options import read_options
 from aimv2.datasets.description import SUFFIXES
 from aimv2.datasets.files import IMAGES, is_within
 from aimv2.datasets.folder_layout import SUFFIXES as TABLES

@@ -9,9 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json, write_text
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.arguments import HELP
+from aimv2.config.arguments import HELP, defaults_of, options_of
 from aimv2.config.data_config import DataConfig, is_described
-from aimv2.config.options import defaults_of, options_of
 from aimv2.datasets.description import SPLITS, SUFFIXES, Location, is_labelled, read_labelled, read_source
 from aimv2.datasets.index import index_path
 from aimv2.datasets.open import prepare_location

@@ -21,10 +21,8 @@ from aimv2.base.address import Bijection
 from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.base.files import check_new, replacing, to_yaml, writable_folder
 from aimv2.base.processes import in_threads
-from aimv2.base.typed import as_typed
-from aimv2.config.arguments import HELP
+from aimv2.config.arguments import HELP, as_typed, defaults_of, options_of
 from aimv2.config.data_config import SCENE_SOURCES, AugmentConfig, DataConfig, glyphs_of, is_described, source_name
-from aimv2.config.options import defaults_of, options_of
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Selected
 from aimv2.data.prepare import open_source
@@ -33,11 +31,10 @@ from aimv2.data.tokenizer import CaptionTokenizer, clean
 from aimv2.datasets.description import SourceDescription, read_source
 from aimv2.datasets.file_pairs import FilePairs
 from aimv2.datasets.plugin import caption_kinds
+from aimv2.definitions.objectives import objective
 from aimv2.evaluation.sheet import Shown, Word, sheet
-from aimv2.request.compose import compose, run_config
-from aimv2.request.override_file import with_file
+from aimv2.request.compose import compose, run_config, with_file
 from aimv2.request.resolve import with_attention
-from aimv2.spec.objectives import objective
 from aimv2.tools.data.command import ShowOptions, WriteOptions, usage_of
 
 CHUNK = 2**16  # rows whose order is computed at a time

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from aimv2.base.errors import count, unknown
+from aimv2.base.errors import unknown
 from aimv2.base.files import check_new
-from aimv2.config.arguments import HELP
-from aimv2.config.options import read_options
+from aimv2.config.arguments import HELP, read_options
+from aimv2.tools.options import ACTIONS, ExportOptions, weights_usage
 from aimv2.tools.weights.card import FILE as README
 from aimv2.tools.weights.card import run_card
 from aimv2.tools.weights.folders import (
@@ -21,15 +21,9 @@ from aimv2.tools.weights.folders import (
     write_weights,
 )
 from aimv2.tools.weights.layouts import Weights
-from aimv2.tools.weights_options import ACTIONS, ExportOptions, weights_usage
 
 
 def weights_command(arguments: Sequence[str]) -> int:
-    """Import or export weights and print a summary.
-
-    Raises:
-        UsageError: the arguments, the source or the target are invalid.
-    """
     action, *rest = arguments or ["--help"]
     if HELP & {action, *rest}:
         print(weights_usage(arguments), end="")
@@ -42,7 +36,7 @@ def weights_command(arguments: Sequence[str]) -> int:
         weights = export(source, target, options.layout)
     else:
         check_new(target)  # before reading, which may take minutes
-        weights = read_published(source, options.layout)
+        weights = read_published(source)
         write_weights(weights, target, preprocessing_of(source))
     print("\n".join(_summary(weights, source)), f"wrote {target}", sep="\n")
     return 0
@@ -55,9 +49,6 @@ def export(source: Path, target: Path, layout: str, card: Callable[..., str] | N
         source: a folder of ``weights import``, or of a finished run.
         card: returns the card of a run from what ``card.render`` knows of its weights, ``omitted`` and
             ``has_text_tower``; None is that of the run alone.
-
-    Raises:
-        UsageError: the source is neither, the layout has no such encoder, or the target is not an empty folder.
     """
     check_new(target)  # before reading, which may take minutes
     weights = expressible(read_weights(source), layout)
@@ -72,15 +63,11 @@ def export(source: Path, target: Path, layout: str, card: Callable[..., str] | N
 
 
 def _summary(weights: Weights, source: Path) -> list[str]:
-    """Return what was read, a line each."""
     config, encoder, origin = weights.config, weights.config.encoder, weights.config.source
-    num_parameters = sum(value.numel() for value in weights.tensors.values())
+    millions = sum(value.numel() for value in weights.tensors.values()) / 1e6
     lines = [
         f"read {source} ({origin.layout}: {origin.file}, {' and '.join(origin.dtypes)})",
-        f"encoder: width {encoder.width}, depth {encoder.depth}, {count(encoder.num_heads, 'head')},"
-        f" FFN {encoder.ffn_hidden}, {num_parameters / 1e6:,.1f} M parameters",
-        f"images: {config.image_px} px, patches of {config.patch_px} px, {encoder.positions} positions",
+        f"{'an encoder' if config.text_tower is None else 'a pair of encoders'}, {millions:,.1f} M parameters: width"
+        f" {encoder.width}, depth {encoder.depth}, images of {config.image_px} px, {encoder.positions} positions",
     ]
-    if tower := config.text_tower:
-        lines.append(f"text tower: width {tower.width}, depth {tower.depth}, texts of {tower.max_text_tokens} tokens")
     return [*lines, f"omitted: {weights.omitted}"] if weights.omitted else lines

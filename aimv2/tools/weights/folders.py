@@ -62,8 +62,7 @@ def load_encoder(folder: str | Path) -> Encoder:
     Raises:
         UsageError: the folder is neither, or incomplete.
     """
-    weights = read_weights(folder)
-    return with_tensors(empty_network(weights.config), weights.tensors).encoder
+    return network_of(read_weights(folder)).encoder
 
 
 def load_dual_encoder(folder: str | Path) -> DualEncoder:
@@ -76,11 +75,15 @@ def load_dual_encoder(folder: str | Path) -> DualEncoder:
         UsageError: the folder is neither, incomplete, or without a text tower.
     """
     weights = read_weights(folder)
-    network = with_tensors(empty_network(weights.config), weights.tensors)
+    network = network_of(weights)
     if not isinstance(network, DualEncoder):
         why = f" ({weights.omitted})" if weights.omitted else ""
         raise UsageError(f"{folder} holds an image encoder but no text tower{why}")
     return network
+
+
+def network_of(weights: Weights) -> Network:
+    return with_tensors(empty_network(weights.config), weights.tensors)
 
 
 def with_tensors(network: NetworkType, tensors: Mapping[str, Tensor]) -> NetworkType:
@@ -133,14 +136,13 @@ def write_weights(weights: Weights, folder: str | Path, texts: Mapping[str, str]
     write_folder(Path(folder), WEIGHTS, weights.tensors, values, texts)
 
 
-def read_published(path: str | Path, layout: str = "auto") -> Weights:
-    """Read published weights, under our names.
+def read_published(path: str | Path) -> Weights:
+    """Read published weights, under our names; the names of the tensors say in which layout they are.
 
     Sizes come from the ``config.json`` beside them. A head of transformers is omitted.
 
     Args:
         path: a .safetensors file, the index of several, or a folder with one of them.
-        layout: ``transformers`` or ``ml-aim``; ``auto`` detects it by the names of the tensors.
 
     Raises:
         UsageError: the file cannot be read safely; tensors are missing, unexpected, of the wrong shape or type, or not
@@ -148,16 +150,16 @@ def read_published(path: str | Path, layout: str = "auto") -> Weights:
     """
     file = find(Path(path))
     tensors = read_tensors(file)
-    found = _detect(file, tensors, layout)
+    layout = _detect(file, tensors)
     description = file.with_name("config.json")
     if not description.exists():
         raise UsageError(f"{file} needs its config.json beside it, which states the sizes of the model")
-    source = {"layout": found.name, "file": file.name, "dtypes": _dtypes(tensors)}
-    config = found.config(description, read_object(description), tensors, source)
+    source = {"layout": layout.name, "file": file.name, "dtypes": _dtypes(tensors)}
+    config = layout.config(description, read_object(description), tensors, source)
     head = sorted(name for name in tensors if name in HEAD)
     omitted = f"{', '.join(head)}: our encoder has no attention-pooling head" if head else ""
     encoder = {name: value for name, value in tensors.items() if name not in HEAD}
-    return Weights(config, to_ours(file, encoder, found.names, config), omitted)
+    return Weights(config, to_ours(file, encoder, layout.names, config), omitted)
 
 
 def write_published(
@@ -178,26 +180,21 @@ def write_published(
     write_folder(Path(folder), target.file, tensors, description, texts)
 
 
-def _detect(file: Path, tensors: Mapping[str, Tensor], layout: str) -> WeightsLayout:
+def _detect(file: Path, tensors: Mapping[str, Tensor]) -> WeightsLayout:
     """Return the layout whose name the patch embedding has or, in case that is missing, the first FFN."""
     if PATCHES in tensors:
         raise UsageError(f"{file} has our names already; use weights export with its folder, or its run's")
-    candidates = [each for each in PUBLISHED if layout in ("auto", each.name)]
     for ours in (PATCHES, FFN):
-        for candidate in candidates:
-            if their_names(candidate.names, ours)[0] in tensors:
-                return candidate
-    patches = " or ".join(their_names(candidate.names, PATCHES)[0] for candidate in candidates)
+        for layout in PUBLISHED:
+            if their_names(layout.names, ours)[0] in tensors:
+                return layout
+    patches = " or ".join(their_names(layout.names, PATCHES)[0] for layout in PUBLISHED)
     actual = f"its names are {some([short(name) for name in tensors])}" if tensors else "it holds no tensors"
-    raise UsageError(f"{file} is not an AIMv2 in layout={layout}, which has {patches}; {actual}")
+    raise UsageError(f"{file} is not an AIMv2, which has {patches}; {actual}")
 
 
 def expressible(weights: Weights, layout: str) -> Weights:
-    """Return the parts that a layout has: only that of transformers has a text tower.
-
-    Raises:
-        UsageError: no layout has such an encoder; the values that differ are named.
-    """
+    """Return the parts that a layout has: only that of transformers has a text tower."""
     config = weights.config
     wanted = {"norm": "rms", "ffn": "swiglu", "patch_order": "raster"}
     have = {**asdict(config.encoder), "patch_order": config.patch_order}
@@ -233,11 +230,7 @@ def find(path: Path) -> Path:
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Read tensors by name, of the types in DTYPES, from a .safetensors file or the index of several.
-
-    Raises:
-        UsageError: the file is of another kind, incomplete, or holds anything else.
-    """
+    """Read tensors by name, of the types in DTYPES, from a .safetensors file or the index of several."""
     if file.name.endswith(".safetensors.index.json"):
         tensors = _read_shards(file)
     elif file.suffix == ".safetensors":
@@ -281,11 +274,6 @@ def write_folder(
     config: Mapping[str, Any],
     texts: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the tensors, a ``config.json`` and further texts by the names of their files, all or none.
-
-    Raises:
-        UsageError: the folder is not empty, or cannot be written.
-    """
     check_new(folder)
     try:
         with replacing(folder.resolve(), only_new=True) as partial:
@@ -300,15 +288,10 @@ def write_folder(
 
 
 class Preprocessing(NamedTuple):
-    """How images become the input of an encoder.
+    """How images become the input of an encoder."""
 
-    Attributes:
-        colours: mean and standard deviation by which they are normalised.
-        crop: share of the shorter side that the centre crop shows; None if images are shown in another way.
-    """
-
-    colours: Colours = IMAGENET
-    crop: float | None = CENTRE_CROP
+    colours: Colours = IMAGENET  # mean and standard deviation by which they are normalised
+    crop: float | None = CENTRE_CROP  # share of the shorter side that is shown; None if they are shown in another way
 
     def to_json(self, image_px: int) -> str:
         """Return the content of the file, for ``AutoImageProcessor``."""
@@ -333,12 +316,14 @@ class Preprocessing(NamedTuple):
 AS_TRAINED = Preprocessing()  # by this project and ml-aim
 
 
-def read_preprocessing(weights: Path) -> Preprocessing | None:
-    """Read the file beside weights, a folder or a file; None if there is none.
+def preprocessing_of(weights: Path) -> dict[str, str]:
+    """Return the content of the file beside weights, a folder or a file, by its name; empty if there is none."""
+    file = (weights if weights.is_dir() else weights.parent) / PREPROCESSING
+    return {PREPROCESSING: file.read_text()} if read_preprocessing(weights) else {}
 
-    Raises:
-        UsageError: the file is not JSON, or mean and standard deviation are not what they should be.
-    """
+
+def read_preprocessing(weights: Path) -> Preprocessing | None:
+    """Read the file beside weights, a folder or a file; None if there is none."""
     file = (weights if weights.is_dir() else weights.parent) / PREPROCESSING
     if not file.is_file():
         return None
@@ -356,13 +341,6 @@ def read_preprocessing(weights: Path) -> Preprocessing | None:
         if min(colours.std) <= 0:
             raise UsageError(f"{file}: image_std has {min(colours.std):g}, and must be above 0")
     return Preprocessing(colours, _crop(values))
-
-
-def preprocessing_of(weights: Path) -> dict[str, str]:
-    """Return the publisher's file by its name; empty if there is none."""
-    if read_preprocessing(weights) is None:
-        return {}
-    return {PREPROCESSING: ((weights if weights.is_dir() else weights.parent) / PREPROCESSING).read_text()}
 
 
 def _crop(values: dict[str, Any]) -> float | None:

@@ -162,7 +162,6 @@ class Weights(NamedTuple):
 
 
 def weights_config(where: Path | str, values: Mapping[str, Any]) -> WeightsConfig:
-    """Build a config from nested dicts; the UsageError of a wrong one names the file that they are from."""
     config: WeightsConfig = checked(str(where), WeightsConfig, values)
     return config
 
@@ -178,31 +177,19 @@ def empty_network(config: WeightsConfig) -> Network:
 
 
 class WeightsLayout(NamedTuple):
-    """A published layout, whose config.json has the keys of transformers.
+    """A published layout, whose config.json has the keys of transformers."""
 
-    Attributes:
-        name: value of ``layout=``.
-        file: name of the file of weights.
-        types: the kinds of model that a config.json may state.
-        header: values of the config.json that is written, before the sizes.
-        is_pair: True for LiT's pair of encoders, ``Aimv2Model``.
-    """
-
-    name: str
+    name: str  # value of ``layout=``
     names: Names
-    file: str
-    types: tuple[str, ...]
-    header: Mapping[str, Any]
-    is_pair: bool = False
+    file: str  # name of the file of weights
+    types: tuple[str, ...]  # the kinds of model that a config.json may state
+    header: Mapping[str, Any]  # values of the config.json that is written, before the sizes
+    is_pair: bool = False  # LiT's pair of encoders, ``Aimv2Model``
 
     def config(
         self, where: Path, stated: dict[str, Any], tensors: Mapping[str, Tensor], source: Mapping[str, Any]
     ) -> WeightsConfig:
-        """Return the config of weights from their config.json.
-
-        Raises:
-            UsageError: it describes another kind of model, or a network that is not ours.
-        """
+        """Return the config of weights from their config.json."""
         model_type = stated.get("model_type", self.types[0])
         if model_type not in self.types:
             raise UsageError(f"{where}: model_type={short(model_type)} must be {' or '.join(map(repr, self.types))}")
@@ -327,11 +314,7 @@ def their_names(names: Names, ours: str) -> list[str]:
 
 
 def to_ours(file: Path, tensors: Mapping[str, Tensor], names: Names, config: WeightsConfig) -> dict[str, Tensor]:
-    """Return the tensors under our names, float32.
-
-    Raises:
-        UsageError: a tensor is missing, unexpected, of the wrong shape, or not finite, or the logit scale is negative.
-    """
+    """Return the tensors under our names, float32."""
     network = empty_network(config).state_dict()
     expected = {name: list(value.shape) for name, value in to_theirs(network, names).items()}
     differing = {

@@ -2,8 +2,11 @@ import pickle
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
-from aimv2.base.errors import RunFailedError, UsageError, did_you_mean, missing, require, unknown
+from aimv2.base.errors import RunFailedError, UsageError, did_you_mean, escape, missing, require, unknown
 
 
 def test_unknown_suggests_the_closest_name_and_lists_all_once_in_order():
@@ -38,3 +41,11 @@ def test_what_is_installed_is_not_refused(monkeypatch):
     monkeypatch.delitem(sys.modules, "imagehash", raising=False)  # another test may have imported it
     with pytest.raises(UsageError, match=r"^aimv2 sweep needs imagehash; run: pip install 'aimv2-ablations\[train\]'$"):
         require("imagehash", "aimv2 sweep")
+
+
+@given(st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=40))
+def test_escaped_text_is_shown_as_it_is(text):
+    """By another implementation of Markdown's rules, in a line of text."""
+    shown = MarkdownIt("commonmark", {"html": False}).renderInline(f"a{escape(text)}b")
+    plain = shown.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&")
+    assert plain == f"a{text}b" or "&" in text, "entities are text that Markdown decodes"

@@ -13,7 +13,6 @@ from aimv2.base import plugins
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_json
 from aimv2.base.plugins import Registry, check_loaded, load, load_from_snapshots, using
-from tests.helpers.plugins import install
 
 
 def _small(name, item):
@@ -150,54 +149,9 @@ def test_what_needs_a_plugin_says_which(tmp_path):
         check_loaded([f"a.py@{'0' * 12}"], "run 1")
 
 
-def test_a_package_is_found_by_its_entry_point_with_all_of_its_files(tmp_path, monkeypatch):
-    text = f"from {__name__} import COLOURS\nfrom paint.other import DARK\nCOLOURS.add('blue', DARK)"
-    files = {"paint.__init__": "", "paint.other": "DARK = 3", "paint.plugin": text}
-    folder = install(tmp_path / "site", monkeypatch, "paint.plugin", **files)
-    (plugin,) = plugins.load_installed()
-    assert COLOURS.plugin_of("blue") == plugin == plugins.load_installed()[0]
-    assert plugin.path == folder / "paint"
-    (folder / "paint/other.py").write_text("DARK = 4")
-    with pytest.raises(UsageError, match="was edited while the launch was planned"):
-        plugins.freeze(tmp_path / "code")
-
-
-def test_all_modules_of_a_package_are_loaded_from_a_snapshot(tmp_path, monkeypatch):
-    """Entry points of one package have one name and one content."""
-    files = {"paint.__init__": ""}
-    for module, colour in (("one", "blue"), ("two", "grey")):
-        files[f"paint.{module}"] = f"from {__name__} import COLOURS\nCOLOURS.add({colour!r}, 3)"
-    site = install(tmp_path / "site", monkeypatch, "paint.one\nmore = paint.two", **files)
-    with using([]):
-        one, two = plugins.load_installed()
-        assert (one.id, {one.module, two.module}) == (two.id, {"paint.one", "paint.two"})
-        plugins.freeze(tmp_path / "code")
-    shutil.rmtree(site)
-    assert not {"blue", "grey"} & set(COLOURS)
-    load_from_snapshots([one.id], [tmp_path / "code"])
-    assert (COLOURS["blue"], COLOURS["grey"]) == (3, 3)
-
-
-def test_a_command_after_another_one_has_installed_plugins_too(tmp_path, monkeypatch):
-    text = f"from {__name__} import COLOURS\nCOLOURS.add('blue', 3)"
-    install(tmp_path / "site", monkeypatch, "paint", paint=text)
-    shown = "print(tests.COLOURS['blue'])"
-    code = f"import {__name__} as tests\nfor _ in range(2):\n    with tests.using([]):\n        {shown}"
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert child.stdout == "3\n3\n"
-
-
-def test_an_entry_point_without_a_module_is_one_sentence(tmp_path, monkeypatch):
-    install(tmp_path / "site", monkeypatch, "paint.plugin")
-    with pytest.raises(UsageError, match=r"plug-in toy \(paint\.plugin\) cannot be loaded: there is no module paint"):
-        plugins.load_installed()
-
-
 def test_code_in_a_snapshot_has_the_plugins_of_the_snapshot_and_no_others(tmp_path, monkeypatch):
-    """Files, folders and installed packages, as they were; what was edited or installed since then is not seen."""
+    """As they were; what was edited since then is not seen."""
     here, source = tmp_path / "here", "import aimv2.tests_colours as all; all.COLOURS.add({name!r}, {value})"
-    package = source.format(name="blue", value=3)
-    site = install(tmp_path / "site", monkeypatch, "paint.plugin", **{"paint.__init__": "", "paint.plugin": package})
     for path, name in ((here / "a.py", "green"), (here / "b/__init__.py", "grey")):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source.format(name=name, value=2))
@@ -208,7 +162,7 @@ def test_code_in_a_snapshot_has_the_plugins_of_the_snapshot_and_no_others(tmp_pa
         copy(plugins.PACKAGE / part, code / "aimv2" / part)
     (code / "aimv2/tests_colours.py").write_text("from aimv2.base.plugins import Registry\nCOLOURS = Registry('c')\n")
     shown = "import aimv2.tests_colours as all; print(dict(all.COLOURS))"
-    variables = os.environ | {"PYTHONPATH": f"{code}:{site}", plugins.VARIABLE: json.dumps([str(here / "a.py")])}
+    variables = os.environ | {"PYTHONPATH": str(code), plugins.VARIABLE: json.dumps([str(here / "a.py")])}
 
     def found(command):
         done = subprocess.run(
@@ -217,17 +171,23 @@ def test_code_in_a_snapshot_has_the_plugins_of_the_snapshot_and_no_others(tmp_pa
         return "".join((done.stdout + done.stderr).splitlines()[-1:])
 
     freeze = "import pathlib, aimv2.base.plugins as all; all.load(pathlib.Path({!r})); all.freeze(pathlib.Path({!r}))"
-    assert found(shown) == "{'blue': 3, 'green': 2}"
+    assert found(shown) == "{'green': 2}"
     found(freeze.format(str(here / "b"), str(code)))
-    listed = {one["name"]: one["module"] for one in read_json(code / "plugins/plugins.json")}
-    assert listed == {"paint": "paint.plugin", "a.py": "", "b": ""}
+    assert [plugin["name"] for plugin in read_json(code / "plugins/plugins.json")] == ["b", "a.py"]
     write_json(code / "frozen.json", {})
     (here / "a.py").write_text(source.format(name="yellow", value=2))
-    (site / "paint/plugin.py").write_text(source.format(name="black", value=2))
-    assert found(shown) == "{'grey': 2, 'blue': 3, 'green': 2}"
+    assert found(shown) == "{'grey': 2, 'green': 2}"
     (edited,) = code.glob("plugins/*/a.py")
     edited.write_text("#")
     assert "was changed in the snapshot; delete the snapshot and launch again" in found(shown)
+
+
+def test_a_plugin_that_was_edited_since_it_was_loaded_is_not_frozen(tmp_path):
+    path = written(tmp_path / "a.py", "COLOURS.add('green', 2)")
+    with using([path]):
+        written(path, "COLOURS.add('green', 3)")
+        with pytest.raises(UsageError, match="was edited while the launch was planned"):
+            plugins.freeze(tmp_path / "code")
 
 
 def test_a_plugin_is_loaded_from_a_snapshot_unless_there_is_one_of_its_name(tmp_path):

@@ -5,11 +5,26 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import UsageError
-from aimv2.config.arguments import NO_READER, checked, explain, key_values
+from aimv2.config.arguments import (
+    CLONE,
+    COMMAND,
+    FORM,
+    NO_READER,
+    as_typed,
+    checked,
+    defaults_of,
+    explain,
+    form_of,
+    keep_form,
+    key_values,
+    options_of,
+    read_options,
+    usage,
+)
 from aimv2.config.data_config import CHECKED
 
 ROOT = Path(__file__).parents[3]
@@ -114,3 +129,104 @@ def test_a_refused_value_is_one_sentence(values, message):
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(Whole).validate_python(values)
     assert str(explain(caught.value, Whole)) == message
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Search:
+    neighbours: tuple[int, ...] = Field(default=(1, 10), description="numbers of neighbours")
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Measure:
+    weights: str = Field(description="a finished run", examples=["PATH"])
+    device: Literal["cpu", "cuda"] = Field(default="cpu", description="where it computes")
+    workers: int = Field(default=0, ge=0, description="processes that decode images " * 5)
+    crop: float | None = Field(default=None, gt=0, description="share of the image", examples=["0.875"])
+    compiles: bool = Field(default=False, description="with compiled blocks")
+    knn: Search = Search()
+
+
+def test_options_are_read_with_their_types_and_groups():
+    arguments = ["weights=runs/a=b", "workers=3", "crop=0.5", "compiles=true", "knn.neighbours=[5, 7]"]
+    assert read_options(Measure, arguments) == Measure(
+        weights="runs/a=b", workers=3, crop=0.5, compiles=True, knn=Search(neighbours=(5, 7))
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "measure needs weights=PATH"),
+        (["weights=a", "weights=b"], "weights= is given twice"),
+        (["weights=a", "workers"], "cannot read 'workers': arguments have the form key=value"),
+        (["weights=a", "worker=1"], "unknown key 'worker'. Did you mean 'workers'?"),
+        (["weights=a", "knn.neighbour=1"], "Did you mean 'knn.neighbours'?"),
+        (["weights=a", "workers=-1"], "workers: Input should be greater than or equal to 0 (got '-1')"),
+        (["weights=a", "device=gpu"], "device: Input should be 'cpu' or 'cuda' (got 'gpu')"),
+        (["weights=a", "knn.neighbours=3"], "knn.neighbours is a list: write knn.neighbours=[3]"),
+        (["weights=a", "knn.neighbours=[3"], "knn.neighbours=[3 is not a list such as [1,2]"),
+        (["weights=a", "workers="], "workers= has no value"),
+    ],
+)
+def test_what_cannot_be_read_is_one_sentence(arguments, message):
+    with pytest.raises(UsageError) as caught:
+        read_options(Measure, arguments, needs="measure needs")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_help_shows_each_option_with_its_default_or_an_example():
+    lines = usage("measure weights=PATH", "Measure an\nencoder.", Measure).splitlines()
+    assert lines[:4] == ["usage: measure weights=PATH", "", "Measure an encoder.", ""]
+    assert lines[4] == "  weights=PATH                 a finished run"
+    assert lines[5] == "  device=cpu                   where it computes"
+    assert lines[6].startswith("  workers=0                    processes that decode")
+    assert lines[7].startswith(" " * 31 + "processes")
+    assert lines[-4] == "  crop=0.875                   share of the image"
+    assert lines[-3] == "  compiles=false               with compiled blocks"
+    assert lines[-2] == "  knn.neighbours=[1,10]        numbers of neighbours"
+    assert lines[-1] == "  debug=true                   show the traceback of an error"
+    assert max(map(len, lines)) <= 119
+
+
+def test_defaults_and_values_of_a_composed_config():
+    assert defaults_of(Search) == {"neighbours": (1, 10)}
+    assert defaults_of(Measure)["weights"] is None
+    assert options_of(Search, {"neighbours": [2], "other": 1}) == Search(neighbours=(2,))
+    with pytest.raises(UsageError, match=r"neighbours.1: Input should be a valid integer"):
+        options_of(Search, {"neighbours": [2, "x"]})
+
+
+@pytest.fixture
+def clone(tmp_path):
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps/launch.py").touch()
+    (tmp_path / "aimv2").mkdir()
+    (tmp_path / "aimv2/sweeps").symlink_to("../sweeps")
+    return tmp_path / "aimv2"
+
+
+def test_scripts_of_a_clone_are_typed_by_their_paths(clone, tmp_path):
+    assert form_of(tmp_path / "sweeps/launch.py", clone) == CLONE
+    assert form_of(tmp_path / "aimv2/__main__.py", clone) == CLONE
+
+
+def test_the_command_prints_itself_in_a_clone_too(clone, tmp_path):
+    assert form_of(tmp_path / ".venv/bin/aimv2", clone) == COMMAND
+    assert form_of(tmp_path / "Scripts/aimv2.exe", clone) == COMMAND
+
+
+def test_an_installation_and_a_snapshot_have_no_scripts(tmp_path):
+    installed = tmp_path / "site-packages/aimv2"
+    (installed / "sweeps").mkdir(parents=True)
+    assert form_of(tmp_path / "worker.py", installed) == COMMAND
+
+
+@pytest.mark.parametrize(
+    ("form", "manage", "train"),
+    [(CLONE, "python sweeps/manage.py", "python -m aimv2 train"), (COMMAND, "aimv2 manage", "aimv2 train")],
+)
+def test_processes_print_the_form_of_the_one_that_started_them(monkeypatch, form, manage, train):
+    monkeypatch.setenv(FORM, form)
+    keep_form()
+    assert (as_typed("manage"), as_typed("train")) == (manage, train)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
 from aimv2.base.errors import UsageError
-from aimv2.config.native import MIN_AREA, NativeConfig, Steps, grid_within, micro_batch_at, size_within
-from aimv2.config.paths import replaced
+from aimv2.config.native import MIN_AREA, NativeConfig, Steps, grid_within, micro_batch_at
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
 
 PAPER = NativeConfig(areas=tuple(2**n for n in range(7, 13)))
@@ -59,16 +59,6 @@ def test_a_grid_fits_its_area_and_has_the_largest_sides_of_the_aspect_ratio(area
     if 1 / area <= height / width <= area:
         for side, exact in ((rows, area * height / width), (columns, area * width / height)):
             assert side**2 <= exact * (1 + 1e-9) < (side + 1) ** 2 * (1 + 1e-9)
-
-
-@pytest.mark.parametrize(
-    ("area", "image", "expected"),
-    [(256, (224, 224), (16, 16)), (128, (10, 10), (11, 11)), (12, (30, 10), (6, 2)), (9, (1, 1000), (1, 9))],
-)
-def test_grids_that_are_easy_to_check(area, image, expected):
-    assert grid_within(area, *image) == expected
-    assert grid_within(area, *image[::-1]) == expected[::-1]
-    assert size_within(*image, patch_px=14, area=area) == tuple(14 * side for side in expected)
 
 
 @given(

@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import replaced
 from aimv2.config.prefix import PrefixDistribution
-from aimv2.config.program import flattened
+from aimv2.config.program import flattened, replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import ADDED, identity
@@ -47,7 +46,7 @@ PLACE = {
     ),
     *("loader.num_workers", "log.every_steps", "log.tensorboard", "log.picture_points"),
     "log.wandb",
-    *("checkpoint.every_seconds", "checkpoint.watchdog_factor", "start.weights", "start.teacher"),
+    *("checkpoint.every_seconds", "start.weights"),
     *("data.cache_dir", "data.cache_gb", "data.max_bad_rate", "data.tokenizer"),
 }
 # Another value of each key for which none follows from its type.
@@ -61,7 +60,6 @@ OTHER = {
     "activation_checkpointing": True,
     "compile": True,
     "attention_kernel": "flex",
-    "checkpoint.watchdog_factor": 10.0,
     "model.encoder.norm": "layer",
     "model.encoder.ffn": "gelu",
     "model.encoder.attention": "causal",
@@ -87,7 +85,6 @@ OTHER = {
     "prefix.full_attention": 0.5,
     "native.areas": [8, 16],
     "start.frozen": ["encoder"],
-    "start.teacher_encoder": {"width": 32, "depth": 2, "num_heads": 2},
     "data.cache_dir": "elsewhere",
     "data.weights": [1, 2, 0],
     "data.dense_fractions": [0.1, 0.2, 0.3],

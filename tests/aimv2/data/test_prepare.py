@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import load_tokenizer, mean_supervised_tokens, order_of, prepare, quotas_of
 from tests.helpers.marks import exhaustive

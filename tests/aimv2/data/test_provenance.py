@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from aimv2.config.data_config import SCENE_SOURCES, DataConfig
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.data.provenance import SCENES_VERSION, credits_of, glyphs_of, shares_of_captions, version
 from aimv2.data.sources import glyphs
 from tests.helpers.own_data import own_source

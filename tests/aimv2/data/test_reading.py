@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from aimv2.base.errors import RunFailedError
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.data.reading import Reader

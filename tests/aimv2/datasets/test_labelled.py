@@ -19,7 +19,7 @@ from aimv2.datasets.labelled import (
     pictures,
     read_labels,
 )
-from aimv2.spec.metrics import set_names
+from aimv2.definitions.metrics import set_names
 from tests.helpers.labelled_digits import changed, labelled_digits
 from tests.helpers.memory_records import MemoryRecords, png, random_pictures, with_field
 from tests.helpers.public_encoders import IMAGE_PX

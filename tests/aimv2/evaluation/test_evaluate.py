@@ -8,19 +8,18 @@ import pytest
 import torch
 
 from aimv2.base.errors import RunFailedError
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.data.prepare import prepare
 from aimv2.data.transfer import transfer_sets
+from aimv2.definitions import metrics
+from aimv2.definitions.metrics import metric_names, unit_of
+from aimv2.definitions.objectives import objective
 from aimv2.evaluation import evaluate as evaluation
 from aimv2.evaluation.evaluate import TrainedModel, evaluate, held_out_curve
-from aimv2.evaluation.features import Encoded, encode
-from aimv2.evaluation.held_out import Words, prepare_pairs
+from aimv2.evaluation.features import encode
 from aimv2.evaluation.parts import unsaved
 from aimv2.evaluation.prepare import prepare_evaluation
 from aimv2.objectives.build import build
-from aimv2.spec import metrics
-from aimv2.spec.metrics import metric_names, unit_of
-from aimv2.spec.objectives import objective
 from aimv2.training.world import ALONE
 from tests.helpers.ranks import on_ranks
 
@@ -42,7 +41,7 @@ def no_transfer(*data):
 
 
 def test_every_report_has_its_functions():
-    assert set(evaluation.REPORTS) == set(metrics.REPORTS)
+    assert set(evaluation.REPORTS) == set(metrics.REPORTS) >= set(evaluation.CURVES)
 
 
 @pytest.fixture(scope="module")
@@ -210,10 +209,9 @@ def test_evaluation_of_several_ranks_is_bitwise_that_of_one(long, tmp_path):
 
 
 def test_features_are_those_of_the_frozen_encoder(tiny, pairs):
-    network, held_out = build(tiny), prepare_pairs(pairs.held_out.subset(6), Words.of(pairs.tokenizer, tiny))
-    encoded = Encoded(network.encoder, held_out.images, tiny)
-    model = TrainedModel(network, tiny, held_out, encoded, list)
-    assert len(model.images) == len(model.items) == 6
-    assert model.features() is model.features() is encoded.full
-    assert model.features(is_causal=True) is encoded.causal
-    torch.testing.assert_close(model.features(model.images[:2]), encode(network.encoder, held_out.images[:2], tiny))
+    model = TrainedModel.of(build(tiny), pairs, tiny)
+    assert len(model.images) == len(model.items) == 48
+    assert model.features() is model.features() is model.encoded.full
+    assert model.features(is_causal=True) is model.encoded.causal
+    expected = encode(model.network.encoder, model.images[:2], tiny)
+    torch.testing.assert_close(model.features(model.images[:2]), expected)

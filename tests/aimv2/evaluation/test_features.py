@@ -1,13 +1,12 @@
 """Features of the frozen encoder, and splits of them for probes."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from aimv2.evaluation.features import Encoded, Features, Standardised, encode, moments, on_device, scored
+from aimv2.evaluation.features import Encoded, Features, Standardised, encode, moments, scored
 from aimv2.evaluation.held_out import network_inputs
 from aimv2.objectives.build import build
 
@@ -23,12 +22,6 @@ def test_features_are_the_encoders(tiny, pairs):
     assert not features.requires_grad
     torch.testing.assert_close(features[7:8], full)
     torch.testing.assert_close(encode(encoder, images, tiny, is_causal=True)[7:8], causal)
-
-
-def test_saved_features_are_read_on_the_device_in_float32():
-    computation = SimpleNamespace(device="meta", precision="bfloat16")  # in the place of a GPU
-    saved = on_device(torch.zeros(2, 16, 32, dtype=torch.float16), computation)
-    assert (saved.is_meta, saved.dtype) == (True, torch.float32)
 
 
 def test_features_of_the_held_out_images_are_computed_once(tiny, pairs):

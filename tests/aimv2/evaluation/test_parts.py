@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.base.interrupt import Interrupts
+from aimv2.definitions.items import Items
 from aimv2.evaluation import parts
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.evaluation.parts import Measured, Parts
@@ -15,7 +16,6 @@ from aimv2.run.execute import execute
 from aimv2.runs.attempt import ITEMS
 from aimv2.runs.record import RunFolder
 from aimv2.runs.tensor_file import read_described, write_described
-from aimv2.spec.items import Items
 
 WEIGHTS = {"a": torch.arange(3.0)}
 FOUND = {"caption_loss": Measured(Items.of(np.arange(3), np.array([0.1, 0.2, 0.3])), "as a test")}

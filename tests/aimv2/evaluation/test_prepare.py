@@ -15,6 +15,8 @@ def test_evaluation_data_is_prepared_once_for_all_runs_on_the_same_data(tiny, pa
     prepared = prepare_evaluation(pairs, tiny, no_transfer)
     other = replace(tiny, seed=5, model=replace(tiny.model, encoder=replace(tiny.model.encoder, depth=1)))
     assert prepare_evaluation(pairs, other, no_transfer) is prepared
+    one_metric = replace(tiny, evaluation=replace(tiny.evaluation, metrics=("cka",)))
+    assert prepare_evaluation(pairs, one_metric, no_transfer) is prepared
     longer = replace(tiny, model=replace(tiny.model, max_text_tokens=13))
     assert prepare_evaluation(pairs, longer, no_transfer) is not prepared
     assert len(prepared.held_out) == 48

@@ -23,6 +23,7 @@ from aimv2.data.sources.scene import (
 )
 from aimv2.data.sources.scenes import composition, is_held_out, open_scenes
 from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.definitions.metrics import CHOICE_KINDS
 from aimv2.evaluation.held_out import Words, prepare_captions
 from aimv2.evaluation.questions import (
     choice_items,
@@ -33,7 +34,6 @@ from aimv2.evaluation.questions import (
     prepare_questions,
     swaps,
 )
-from aimv2.spec.metrics import CHOICE_KINDS
 from tests.helpers.scenes import OPPOSITE
 
 NAMES = ("star", "rocket", "umbrella", "bug")

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.config.evaluation_config import ReaderConfig
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.data.pairs import Selected
 from aimv2.data.sources.scene import CONTENT_CLASSES, Caption, Scene, Thing, questions
+from aimv2.definitions.metrics import metric_names
+from aimv2.definitions.objectives import objective
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.evaluation.features import Encoded, encode
 from aimv2.evaluation.held_out import Words, other_images, prepare_captions
@@ -33,8 +35,6 @@ from aimv2.evaluation.reader import (
     tuned,
 )
 from aimv2.objectives.build import build
-from aimv2.spec.metrics import metric_names
-from aimv2.spec.objectives import objective
 
 
 @pytest.fixture(scope="module")

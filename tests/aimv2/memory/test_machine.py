@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from aimv2.config.recipes.scales import demo
+from aimv2.memory import machine
 from aimv2.memory.machine import (
     CORES,
     available_memory,
@@ -15,21 +16,6 @@ from aimv2.memory.machine import (
     rank_shared_memory,
     total_memory,
 )
-
-
-def test_the_control_groups_limit_counts_if_it_is_smaller(tmp_path):
-    def write(path, text):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
-
-    write("proc/meminfo", "MemTotal: 64000 kB\nMemAvailable: 32000 kB\n")
-    assert (total_memory(tmp_path), available_memory(tmp_path)) == (64000 * 1024, 32000 * 1024)
-    write("proc/self/cgroup", "0::/\n")
-    write("sys/fs/cgroup/memory.max", "10000000\n")
-    write("sys/fs/cgroup/memory.current", "9000000\n")
-    assert (total_memory(tmp_path), available_memory(tmp_path)) == (10_000_000, 1_000_000)
-    write("sys/fs/cgroup/memory.max", f"{10**12}\n")
-    assert (total_memory(tmp_path), available_memory(tmp_path)) == (64000 * 1024, 32000 * 1024)
 
 
 def test_ranks_share_the_memory_of_their_machine(monkeypatch):
@@ -61,15 +47,129 @@ def test_ranks_share_the_shared_memory_of_their_machine(tmp_path):
     assert rank_shared_memory(demo(), tmp_path / "none") == total_memory()
 
 
-def test_the_control_groups_quota_counts_if_it_is_smaller_than_the_cores(tmp_path):
-    def write(path, text):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
+GB = 10**9
+NO_LIMIT = "9223372036854771712\n"  # as version 1 writes it
 
+
+@pytest.fixture
+def files(tmp_path):
+    """Write a machine's files and return its root."""
+
+    def write(own, contents):
+        for path, text in {"proc/self/cgroup": own, **contents}.items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text(text)
+        return tmp_path
+
+    return write
+
+
+def test_the_control_groups_limit_counts_if_it_is_smaller(files):
+    group, machines = {"sys/fs/cgroup/memory.current": "9000000\n"}, (64000 * 1024, 32000 * 1024)
+    root = files("", {"proc/meminfo": "MemTotal: 64000 kB\nMemAvailable: 32000 kB\n"})
+    assert (total_memory(root), available_memory(root)) == machines
+    files("0::/\n", group | {"sys/fs/cgroup/memory.max": "10000000\n"})
+    assert (total_memory(root), available_memory(root)) == (10_000_000, 1_000_000)
+    files("0::/\n", group | {"sys/fs/cgroup/memory.max": f"{10**12}\n"})
+    assert (total_memory(root), available_memory(root)) == machines
+
+
+def test_the_control_groups_quota_counts_if_it_is_smaller_than_the_cores(files):
     cores = len(os.sched_getaffinity(0))
-    assert num_cores(tmp_path) == cores
-    write("proc/self/cgroup", "0::/\n")
-    write("sys/fs/cgroup/cpu.max", "50000 100000\n")
-    assert num_cores(tmp_path) == 1
-    write("sys/fs/cgroup/cpu.max", "100000000 100000\n")
-    assert num_cores(tmp_path) == cores
+    for own, quota, expected in (("", 0, cores), ("0::/\n", 50_000, 1), ("0::/\n", 10**8, cores)):
+        assert num_cores(files(own, {"sys/fs/cgroup/cpu.max": f"{quota} 100000\n"})) == expected
+
+
+def test_there_is_no_limit_without_groups(tmp_path):
+    limits = (machine.memory_limit, machine.memory_left, machine.cgroup_cores)
+    assert [limit(tmp_path) for limit in limits] == [None, None, None]
+
+
+def test_version_2_reads_the_limits_of_a_slurm_job(files):
+    """The job's group limits memory and the user's limits cores; the step of the process has no limit."""
+    job = "sys/fs/cgroup/system.slice/job_7"
+    root = files(
+        "0::/system.slice/job_7/step_0\n",
+        {
+            f"{job}/step_0/memory.max": "max\n",
+            f"{job}/step_0/cpu.max": "max 100000\n",
+            f"{job}/memory.max": f"{8 * GB}\n",
+            f"{job}/memory.current": f"{5 * GB}\n",
+            f"{job}/memory.stat": f"anon {3 * GB}\ninactive_file {2 * GB}\nactive_file 7\n",
+            "sys/fs/cgroup/system.slice/cpu.max": "350000 100000\n",
+        },
+    )
+    assert machine.memory_limit(root) == 8 * GB
+    assert machine.memory_left(root) == 5 * GB, "3 GB are free, and 2 are files that can be read again"
+    assert machine.cgroup_cores(root) == 3.5
+
+
+def test_version_2_reads_a_container_that_sees_its_group_as_the_root(files):
+    root = files(
+        "0::/\n",
+        {
+            "sys/fs/cgroup/memory.max": f"{4 * GB}\n",
+            "sys/fs/cgroup/memory.current": f"{5 * GB}\n",
+            "sys/fs/cgroup/cpu.max": "50000 100000\n",
+        },
+    )
+    assert (machine.memory_limit(root), machine.memory_left(root), machine.cgroup_cores(root)) == (4 * GB, 0, 0.5)
+
+
+def test_version_1_reads_the_smallest_limit_of_all_parents(files):
+    memory = "sys/fs/cgroup/memory"
+    root = files(
+        "4:memory:/outer/inner\n1:cpu,cpuacct:/outer\n0::/\n",
+        {
+            f"{memory}/memory.limit_in_bytes": NO_LIMIT,
+            f"{memory}/outer/memory.limit_in_bytes": f"{6 * GB}\n",
+            f"{memory}/outer/memory.usage_in_bytes": f"{2 * GB}\n",
+            f"{memory}/outer/inner/memory.limit_in_bytes": f"{9 * GB}\n",
+            f"{memory}/outer/inner/memory.usage_in_bytes": f"{6 * GB}\n",
+            f"{memory}/outer/inner/memory.stat": f"inactive_file 1\ntotal_inactive_file {GB // 2}\n",
+            "sys/fs/cgroup/cpu,cpuacct/outer/cpu.cfs_quota_us": "200000\n",
+            "sys/fs/cgroup/cpu,cpuacct/outer/cpu.cfs_period_us": "100000\n",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+        },
+    )
+    assert machine.memory_limit(root) == 6 * GB
+    assert machine.memory_left(root) == 3.5 * GB
+    assert machine.cgroup_cores(root) == 2
+
+
+def test_version_1_reads_a_container_whose_path_is_the_hosts(files):
+    root = files(
+        "4:memory:/docker/abc\n",
+        {
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{2 * GB}\n",
+            "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{GB}\n",
+        },
+    )
+    assert (machine.memory_limit(root), machine.memory_left(root)) == (2 * GB, GB)
+    assert machine.cgroup_cores(root) is None
+
+
+@pytest.mark.parametrize(
+    ("own", "contents", "expected"),
+    [
+        (  # version 2 counts those of a group's own processes and of groups within it
+            "0::/job_7/step_0\n",
+            {
+                "sys/fs/cgroup/job_7/step_0/memory.events": "low 0\noom 3\noom_kill 2\noom_group_kill 0\n",
+                "sys/fs/cgroup/job_7/memory.events": "oom_kill 9\n",
+            },
+            2,
+        ),
+        (
+            "4:memory:/job_7\n0::/\n",
+            {"sys/fs/cgroup/memory/job_7/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n"},
+            4,
+        ),
+        ("0::/\n", {"sys/fs/cgroup/cpu.max": "max 100000\n", "proc/vmstat": "pgfault 12\noom_kill 5\n"}, 5),
+        ("", {}, 0),
+    ],
+    ids=["version 2", "version 1", "no group counts", "nothing counts"],
+)
+def test_kills_for_lack_of_memory_are_those_of_the_own_group(files, own, contents, expected):
+    assert machine.oom_kills(files(own, contents)) == expected

@@ -6,17 +6,17 @@ from functools import partial
 
 import pytest
 
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.post_training import lit
 from aimv2.config.recipes.scales import demo, vit_3b, vit_l_2b
-from aimv2.cost.parts import num_parameters
+from aimv2.cost import num_parameters
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
+from aimv2.definitions.objectives import BUILT_IN, objective
 from aimv2.memory.setup import setup_of
 from aimv2.memory.training import Setup, predict
 from aimv2.objectives.build import build, implementation_of
 from aimv2.request.resolve import with_attention
-from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
 from tests.helpers.marks import exhaustive
@@ -79,7 +79,7 @@ def test_prediction_matches_allocations_of_many_patches(objective, micro_batch, 
     assert_allocations_match(case, 0.05)
 
 
-@pytest.mark.parametrize("name", [name for name in PRE_TRAINING if name != "aimv2"])
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "aimv2"])
 def test_prediction_of_other_objectives_matches_allocations(name):
     assert_allocations_match(Case(batch_size=64, micro_batch=64, objective=name), 0.05)
 

@@ -1,4 +1,4 @@
-"""The dual encoder's heads against transformers' AIMv2 (the LiT model), and what its outputs depend on."""
+"""What the dual encoder's outputs depend on; against transformers it is in tools/weights/test_folders.py."""
 
 import math
 from dataclasses import replace
@@ -6,15 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import Aimv2TextConfig, Aimv2TextModel, Aimv2VisionConfig
-from transformers.models.aimv2.modeling_aimv2 import Aimv2AttentionPoolingHead
 
 from aimv2.config.model_config import TextTowerConfig
-from aimv2.model.dual_encoder import DualEncoder, ImageHead, Similarity, TextTower
+from aimv2.model.dual_encoder import DualEncoder, Similarity, TextTower
 from aimv2.model.initial import init_weights_
-from tests.helpers.public_encoders import blocks_of_transformers
-
-END_ID = 1
 
 
 def randomise(module):
@@ -32,55 +27,6 @@ def config(tiny):
         encoder=replace(tiny.model.encoder, width=48, num_heads=3),
         text_tower=TextTowerConfig(width=40, depth=2, num_heads=4, embed_dim=24),
     )
-
-
-def transformers_text_state(tower):
-    """Our weights under the names of transformers' Aimv2TextModel."""
-    return {
-        "embeddings.token_embedding.weight": tower.text_embed.weight,
-        "embeddings.position_embedding.weight": tower.text_pos_embed,
-        "rms_norm.weight": tower.norm.weight,
-        **blocks_of_transformers(tower.blocks),
-    }
-
-
-@torch.no_grad()
-def test_image_head_matches_transformers(config):
-    head = randomise(ImageHead(config))
-    other = Aimv2AttentionPoolingHead(Aimv2VisionConfig(hidden_size=48, num_attention_heads=3))
-    key, value = head.key_value.weight.chunk(2)
-    state = {"cls_token": head.query, "k_proj.weight": key, "v_proj.weight": value}
-    other.load_state_dict(state | {"output_proj.weight": head.out.weight, "output_proj.bias": head.out.bias})
-    features = torch.randn(3, 16, 48)
-    torch.testing.assert_close(head(features), other(features) @ head.proj.weight.T)
-    head.proj = torch.nn.Identity()
-    torch.testing.assert_close(head(features), other(features))
-
-
-@torch.no_grad()
-def test_text_tower_matches_transformers(config, batch):
-    tower = randomise(TextTower(config))
-    other = Aimv2TextModel(
-        Aimv2TextConfig(
-            vocab_size=config.vocab_size,
-            hidden_size=40,
-            intermediate_size=256,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=config.max_text_tokens,
-            eos_token_id=END_ID,
-            attn_implementation="eager",
-        )
-    ).eval()
-    other.load_state_dict(transformers_text_state(tower), strict=True)
-    # transformers is causal only if it is given a mask.
-    expected = other(batch.token_BT, attention_mask=torch.ones_like(batch.token_BT)).pooler_output
-    projection = tower.proj.weight.T
-    projected = tower(batch.token_BT, batch.text_len_B)
-    tower.proj = torch.nn.Identity()
-    actual = tower(batch.token_BT, batch.text_len_B)
-    assert (actual - expected).norm() <= 1e-5 * expected.norm()
-    torch.testing.assert_close(projected, actual @ projection)
 
 
 @torch.no_grad()

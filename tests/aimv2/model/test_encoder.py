@@ -6,7 +6,6 @@ from functools import partial
 import pytest
 import timm
 import torch
-from transformers import Aimv2VisionConfig, Aimv2VisionModel
 
 from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig
 from aimv2.model import positions
@@ -14,7 +13,6 @@ from aimv2.model.encoder import Encoder
 from aimv2.model.positions import reading_order
 from aimv2.objectives.build import build
 from aimv2.objectives.losses import patchify
-from tests.helpers.public_encoders import blocks_of_transformers
 
 
 def model_config(*, width, depth, num_heads, image_px, patch_px, **changes):
@@ -36,42 +34,8 @@ def randomise(module):
             parameter.data.add_(1)  # norms: weights around 1 but not 1, so that a missing norm is noticed
 
 
-def transformers_state(encoder):
-    """Our weights under the names of transformers' Aimv2VisionModel."""
-    return {
-        "embeddings.patch_embed.weight": encoder.patch_embed.weight,
-        "embeddings.patch_embed.bias": encoder.patch_embed.bias,
-        "embeddings.rms_norm.weight": encoder.patch_norm.weight,
-        "embeddings.position_embedding.weight": encoder.pos_embed[0],
-        "rms_norm.weight": encoder.norm.weight,
-        **blocks_of_transformers(encoder.blocks),
-    }
-
-
 def assert_same(actual, expected):
     assert (actual - expected).norm() <= 1e-4 * expected.norm()
-
-
-@torch.no_grad()
-def test_features_match_transformers():
-    width, num_heads = 96, 3
-    config = model_config(width=width, depth=2, num_heads=num_heads, image_px=32, patch_px=8)
-    encoder = Encoder(config)
-    randomise(encoder)
-    other = Aimv2VisionModel(
-        Aimv2VisionConfig(
-            hidden_size=width,
-            intermediate_size=config.encoder.ffn_hidden,
-            num_hidden_layers=2,
-            num_attention_heads=num_heads,
-            image_size=32,
-            patch_size=8,
-            use_head=False,
-        )
-    ).eval()
-    other.load_state_dict(transformers_state(encoder), strict=True)
-    image = torch.randn(3, 3, 32, 32)
-    assert_same(encoder(image), other(pixel_values=image).last_hidden_state)
 
 
 @torch.no_grad()

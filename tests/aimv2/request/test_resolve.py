@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import data_fingerprint, resolve
 from tests.helpers.own_data import pictured_source

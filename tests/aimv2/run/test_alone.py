@@ -10,16 +10,15 @@ import torch
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.plugins import using
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.evaluation.features import encode
 from aimv2.evaluation.held_out import Words, prepare_pairs
-from aimv2.evaluation.prepare import of_split, prepare_held_out
+from aimv2.evaluation.prepare import of_split, prepare_evaluation
 from aimv2.objectives.build import build
 from aimv2.request.resolve import resolve
-from aimv2.run.alone import check_finished_run, chosen_metric, metric_of
 from aimv2.run.execute import execute
 from aimv2.run.price import price
-from aimv2.run.reuse import WEIGHTS, reusable
+from aimv2.run.reuse import WEIGHTS, chosen_metric, measured_run, metric_of, reusable
 from aimv2.runs.attempt import ITEMS
 from aimv2.runs.record import RunFolder
 from aimv2.runs.tensor_file import read_tensors
@@ -104,7 +103,7 @@ def test_each_held_out_image_is_prepared_and_encoded_once_whatever_the_training(
         assert failure is None
         assert folder.result()["metrics"]["work"]["value"] == tiny.evaluation.num_items
         assert folder.result()["train_flops"] == 0
-    first, second = (prepare_held_out(pairs, run) for run in runs)
+    first, second = (prepare_evaluation(pairs, run) for run in runs)
     assert first is second
 
 
@@ -194,11 +193,11 @@ def test_bad_metric_is_one_sentence_of_its_own_run(tiny, runs_dir, tmp_path, nam
     ("typed", "message"),
     [
         ("gone.py:cka", r"plug-in \S+gone.py: there is no such file"),
-        ("{file}", r"metric=\S+spread.py: name one of its metrics too, as in metric=\S+spread.py:NAME"),
+        ("{file}", r"metric=\S+spread.py must be FILE:NAME, as in metric=\S+spread.py:NAME"),
         ("{file}:sprad", r"unknown metric of \S+spread.py 'sprad'. Did you mean 'spread'?"),
         ("{empty}:cka", r"plug-in \S+empty.py has no metric"),
         ("{broken}:cka", r"plug-in \S+broken.py cannot be loaded: SyntaxError"),
-        ("cka", r"metric=cka: no installed plug-in has a metric; name a file, as in metric=my.py:cka"),
+        ("cka", r"metric=cka must be FILE:NAME, as in metric=my.py:cka"),
         ("content_loss", r"metric=content_loss is built in"),
     ],
 )
@@ -216,7 +215,7 @@ def test_weights_of_another_run_or_none_are_refused(tiny, runs_dir, tmp_path):
     run = chosen_metric(f"{metric_file(tmp_path, 'spread')}:spread").of(tiny)
     other = replaced(run, {"evaluation.alone.run": tiny.untrained().name})
     with pytest.raises(RunFailedError, match="is not the one that"):
-        check_finished_run(other, runs_dir)
+        measured_run(other, other.evaluation.alone, runs_dir)
     RunFolder(runs_dir, tiny.name).file(WEIGHTS).unlink()
     _, failure = measured(runs_dir, run)
     assert failure.cause == "data"
@@ -226,12 +225,12 @@ def test_weights_of_another_run_or_none_are_refused(tiny, runs_dir, tmp_path):
 def test_metric_that_was_edited_after_the_launch_is_not_measured(tiny, tmp_path):
     run = chosen_metric(f"{metric_file(tmp_path, 'spread')}:spread").of(tiny)
     edited = replaced(run, {"evaluation.alone.digest": "0123456789ab"})
-    assert metric_of(run).metric.name == "spread"
+    assert metric_of(run.evaluation.alone).metric.name == "spread"
     with pytest.raises(
         RunFailedError,
         match=r"spread\.py or the code was edited after metric spread was",
     ):
-        metric_of(edited)
+        metric_of(edited.evaluation.alone)
 
 
 def test_no_command_line_sets_it(tiny, tmp_path):

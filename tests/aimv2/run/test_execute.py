@@ -21,6 +21,7 @@ from aimv2.base.interrupt import Interrupts
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
+from aimv2.definitions.metrics import metric_names, unit_of
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.memory.evaluation import predict_evaluation
 from aimv2.model.network import EncoderDecoder
@@ -30,7 +31,6 @@ from aimv2.runs.attempt import ITEMS, pictures_of
 from aimv2.runs.failure import cause_of
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import EVENTS
-from aimv2.spec.metrics import metric_names, unit_of
 from tests.helpers.events import read_events
 from tests.helpers.files import files_limited_to
 from tests.helpers.marks import exhaustive

@@ -8,12 +8,12 @@ import pytest
 
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.program import Program
+from aimv2.definitions.metrics import Definition
+from aimv2.definitions.programs import add_program
 from aimv2.run.other_model import Recorder
 from aimv2.run.programs import execute
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
-from aimv2.spec.metrics import Definition
-from aimv2.spec.programs import add_program
 from tests.helpers.marks import exhaustive
 from tests.helpers.other_model import ITEMS, Mean
 

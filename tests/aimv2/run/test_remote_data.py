@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.data.prepare import order_of, prepare
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location

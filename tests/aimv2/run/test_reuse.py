@@ -9,7 +9,9 @@ import pytest
 from safetensors.torch import load_file
 
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
+from aimv2.definitions.metrics import METRICS, Metric
+from aimv2.definitions.programs import with_plugins
 from aimv2.run.execute import execute
 from aimv2.run.reuse import WEIGHTS, origin_of_training, reusable
 from aimv2.runs import index
@@ -17,9 +19,6 @@ from aimv2.runs.attempt import ITEMS, pictures_of
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE
-from aimv2.spec.metrics import Metric
-from aimv2.spec.plugin_metrics import METRICS
-from aimv2.spec.used import with_plugins
 
 READER = {
     "evaluation.reader.samples": 32,

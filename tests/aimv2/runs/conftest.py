@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from aimv2.definitions.items import Items
+from aimv2.definitions.metrics import Metric
 from aimv2.runs.record import RunFolder
-from aimv2.spec.items import Items
-from aimv2.spec.metrics import Metric
 
 ITEMS = Items.of(np.array([7, 2, 7]), np.array([1.0, 4.0, 1.0]), np.array([1, 2, 1]))
 METRICS = {

@@ -5,7 +5,7 @@ import pytest
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import write_json
-from aimv2.memory.cgroup import oom_kills
+from aimv2.memory.machine import oom_kills
 from aimv2.runs.failure import Failure, cause_of, read_failure, sentence_of
 
 

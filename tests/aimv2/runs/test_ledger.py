@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from aimv2.base.files import read_json
+from aimv2.definitions.metrics import Metric
 from aimv2.runs.lease import GRACE_SECONDS, LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
-from aimv2.spec.metrics import Metric
 from tests.helpers.marks import exhaustive
 
 METRIC = {"caption_loss": Metric(1.0, "nats/token", "a test")}

@@ -27,7 +27,6 @@ from aimv2.runs.rows import (
     read_rows,
     rows_at,
     scalars_of,
-    tag_of,
 )
 from tests.helpers.events import read_events
 from tests.helpers.programs import skip_without
@@ -230,5 +229,4 @@ def test_server_that_hangs_or_refuses_is_one_warning_and_does_not_hold_up_the_ru
     ],
 )
 def test_tags_group_columns(column, tag):
-    assert tag_of(column) == tag
     assert scalars_of({"step": 1, column: 0.5, "pixel_loss": None}) == {tag: 0.5}

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.model.positions import reading_order
 from aimv2.objectives.build import build

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import differences, replaced
+from aimv2.config.program import differences, replaced
 from aimv2.objectives.build import build
 from aimv2.request.compose import compose, run_config
 from aimv2.request.resolve import resolve
@@ -101,14 +101,6 @@ def test_a_command_line_puts_an_imported_encoder_into_a_scale(tiny, folder):
 def test_a_scale_beside_a_finished_run_is_refused(finished):
     with pytest.raises(UsageError, match="scale=demo has no effect: a run that starts from a finished one"):
         composed(f"start.weights={finished.path}", "scale=demo")
-
-
-def test_distillation_of_finished_weights_needs_a_teacher_too(tiny, finished):
-    values = {"objective": {"name": "distill"}}
-    with pytest.raises(UsageError, match=r"imitates an encoder; type start.teacher=PATH"):
-        with_start(starting(tiny, finished.path, **values))
-    start = with_start(starting(tiny, finished.path, **values, **{"start.teacher": str(finished.path)})).start
-    assert (start.fingerprint, start.teacher_fingerprint) == (finished.name, finished.name)
 
 
 @pytest.mark.parametrize(

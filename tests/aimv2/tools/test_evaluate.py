@@ -11,7 +11,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from rich.console import Console
 from sklearn.datasets import load_digits
 
 from aimv2.base.errors import UsageError
@@ -22,8 +21,7 @@ from aimv2.data.transforms import Colours, network_input
 from aimv2.datasets.description import LabelledDescription, Location
 from aimv2.evaluation.features import Features, Splits
 from aimv2.objectives.build import build
-from aimv2.tools.evaluate import accuracies, chosen_methods, class_names, linear_probe, print_results
-from aimv2.tools.evaluate_options import LinearOptions
+from aimv2.tools.evaluate import accuracy, chosen_methods, class_names, linear_probe
 from aimv2.tools.features import embed_texts, load_model
 from aimv2.tools.weights.folders import Preprocessing
 from tests.helpers.finished_runs import finished_run
@@ -31,8 +29,7 @@ from tests.helpers.labelled_digits import indexed, labelled_digits
 from tests.helpers.native import at_native
 from tests.helpers.own_data import settle
 
-QUICK = ["crop=1", "probe.learning_rates=[1e-3]", "probe.weight_decays=[0.1]", "probe.epochs=2", "linear.l2=[1e-2]"]
-QUICK += ["knn.neighbours=[1,3]"]
+QUICK = ["crop=1", "probe.learning_rates=[1e-3]", "probe.weight_decays=[0.1]", "probe.epochs=2"]
 AS_TRAINED = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
@@ -54,8 +51,7 @@ def test_a_run_with_a_text_encoder_is_measured_by_every_method(evaluate, digits,
     status, shown, (record,) = evaluate(pair[0], digits)
     assert status == 0, shown
     results = record["results"]
-    accuracies = ("probe", "linear", "knn", "zero_shot")
-    assert set(results) == {*accuracies, *(f"{name}_mean_per_class" for name in accuracies)}
+    assert list(results) == ["probe", "linear", "knn", "zero_shot"]
     for name, result in results.items():
         low, high = result["interval_95"]
         assert 0 <= low <= result["value"] <= high <= 1
@@ -145,13 +141,6 @@ def test_a_second_evaluation_reads_saved_features(evaluate, digits, public):
     assert record["results"] == first[2][0]["results"]
 
 
-def test_an_encoder_alone_has_no_zero_shot(evaluate, digits, public):
-    status, shown, _ = evaluate(public[0], digits, "methods=[zero_shot]")
-    assert status == 2
-    assert "methods: zero_shot is not possible, because" in shown
-    assert "is no run that trained a text encoder" in shown
-
-
 def test_a_set_without_an_index_names_the_command(evaluate, digits, public, tmp_path):
     values = {"train": {"folder": str(digits.parent)}, "test": {"folder": str(digits.parent)}, "label": "folder"}
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(values))
@@ -188,7 +177,7 @@ def test_a_native_run_is_measured_on_images_in_their_own_sizes(evaluate, digits,
     own = partial(evaluate, quick=QUICK[1:])  # without crop=1
     status, shown, (record,) = own(run.path, digits, "area=30")
     assert status == 0, shown
-    assert set(record["results"]) == {"linear", "linear_mean_per_class", "knn", "knn_mean_per_class"}
+    assert set(record["results"]) == {"linear", "knn"}
     assert record["images"] == {"area": 30, **AS_TRAINED}
     for weights, arguments, message in (
         (run.path, ["methods=[probe]"], "probe is not possible, because with area=, images have different numbers"),
@@ -261,60 +250,36 @@ def test_linear_probe_minimises_the_stated_loss_with_the_penalty_chosen_on_valid
 
     grid = (1e-3, 1e-2, 1e-1, 1.0)
     scores = {l2: int(right(train, train_y, validation, validation_y, l2).sum()) for l2 in grid}
-    found = linear_probe(splits, LinearOptions(l2=grid))
+    found = linear_probe(splits, grid)
     best = found.settings["l2"]
     assert scores[best] == max(scores.values()) > min(scores.values())
     expected = right(torch.cat([train, validation]), torch.cat([train_y, validation_y]), test, test_y, best)
     assert found.score.num_right_N.tolist() == expected.tolist()
     assert found.score.num_right_N.mean() > 0.4
     shuffled = splits._replace(test=splits.test._replace(label_NK=splits.test.label_NK.roll(1, dims=0)))
-    assert linear_probe(shuffled, LinearOptions(l2=grid)).settings == found.settings
+    assert linear_probe(shuffled, grid).settings == found.settings
 
 
 def test_stronger_of_equally_good_penalties_is_chosen(splits):
-    assert linear_probe(splits, LinearOptions(l2=(1e-2, 1.00001e-2))).settings == {"l2": 1.00001e-2}
+    assert linear_probe(splits, (1e-2, 1.00001e-2)).settings == {"l2": 1.00001e-2}
 
 
 def test_a_fit_that_does_not_converge_is_reported_and_one_class_is_refused(splits):
-    assert (
-        "did not converge in 2 iterations" in linear_probe(splits, LinearOptions(l2=(1e-4,), max_iterations=2)).warning
-    )
+    assert "did not converge in 2 iterations" in linear_probe(splits, (1e-4,), max_iterations=2).warning
     alone = splits._replace(train=splits.train._replace(label_NK=torch.zeros(300, 1, dtype=torch.int64)))
     with pytest.raises(UsageError, match="at least two classes"):
-        linear_probe(alone, LinearOptions())
+        linear_probe(alone)
 
 
 @pytest.mark.parametrize(("num_right", "num"), [(0, 10), (7, 10), (10, 10), (43_000, 50_000)])
 def test_share_has_wilsons_interval(num_right, num):
-    result = accuracies("knn", np.arange(num) < num_right, np.zeros(num), "")["knn"]
+    result = accuracy(np.arange(num) < num_right, "")
     value, (low, high) = result["value"], result["interval_95"]
     assert value == num_right / num
     z = 1.959963984540054
     for bound in (low, high):  # Wilson's bounds solve this equation
         assert (value - bound) ** 2 == pytest.approx(z**2 * bound * (1 - bound) / num, abs=1e-9)
     assert low <= value <= high
-
-
-def test_mean_per_class_is_that_of_the_obvious_loop():
-    generator = np.random.default_rng(0)
-    class_N = generator.choice([3, 5, 9], size=120, p=[0.6, 0.3, 0.1])
-    is_right_N = generator.random(120) < np.where(class_N == 3, 0.9, 0.4)
-    found = accuracies("knn", is_right_N, class_N, "")["knn_mean_per_class"]
-    by_class = [is_right_N[class_N == label] for label in (3, 5, 9)]
-    assert found["value"] == pytest.approx(np.mean([part.mean() for part in by_class]))
-    resampled = [np.mean([generator.choice(part, len(part)).mean() for part in by_class]) for _ in range(4000)]
-    assert found["interval_95"] == pytest.approx(np.quantile(resampled, [0.025, 0.975]), abs=0.015)
-
-
-def test_a_row_shows_result_interval_and_settings():
-    console = Console(record=True, width=160)
-    probe = {"value": 0.87654, "interval_95": [0.85, 0.9], "how": "how it was done", "warning": "a doubt"}
-    knn = {"value": 0.5, "interval_95": [0.4, 0.6], "how": "another way", "settings": {}}
-    print_results({"probe": probe | {"settings": {"learning_rate": 1e-3}}, "knn": knn}, "title", console)
-    shown = console.export_text()
-    for text in ("87.65 %", "85.00 to 90.00", "learning_rate 0.001", "how it was done", "another way"):
-        assert text in shown
-    assert "warning: probe: a doubt" in shown
 
 
 def test_texts_are_embedded_as_in_training(pair, extraction):

@@ -11,7 +11,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from aimv2.base.errors import RunFailedError, UsageError
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.training_config import ObjectiveConfig
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import IMAGENET, Colours, network_input

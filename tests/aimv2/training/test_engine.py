@@ -10,25 +10,21 @@ from torch._dynamo.utils import counters
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.tensor import DTensor
 
-from aimv2.config.paths import replaced
 from aimv2.data.batches.batch import Share
 from aimv2.data.batches.training import TrainBatches
+from aimv2.definitions.objectives import BUILT_IN, objective
 from aimv2.memory.setup import setup_of
 from aimv2.objectives.build import build, implementation_of
-from aimv2.request.resolve import with_attention
-from aimv2.spec.objectives import PRE_TRAINING, objective
-from aimv2.start.origin import with_start
 from aimv2.training import engine as engine_module
 from aimv2.training.engine import Engine
 from aimv2.training.world import ALONE
-from tests.helpers.finished_runs import finished_run
 from tests.helpers.marks import everyday
 from tests.helpers.native import at_native, batch_of_area
 from tests.helpers.ranks import on_ranks
 from tests.helpers.training import changed, losses_of
 
 VARIANTS = [
-    *({"objective.name": name} for name in PRE_TRAINING),
+    *({"objective.name": name} for name in BUILT_IN),
     {"objective.pixel_patches": "image"},
     {"objective.pixel_patches": "image_mean", "prefix.full_attention": 0.5},
     {"objective.text_tokens": "caption"},
@@ -105,28 +101,6 @@ def test_mean_of_each_rank_is_averaged_over_ranks_as_in_the_released_code(tiny, 
     assert sum(means) / 2 != pytest.approx(whole), "ranks with fewer patches or tokens weigh as much as others"
 
 
-def test_gradient_balance_matches_separate_backward_passes(tiny, large_batch):
-    """Oracle: each loss's own backward pass."""
-    model = build(tiny).double()
-    gradients = {}
-    for name in ("pixel_loss", "text_loss"):
-        model.zero_grad()
-        losses_of(model, large_batch, tiny).terms[name].backward()
-        gradients[name] = torch.cat([weight.grad.flatten() for weight in model.decoder.blocks.parameters()])
-    one, other = gradients.values()
-    for size in (3, 8):
-        engine = engine_of(replace(tiny, micro_batch=size, activation_checkpointing=size == 3))
-        balance = engine.gradient_balance(engine.micro_batches(large_batch))
-        for name, gradient in gradients.items():
-            torch.testing.assert_close(balance[f"{name}_gradient"], gradient.norm())
-        torch.testing.assert_close(balance["gradient_cosine"], (one @ other) / one.norm() / other.norm())
-
-
-def test_gradient_balance_needs_two_terms(tiny, large_batch):
-    without = large_batch._replace(tally=replace(large_batch.tally, num_scored=0))
-    assert engine_of(tiny).gradient_balance([without]) == {}
-
-
 SETUPS = [
     {"parallel": parallel, "micro_batch": size, "activation_checkpointing": size == 1}
     for parallel in ("ddp", "fsdp")
@@ -153,15 +127,6 @@ def test_ranks_have_the_losses_and_gradients_of_the_batch(tiny, batch, ranks, ca
     assert_ranks_match(cases, enlarged(batch, tiny, ranks // 2), ranks, tmp_path)
 
 
-@pytest.mark.exhaustive
-def test_ranks_have_the_losses_and_gradients_of_the_batch_in_distillation(tiny, large_batch, tmp_path):
-    large = replaced(tiny, {"model.encoder.width": 48, "model.encoder.num_heads": 3})
-    teacher = finished_run(tmp_path / "runs", large, build(large))
-    values = {"objective": {"name": "distill"}, "model.encoder.attention": "auto", "start.teacher": str(teacher.path)}
-    config = with_start(with_attention(replaced(tiny, values)))
-    assert_ranks_match([replace(config, ranks=2, **setup) for setup in SETUPS], large_batch, 2, tmp_path)
-
-
 def test_ranks_average_gradients_once_for_all_micro_batches(tiny, large_batch, tmp_path):
     config = replace(tiny, ranks=2, parallel="ddp", micro_batch=1)
     assert on_ranks(2, tmp_path, averages_by_bucket, config, large_batch) == {"bucket 0": 1}
@@ -186,7 +151,7 @@ def devices_of_shards(world, config):
     return found
 
 
-@pytest.mark.parametrize("objective_name", PRE_TRAINING)
+@pytest.mark.parametrize("objective_name", BUILT_IN)
 def test_gradients_have_the_strides_of_their_parameters(tiny, large_batch, objective_name):
     """From a single image too, with which nothing is summed over images. Sides of 1 may have any stride otherwise."""
     engine = engine_of(changed(tiny, {"objective.name": objective_name, "micro_batch": 1}))
@@ -293,11 +258,3 @@ def test_native_sizes_are_compiled_a_few_times(tiny, pairs, saves_inputs, tracin
         engine.backward(engine.micro_batches(batch))
     assert len(sizes) == 4
     assert 0 < counters["stats"]["unique_graphs"] - before <= 6, "three stacks, for several images and for one"
-
-
-@pytest.mark.parametrize("saves_inputs", [False, True])
-def test_gradient_balance_is_that_of_eager_blocks(tiny, large_batch, saves_inputs):
-    config = replace(tiny, activation_checkpointing=saves_inputs)
-    engines = [engine_of(replace(config, compile=value)) for value in (False, True)]
-    expected, found = (engine.gradient_balance(engine.micro_batches(large_batch)) for engine in engines)
-    assert found == expected

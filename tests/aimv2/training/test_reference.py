@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from aimv2.definitions.objectives import objective
 from aimv2.memory.setup import setup_of
 from aimv2.objectives.build import build, implementation_of
-from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine
 from tests.helpers.reference import reference_backward
 

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from aimv2.definitions.objectives import objective
 from aimv2.memory.setup import setup_of
 from aimv2.objectives.build import build, implementation_of
-from aimv2.spec.objectives import objective
 from aimv2.training import checkpoint
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer

@@ -14,9 +14,8 @@ from aimv2.analysis.document.style import style
 from aimv2.analysis.inference.intervals import Estimate
 from aimv2.analysis.inference.relations import Outcome, Word, outcome
 from aimv2.analysis.judgement.claims import WORDS
-from aimv2.spec.metrics import lower_is_better
+from aimv2.definitions.metrics import lower_is_better
 from tests.helpers.documents import changed, lines_of, tables
-from tests.helpers.searches import parsed, search_of, trial
 
 WHOLE = [claim.id for claim in CLAIMS.values() if not claim.part_of]
 
@@ -112,19 +111,3 @@ def test_runs_that_studies_share_cost_once_and_failed_ones_are_counted(findings)
     )
     for studies, failed in (({"one": findings}, "none"), ({"one": findings, "other": other}, "1")):
         assert document(studies).sections[1].blocks[1].text == f"{expected} {failed} failed."
-
-
-def test_trials_of_searches_are_told_apart_from_runs_and_cost_once(findings):
-    """Oracle: by hand. A trial of 4,096 samples takes 40.96 s and 4.096e9 FLOPs; one without a run took nothing."""
-    trials = [trial(0), *(trial(number) for number in range(1, 90)), trial(90, "failed"), trial(91, "running", run="")]
-    one, same = (replace(findings, search=parsed(search_of(own))) for own in (trials, trials[:50]))
-    _, runs, cost = document({"one": one, "same": same}).sections[1].blocks
-    assert runs == document({"one": findings}).sections[1].blocks[1]
-    assert cost.text == "Searches took 91 more trials, of 1.0 hours and 3.7e+11 training FLOPs; 1 failed."
-    unmeasured = replace(findings, search=parsed(search_of([trial(0, seconds=None)])))
-    assert (
-        document({"one": unmeasured})
-        .sections[1]
-        .blocks[2]
-        .text.endswith("of unknown hours and 4.1e+09 training FLOPs; none failed.")
-    )

@@ -6,7 +6,7 @@ import pytest
 
 from aimv2.ablations.claims import CLAIMS
 from aimv2.analysis.claims.index import document as index
-from aimv2.analysis.document.model import Bullets, Code, Section, Table
+from aimv2.analysis.document.model import Bullets, Paragraph, Section, Table
 from aimv2.analysis.document.write import write, write_index
 from aimv2.analysis.sections.study import document
 from tests.helpers.browser import Browser, find_browser
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.exhaustive
 
 WIDE = Table([f"column {number}" for number in range(30)], [["1.000 [0.900, 1.100]"] * 30] * 60)
 PROSE = Table(["claim", "verdict"], [[f"claim {n} " * 20, "evidence " * 30] for n in range(3)])
-LONG = Code("a_very_long_command " * 20)
+LONG = Paragraph(f"`{'a_very_long_command ' * 20}`")
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from aimv2.analysis.document.model import (
     SOFT,
     Bullets,
     Chip,
-    Code,
     Document,
     Figure,
     Paragraph,
@@ -29,7 +28,7 @@ from aimv2.analysis.document.model import (
     stacked,
 )
 from aimv2.analysis.document.pages import inline_svg, plain, to_html, to_json, to_markdown, to_plain
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 
 SVG = '<?xml version="1.0"?>\n<svg width="4pt" height="2pt" viewBox="0 0 4 2"><g style="fill: #1b1e23"/></svg>'
 VOID = {"meta", "img", "br"}
@@ -46,7 +45,7 @@ DOCUMENT = Document(
             [
                 Paragraph("text"),
                 Table(["a", "b"], [["1", stacked("2", "3")]], name="numbers", caption="below"),
-                Section("Inner", [Bullets(["x", "y"]), Code("k: v < w", "yaml")]),
+                Section("Inner", [Bullets(["x", "y"])]),
             ],
         )
     ],
@@ -91,7 +90,7 @@ def test_markdown_is_what_was_said():
         "[Reports](../index.md)\n\n# title\n\n> Because.\n\n🟩 a claim: **supported** · 🟨 another: **undecided**\n\n"
         "![what it shows](figures/a.svg)\nA caption.\n\n## One\n\ntext\n\n"
         "| a | b |\n| --- | --- |\n| 1 | 2<br>3 |\n\nbelow\n\n"
-        "### Inner\n\n- x\n- y\n\n```yaml\nk: v < w\n```\n\n## Details\n\n## Two\n\nmore, see [one](#one)\n"
+        "### Inner\n\n- x\n- y\n\n## Details\n\n## Two\n\nmore, see [one](#one)\n"
     )
 
 
@@ -103,7 +102,7 @@ def test_html_is_well_formed_and_in_the_order_of_the_markdown(folder):
     assert len(set(checker.ids)) == len(checker.ids)
     assert set(checker.targets) <= set(checker.ids)
     body = page[page.index("<body>") :]
-    parts = ["Because.", "a claim", "<svg", "A caption.", "<nav", '<h2 id="one">', "<td>2<br>3</td>", "k: v &lt; w"]
+    parts = ["Because.", "a claim", "<svg", "A caption.", "<nav", '<h2 id="one">', "<td>2<br>3</td>"]
     places = [body.index(part) for part in [*parts, '<h2 id="details">', "<details>", '<div id="two">', "more, see"]]
     assert places == sorted(places)
     assert "<title>title</title>" in page
@@ -132,7 +131,7 @@ def test_no_text_becomes_markup(folder, text):
     escaped = escape(text)
     table = Table([escaped], [[stacked(escaped, escaped)]], caption=escaped)
     for shown in (escaped, text):
-        blocks = [Paragraph(shown), Code(text), Bullets([shown]), table]
+        blocks = [Paragraph(shown), Bullets([shown]), table]
         document = Document(
             shown, shown, shown, [Section(shown, blocks)], details=[Section("more", [Paragraph(shown)])]
         )

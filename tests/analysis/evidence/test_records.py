@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
 from aimv2.ablations.ladder import COMMITTED
+from aimv2.ablations.recorded_runs import FILE, recorded_names
 from aimv2.ablations.request import Request
-from aimv2.analysis.evidence.recorded_runs import FILE, recorded_names
 from aimv2.analysis.evidence.records import (
     KEY,
     TABLES,
@@ -25,6 +25,7 @@ from aimv2.analysis.evidence.records import (
     packed_records,
     read_records,
     unpack,
+    without_places,
 )
 from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.evidence.tables import MIXTURE_COLUMNS
@@ -32,7 +33,7 @@ from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.differences import Differences
 from aimv2.analysis.judgement.withheld import mixed_code
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from tests.helpers.evidence import write_run
@@ -318,3 +319,21 @@ def test_other_code_mixes_only_within_a_seed(records_of, cells, tmp_path, codes,
     earlier, later = (records_of(with_seeds(cells, *seeds), tmp_path) for seeds in ((0, 1), (2, 3)))
     found = join(earlier, later)
     assert bool(mixed_code(found.request.study, found.evidence)) == is_mixed
+
+
+def test_a_record_has_no_place_of_this_machine(request_of, cache_dir):
+    elsewhere = replace(request_of, arguments=("sweep=eos", f"data.cache_dir={cache_dir}", "runs_dir=/scratch/runs"))
+    found = without_places(elsewhere)
+    assert found.arguments == ("sweep=eos",)
+    assert {cell.config.data.cache_dir for cell in request_of.cells} == {cache_dir}, "it has one before"
+    assert {cell.config.data.cache_dir for cell in found.cells} == {"cache"}
+    assert [cell.name for cell in found.cells] == [cell.name for cell in request_of.cells], "the same runs"
+
+
+def test_a_record_names_the_run_that_its_runs_start_from_without_its_folder(request_of):
+    cell = request_of.cells[0]
+    start = replace(cell.config.start, weights="/scratch/runs/v2-0123", fingerprint="v2-0123")
+    started = replace(cell, config=replace(cell.config, start=start))
+    (found,) = without_places(replace(request_of, cells=(started,))).cells
+    assert found.config.start.weights == "v2-0123"
+    assert found.name == started.name

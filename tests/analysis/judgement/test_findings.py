@@ -13,7 +13,7 @@ from aimv2.analysis.inference.items import ItemMoments
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import climb, judge
 from aimv2.analysis.judgement.sensitivity import sensitivity_of
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
 from tests.helpers.documents import judged_again
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive

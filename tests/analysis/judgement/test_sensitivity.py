@@ -20,7 +20,7 @@ from aimv2.analysis.judgement.sensitivity import (
     sensitivity_of,
 )
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import with_attention
 from tests.helpers.ladders import ladder_of, seeing, write_ladder

@@ -15,7 +15,7 @@ from aimv2.analysis.judgement.controls import check_controls
 from aimv2.analysis.judgement.sensitivity import NO_SENSITIVITY, MetricSensitivity, SampleCurve
 from aimv2.analysis.judgement.verdicts import primary_comparisons, verdicts
 from aimv2.analysis.judgement.withheld import Reasons
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
 from tests.helpers.evidence import evidence_from, evidence_of, passed_controls, sensitive
 from tests.helpers.specimen import STUDY

@@ -24,10 +24,10 @@ from aimv2.analysis.judgement.verdicts import verdicts
 from aimv2.analysis.judgement.withheld import Reasons, lacking
 from aimv2.analysis.sections.study import document
 from aimv2.config.recipes.scales import SCALES
+from aimv2.definitions.items import Items
+from aimv2.definitions.metrics import Definition, Metric, know
 from aimv2.request.resolve import with_attention
 from aimv2.runs.record import RunFolder
-from aimv2.spec.items import Items
-from aimv2.spec.metrics import Definition, Metric, know
 from tests.helpers.documents import judged_again, text_of
 from tests.helpers.evidence import evidence_of, passed_controls, sensitive, write_run
 from tests.helpers.specimen import STUDY

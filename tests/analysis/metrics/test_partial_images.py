@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from aimv2.base.plugins import using
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
+from aimv2.definitions.metrics import METRICS
+from aimv2.definitions.objectives import objective
 from aimv2.evaluation.evaluate import TrainedModel, evaluate
 from aimv2.evaluation.held_out import network_inputs
 from aimv2.objectives.build import build
-from aimv2.spec.objectives import objective
-from aimv2.spec.plugin_metrics import METRICS
 
 FILE = Path(__file__).parents[3] / "analysis" / "metrics" / "partial_images.py"
 

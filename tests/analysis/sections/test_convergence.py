@@ -127,14 +127,6 @@ def test_arms_with_other_tasks_are_not_compared(findings):
     assert "not comparable in this loss" in captions["learning_curves"]
 
 
-def test_what_limits_an_arm_stands_in_its_row(findings):
-    missing = pd.DataFrame([("causal", 4, "", "still running", False)], columns=MISSING_COLUMNS)
-    rows = rows_of(judged_again(findings, replace(findings.evidence, missing=missing)))
-    assert rows[CAUSAL]["limits"] == ("1 of 5 seeds missing",)
-    assert rows[BASELINE]["limits"] == ("",)
-    assert "limits" not in rows_of(findings)[CAUSAL]
-
-
 def test_arm_with_a_failed_run_is_withheld(findings):
     missing = pd.DataFrame([("causal", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
     found = judged_again(findings, replace(findings.evidence, missing=missing))

@@ -16,7 +16,7 @@ from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from aimv2.analysis.sections.runs import cost_section, mixture_table, runs_section
 from aimv2.analysis.sections.study import document
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from tests.helpers.documents import by_row, changed, judged_again, tables, text_of
 from tests.helpers.evidence import write_run
 from tests.helpers.specimen import STUDY
@@ -145,34 +145,21 @@ def test_report_credits_what_the_records_say(evidence_with, request_of, tmp_path
     assert pages[0] == pages[1]
 
 
-def billed(*rows):
-    return pd.DataFrame(rows, columns=BILL_COLUMNS)
-
-
-def bill_of(findings, bill):
-    """Return the rows of the bill by their first cell."""
-    found = changed(findings, evidence=replace(findings.evidence, bill=bill))
-    table = cost_section(found).blocks[-1]
-    return {row[0]: row[1:] for row in table.rows}
-
-
 def test_bill_has_all_attempts_by_their_outcome(findings):
-    rows = bill_of(
-        findings,
-        billed(
-            ("a", "result", "NVIDIA H100", 3, 7200.0, 8.0, 0.0),
-            ("a", "failed", "NVIDIA H100", 1, 1800.0, 2.0, 0.0),
-            ("b", "superseded", "NVIDIA H100", 2, 3600.0, 4.0, 0.0),
-        ),
-    )
-    assert rows == {
-        "with a result": ["3", "2", "8", "0"],
-        "failed": ["1", "0.5", "2", "0"],
-        "superseded": ["2", "1", "4", "0"],
-        "all": ["6", "3.5", "14", "0"],
-    }
+    rows = [
+        ("a", "result", "NVIDIA H100", 3, 7200.0, 8.0, 0.0),
+        ("a", "failed", "NVIDIA H100", 1, 1800.0, 2.0, 0.0),
+        ("b", "superseded", "NVIDIA H100", 2, 3600.0, 4.0, 0.0),
+    ]
 
+    def blocks(rows):
+        evidence = replace(findings.evidence, bill=pd.DataFrame(rows, columns=BILL_COLUMNS))
+        return cost_section(changed(findings, evidence=evidence)).blocks
 
-def test_records_of_before_there_was_a_bill_have_none(findings):
-    found = changed(findings, evidence=replace(findings.evidence, bill=billed()))
-    assert len(cost_section(found).blocks) == 2
+    assert blocks(rows)[-1].rows == [
+        ["with a result", "3", "2", "8", "0"],
+        ["failed", "1", "0.5", "2", "0"],
+        ["superseded", "2", "1", "4", "0"],
+        ["all", "6", "3.5", "14", "0"],
+    ]
+    assert len(blocks([])) == 2, "records of before there was a bill have none"

@@ -11,7 +11,7 @@ from aimv2.analysis.document.pages import to_markdown
 from aimv2.analysis.document.style import style
 from aimv2.analysis.inference.scaling import assess
 from aimv2.analysis.sections.scaling import Fitted, conclusion, law_blocks, law_numbers, law_of, scaling_runs, section
-from aimv2.base.markdown import escape
+from aimv2.base.errors import escape
 from tests.helpers.documents import by_row, number_of, tables, text_of
 from tests.helpers.evidence import evidence_from
 from tests.helpers.scaling import HOFFMANN, ladder_runs, loss_of, scaling_evidence

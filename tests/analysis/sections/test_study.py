@@ -13,7 +13,7 @@ from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from aimv2.analysis.sections.study import document
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from tests.analysis.conftest import MARKUP
 from tests.helpers.documents import changed, judged_again, tables, text_of
 from tests.helpers.evidence import PIXEL, sensitive

@@ -11,12 +11,11 @@ from pydantic.dataclasses import dataclass
 
 from aimv2.ablations.catalogue import NAMES, STUDIES
 from aimv2.ablations.claims import CLAIMS
-from aimv2.config.paths import replaced
-from aimv2.config.program import flattened
+from aimv2.config.program import flattened, replaced
 from aimv2.config.recipes.scales import SCALES, demo
+from aimv2.definitions.metrics import FINAL, metric_names
 from aimv2.request.compose import compose, run_config
 from aimv2.run.options import TrainOptions
-from aimv2.spec.metrics import FINAL, metric_names
 from aimv2.sweeps.executors.registry import EXECUTORS, executor_values
 from aimv2.sweeps.parse import LaunchOptions
 from aimv2.sweeps.search.config import SearchConfig

@@ -18,7 +18,7 @@ from aimv2.runs.index import Entry
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.status.runs import STALLED_SECONDS, Looks, RunReader, board_looks
-from benchmarks.ledger import counted, write_runs
+from tests.helpers.ledger import counted, write_runs
 from tests.helpers.sweeps import board_of
 
 MINUTE = 60.0

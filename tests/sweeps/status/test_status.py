@@ -14,11 +14,11 @@ import pytest
 from aimv2.ablations.expand import expand
 from aimv2.ablations.request import Request
 from aimv2.ablations.studies.prefix_ratio import STUDY
+from aimv2.definitions.metrics import Metric
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry, add, remove
 from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder
-from aimv2.spec.metrics import Metric
 from aimv2.sweeps.active_launches import at_work
 from aimv2.sweeps.executors.registry import queue_of
 from aimv2.sweeps.machine import core_slots

@@ -3,8 +3,8 @@
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import differences, replaced
-from aimv2.config.recipes.post_training import RECIPES, distill, high_res, lit, native, without_dense
+from aimv2.config.program import differences, replaced
+from aimv2.config.recipes.post_training import RECIPES, high_res, lit, native, without_dense
 from aimv2.config.recipes.scales import PRESETS, SCALES, demo, vit_l
 from aimv2.objectives.build import build
 from aimv2.request.compose import compose, run_config
@@ -78,7 +78,7 @@ def test_native_has_whole_images_of_each_area(image_px, batch_size, expected):
     assert len(after.native.areas) == 6
 
 
-@pytest.mark.parametrize("recipe", [high_res, lit, distill])
+@pytest.mark.parametrize("recipe", [high_res, lit])
 def test_other_recipes_train_on_images_of_one_size(recipe):
     assert recipe(native(with_attention(demo()))).native.areas == ()
 
@@ -126,12 +126,3 @@ def test_overrides_apply_after_the_recipe(tiny, finished):
 def test_a_recipe_without_weights_is_refused():
     with pytest.raises(UsageError, match=r"recipe=high_res starts from given weights; type start.weights=PATH"):
         composed("recipe=high_res")
-
-
-def test_a_student_has_the_values_of_its_scale(finished):
-    config = composed("recipe=distill", "scale=small", f"start.teacher={finished.path}")
-    assert differences(with_attention(config), with_attention(SCALES["small"]())) == {
-        "objective.name": "distill",
-        "model.encoder.attention": "bidirectional",
-        "start.teacher": str(finished.path),
-    }

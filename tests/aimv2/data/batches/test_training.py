@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from aimv2.base.errors import RunFailedError
-from aimv2.config.paths import replaced
 from aimv2.config.prefix import PrefixDistribution
+from aimv2.config.program import replaced
 from aimv2.data.batches.batch import of_step
 from aimv2.data.batches.training import TrainBatches, loaded, loader
 from aimv2.data.pairs import Joined, Selected, usable_captions
 from aimv2.data.prepare import prepare
+from aimv2.definitions.objectives import objective
 from aimv2.memory.setup import setup_of
 from aimv2.objectives.build import build, implementation_of
-from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine
 from tests.helpers.loading import whole_batches
 from tests.helpers.marks import everyday

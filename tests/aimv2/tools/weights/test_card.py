@@ -8,10 +8,8 @@ import torch
 import transformers
 from huggingface_hub import ModelCard
 
-from aimv2.config.paths import replaced
+from aimv2.config.program import replaced
 from aimv2.config.training_config import ObjectiveConfig
-from aimv2.data.provenance import credits_of
-from aimv2.tools.weights.card import render
 from aimv2.tools.weights.command import weights_command
 from tests.helpers.own_data import own_source
 
@@ -84,22 +82,9 @@ def test_published_weights_keep_the_card_of_their_publisher(foreign, tmp_path):
     assert not (tmp_path / "there/README.md").exists()
 
 
-def test_own_sources_have_their_licences_and_controls_a_warning(tiny, tmp_path):
+def test_own_sources_have_their_licences_and_controls_a_warning(exported, tiny, tmp_path):
     path = own_source(tmp_path, "my_birds", num_pairs=10, licence="CC BY 4.0, by *me*")
-    config = replaced(tiny, {"data.sources": (path,), "data.captions": "shuffled"})
-    text = render(
-        config,
-        "ml-aim",
-        name="a_b",
-        seeds=[3, 4],
-        sources=credits_of([config])["sources"],
-        note="none",
-        metrics=[],
-        record=[],
-        verdicts=["one"],
-    )
-    assert r"# a\_b" in text
+    _, text = exported("ml-aim", replaced(tiny, {"data.sources": (path,), "data.captions": "shuffled"}))
     assert r"- my\_birds (CC BY 4.0, by \*me\*)" in text
     assert "this is a control, not a useful model" in text
     assert "rendered by code" not in text
-    assert ", seeds 3, 4." in text

@@ -1,0 +1,1 @@
+"""Definitions of objectives, metrics and programs, without torch."""

@@ -1,1 +1,0 @@
-"""Specifications of objectives and metrics, without torch."""
