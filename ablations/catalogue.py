@@ -54,14 +54,7 @@ STUDIES: "Registry[Study]" = Registry(
 
 
 def add_study(**values: Any) -> "Study":
-    """Add a study of a plug-in, and return it; ``sweep=`` is its slug.
-
-    Args:
-        values: as ``Study`` takes them.
-
-    Raises:
-        UsageError: its name is taken.
-    """
+    """Add a study of a plug-in, with values as ``Study`` takes them, and return it; ``sweep=`` is its slug."""
     from aimv2.ablations.study import Study
 
     study = Study(**values)

@@ -1,9 +1,6 @@
 """The claims of the paper, from ``claims.yaml``, and its ablation tables, from ``paper_tables.yaml``.
 
-Studies say what must be observed if a claim holds.
-
-An effect that is shown to be smaller than the paper's is "smaller than claimed", and an interval that merely includes
-zero contradicts nothing (docs/statistics.md). ``contradicted_if`` states the rest.
+Studies say what must be observed if a claim holds; docs/statistics.md says what contradicts it.
 """
 
 from collections.abc import Mapping
@@ -39,15 +36,11 @@ class Claim:
 
     Attributes:
         group: the part of the papers under which the file lists it.
-        source: the table, figure or section; claims that share one stand together.
+        source: the table, figure or section.
         published: by metric, the value of each condition; each score is that of a single run.
-        claimed: the claimed effect, in words.
-        contradicted_if: in words; the expectations of the studies give arms and metrics.
-        contradicted_by: ``any`` if one expectation that is contradicted, or smaller than claimed, makes the claim so;
-            ``all`` if it takes all of them.
+        contradicted_by: whether one expectation that is contradicted, or smaller than claimed, makes the claim so.
         evidence: what the source has for it.
-        studies: those that judge it, the one to run first in front.
-        kinds: what it is about, for claims that studies judge.
+        studies: those that judge it, the one to run first in front; ``kinds`` is what these claims are about.
         not_testable: why it cannot be judged here: hardware, data or models that we lack.
         no_study: what would have to be built to judge it.
         measured_by: by study, what its report measures of a claim on which no verdict is drawn.
@@ -91,7 +84,7 @@ class Claim:
 
 
 def read_claims(path: Path) -> dict[str, Claim]:
-    """Return the claims of a file by id, in its order; raises UsageError naming a claim that is broken."""
+    """Return the claims of a file by id, in its order."""
     by_id: dict[str, Claim] = {}
     for group, entries in read_yaml(path).items():
         if not isinstance(entries, list):
@@ -124,22 +117,15 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class PaperTable:
-    """A published table.
-
-    Attributes:
-        claims: those that rest on it.
-        metrics: the first is the one that our probe stands in for.
-        reference: the condition with which the others are compared.
-        study: ours; empty if there is none.
-    """
+    """A published table."""
 
     id: str
     title: str
-    claims: tuple[str, ...]
-    metrics: tuple[str, ...]
-    reference: str
+    claims: tuple[str, ...]  # those that rest on it
+    metrics: tuple[str, ...]  # the first is the one that our probe stands in for
+    reference: str  # the condition with which the others are compared
     rows: tuple[Row, ...]
-    study: str = ""
+    study: str = ""  # ours; empty if there is none
 
     def __post_init__(self) -> None:
         if self.reference not in [row.condition for row in self.rows]:
@@ -163,7 +149,6 @@ class PaperTable:
 
 
 def read_tables(path: Path) -> list[PaperTable]:
-    """Return the tables of a file, in its order; raises UsageError naming what is broken."""
     values = read_yaml(path)
     if set(values) != {"tables"}:
         raise UsageError(f"{path} must have one key, tables")

@@ -18,18 +18,12 @@ Change = Callable[[Any], Any]  # from a run to the run that an arm is, both of t
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One condition: its label in reports, and its change of the study's base run.
-
-    Attributes:
-        change: the base run as it is by default.
-        values: of an arm that only sets values, these by path.
-        ratios: target ratios to the base run by path, properties such as ``model.decoder.ffn_hidden`` included. Whole
-            layers and heads do not allow every ratio; labels give the actual values (``expand.with_actual_ratios``).
-    """
+    """One condition: its label in reports, and its change of the study's base run."""
 
     label: str
     change: Change = lambda run: run
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)  # by path, of an arm that only sets values
+    # Target ratios to the base run by path. Whole layers and heads do not allow every ratio; labels give actual values.
     ratios: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -51,25 +45,17 @@ Space = Mapping[str, Factor | Range]
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """The kind of design, and the arms by name, in the order of reports.
-
-    Attributes:
-        levels: of a design that combines factors, the label of each factor's level by arm and factor; otherwise empty.
-        space: the factors that a search combines, by name; the name of a range is the path of the value that it sets.
-        tie: a change of every combination after its levels.
-        excludes: called with the level of each factor that is no range, in their order; True leaves them out.
-    """
+    """The kind of design, and the arms by name, in the order of reports."""
 
     kind: str
     arms: Mapping[str, Arm]
-    levels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    space: Space = field(default_factory=dict)
-    tie: Change = lambda run: run
-    excludes: Callable[..., bool] = lambda *names: False
+    levels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # labels by arm and factor, of combinations
+    space: Space = field(default_factory=dict)  # that a search combines; a range is named by the path that it sets
+    excludes: Callable[..., bool] = lambda *names: False  # True for levels of the factors that do not go together
 
     def point(self, chosen: Mapping[str, Any]) -> Arm:
         """Return the arm of a point of the space: the name of a level, or a number, by factor."""
-        return _combination([_level(name, self.space[name], chosen[name]) for name in self.space], self.tie)
+        return reduce(_combined, [_level(name, self.space[name], chosen[name]) for name in self.space])
 
 
 def _level(name: str, factor: Factor | Range, chosen: Any) -> Arm:
@@ -82,10 +68,7 @@ def setting(label: str, values: Mapping[str, Any]) -> Arm:
 
 
 def scaled(ratio: float, *paths: str, multiple: int = 1) -> Change:
-    """Return a change that multiplies integers of the run, rounded to a multiple and at least that multiple.
-
-    A study then has the paper's levels at the paper's scale, and approximately the same ratios at smaller scales.
-    """
+    """Return a change that multiplies integers of the run, rounded to a multiple and at least that multiple."""
 
     def change(run: Any) -> Any:
         values = {path: max(round(value_at(run, path) * ratio / multiple), 1) * multiple for path in paths}
@@ -109,12 +92,10 @@ def samples(ratio: float) -> Arm:
 
 
 def widened(ratio: float, stack: str, *, multiple: str = "") -> Arm:
-    """Return an arm in which the blocks at a path are wider by a ratio.
+    """Return an arm in which the blocks at a path are wider by a ratio, in multiples of the value at ``multiple``.
 
     The number of heads is the divisor of the width that is nearest to the same ratio; of two equally near, the larger.
     The hidden width of SwiGLU follows, in multiples of 256 (``TransformerConfig.ffn_hidden``).
-
-    ``multiple`` is the path of a value of which the width must be a multiple; empty if any width will do.
     """
 
     def change(run: Any) -> Any:
@@ -130,8 +111,7 @@ def widened(ratio: float, stack: str, *, multiple: str = "") -> Arm:
 
 
 def switch_objective(label: str, name: str, attention: str = "", *, batch: int = 1) -> Arm:
-    """Return an arm with another objective; options of other objectives are reset. The encoder's attention is that of
-    the base run if it is empty, and ``batch`` is the ratio of batch sizes, at equal samples."""
+    """Return an arm with another objective, whose own options are reset, and the ratio ``batch`` of batch sizes."""
 
     def change(run: Any) -> Any:
         objective: dict[str, Any] = {"name": name}
@@ -165,7 +145,6 @@ def factorial(
     *factors: Factor,
     names: Sequence[str] = (),
     exclude: Callable[..., bool] = lambda *names: False,
-    tie: Change = lambda run: run,
     kind: str = "factorial",
 ) -> Design:
     """Return a design of every combination of levels, one of each factor. Changes apply in the factors' order.
@@ -173,7 +152,6 @@ def factorial(
     Args:
         names: what reports call the factors; by default ``factor 1`` and so on.
         exclude: called with a combination's level names, one of each factor; True leaves it out.
-        tie: a change of every combination after its levels, such as a learning rate that follows the width.
     """
     titles = names or [f"factor {number}" for number in range(1, len(factors) + 1)]
     arms, levels = {}, {}
@@ -181,19 +159,15 @@ def factorial(
         if not exclude(*combination):
             chosen = [factor[name] for factor, name in zip(factors, combination, strict=True)]
             arm = "_".join(combination)
-            arms[arm] = _combination(chosen, tie)
+            arms[arm] = reduce(_combined, chosen)
             levels[arm] = {title: level.label for title, level in zip(titles, chosen, strict=True)}
     space = dict(zip(titles, factors, strict=True))
-    return Design(kind=kind, arms=arms, levels=levels, space=space, tie=tie, excludes=exclude)
-
-
-def _combination(levels: Sequence[Arm], tie: Change) -> Arm:
-    return reduce(_combined, [*levels, Arm(label="", change=tie)])
+    return Design(kind=kind, arms=arms, levels=levels, space=space, excludes=exclude)
 
 
 def _combined(one: Arm, other: Arm) -> Arm:
     return Arm(
-        label=", ".join(filter(None, (one.label, other.label))),
+        label=f"{one.label}, {other.label}",
         change=lambda run: other.change(one.change(run)),
         ratios={**one.ratios, **other.ratios},
     )

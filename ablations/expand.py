@@ -39,11 +39,8 @@ def expand(
 ) -> list[Cell]:
     """Return the cells: every arm and control with every seed, then every untrained encoder with every seed.
 
-    Each architecture among the arms has its own untrained encoder, which arms that differ in other things share. The
-    metrics of plug-ins that the study compares are measured on all of them.
-
-    Arms and seeds are those of the study by default. Raises UsageError if an arm is unknown, cannot be built or equals
-    another, or if the baseline is not among the arms.
+    Each architecture among the arms has its own untrained encoder, which arms that differ in other things share. Arms
+    and seeds are those of the study by default.
     """
     names = list(study.arms) if arms is None else list(arms)
     chosen_seeds = list(study.seeds if seeds is None else seeds)
@@ -80,14 +77,8 @@ def expand(
 
 
 def untrained_names(study: Study, configs: Mapping[str, Program]) -> dict[str, str]:
-    """Return, by arm, the name of the cells with its encoder before training.
-
-    It is ``UNTRAINED`` if that is the baseline's encoder. Other encoders have the name of the cells that they have, or
-    of the first arm of the study with this encoder.
-
-    Args:
-        configs: of a run of each arm, and of each untrained encoder if they are known.
-    """
+    """Return, by arm, the name of the cells with its encoder before training: ``UNTRAINED`` if it is the baseline's,
+    else that of the cells of ``configs`` that have it, or of the first arm of the study with this encoder."""
     encoders = {name: config.initial() for name, config in configs.items()}
     names = {encoders[study.baseline]: UNTRAINED}
     for name in filter(is_untrained, encoders):
@@ -99,10 +90,7 @@ def untrained_names(study: Study, configs: Mapping[str, Program]) -> dict[str, s
 
 
 def off_ratios(study: Study, cells: Iterable[Cell]) -> dict[str, str]:
-    """Return, by arm, the actual values of those that miss their target ratio to the baseline.
-
-    Whole layers and heads do not allow every ratio.
-    """
+    """Return, by arm, the actual values of those that miss their target ratio to the baseline."""
     configs = {cell.arm: cell.config for cell in cells}
     baseline, own_ratios = configs[study.baseline], study.arms[study.baseline].ratios
     found: dict[str, list[str]] = {}
@@ -163,11 +151,10 @@ def _changed(study: Study, name: str, run: Program) -> Program:
 
 
 def adapted(study: Study, base: Program) -> Study:
-    """Return the study for the data of its base run, before its arms are expanded; raises UsageError if these data
-    cannot answer its question.
+    """Return the study for the data of its base run, before its arms are expanded.
 
-    On scenes nothing changes but the arms of studies of mixtures. On other data, the probe of the first labelled set of
-    ``evaluation.sets`` takes the place of the probes that decide on scenes, or that of the digits if there is none.
+    On other data than scenes, the probe of the first labelled set of ``evaluation.sets`` takes the place of the probes
+    that decide on scenes, or that of the digits if there is none. A UsageError if data cannot answer the question.
     """
     if study.base is not None:
         return study
@@ -192,10 +179,7 @@ def announcements(study: Study) -> list[str]:
 
 
 def _stand_ins(study: Study, base: RunConfig) -> Mapping[str, str]:
-    """Return the metrics of the study that others replace on these data.
-
-    A claim about another metric that the data cannot have is not testable.
-    """
+    """Return the metrics of the study that others replace on these data."""
     if base.data.has_scenes:
         return {}
     sets = set_names(base)
@@ -238,14 +222,7 @@ def check_effect(
     """Refuse overrides that every arm replaces by its own value: they would be lost.
 
     Each override is left out alone, and all of a part together, since another may need it. One that repeats a default
-    of the scale is no mistake.
-
-    Args:
-        typed: the arguments, by key.
-        run: the run with them.
-        recipe: the run before they have changed it.
-        resolved: resolves a base run.
-        cells_of: returns the study's cells, given its resolved base run.
+    of the scale is no mistake. ``run`` has the overrides, which ``recipe`` lacks.
     """
     base, parts = resolved(run), {field.name for field in dataclasses.fields(run)}
     by_part: dict[str, list[str]] = {}

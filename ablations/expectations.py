@@ -1,7 +1,6 @@
 """Expectations, written before the runs: of two arms, of a combination of arms, such as a slope, or of two ranges.
 
-A contrast across studies needs no form of its own. A study may have arms of several others, as ``decoder_size`` does;
-equal arms are the same runs, so nothing is executed twice, and all are paired by seed.
+For a contrast across studies, a study has arms of several others, as ``decoder_size`` does; equal arms are one run.
 """
 
 import math
@@ -38,8 +37,6 @@ class _Sized:
 class Expectation(_Sized):
     """How one arm's metric should compare with another's, or with another metric of the same arm.
 
-    ``analysis/inference/relations.py`` judges the relation.
-
     Attributes:
         effect: the size of the claimed effect, in the metric's unit; None if the paper gives none for such a metric.
         margin: the equivalence margin, in the metric's unit; None for that of the study (``Study.margin``).
@@ -61,7 +58,6 @@ class Expectation(_Sized):
         return tuple(dict.fromkeys((self.metric, self.than_metric)))
 
     def in_metrics(self, stand_ins: Mapping[str, str]) -> "Expectation":
-        """Return the expectation with other metrics in the place of those that are named."""
         metric, than_metric = (stand_ins.get(name, name) for name in (self.metric, self.than_metric))
         return replace(self, metric=metric, than_metric=than_metric)
 
@@ -75,7 +71,6 @@ class _OfOneMetric(_Sized):
         return (self.metric,)
 
     def in_metrics(self, stand_ins: Mapping[str, str]) -> Self:
-        """Return the expectation with another metric in the place of its own if that is named."""
         return replace(self, metric=stand_ins.get(self.metric, self.metric))
 
 
@@ -110,8 +105,6 @@ class Combination(_OfOneMetric):
 @dataclass(frozen=True, kw_only=True)
 class Ranges(_OfOneMetric):
     """That some arms differ more in a metric than others do: the largest minus the smallest true mean.
-
-    ``analysis/inference/contrasts.py`` says how noise is kept from widening a range.
 
     Attributes:
         name, than_name: the two ranges in words.
@@ -152,10 +145,8 @@ def expect(
     margin: float | None = None,
     why: str = "",
 ) -> tuple[Expectation, ...]:
-    """Return the same expectation of one or several arms, against one arm, in one or several metrics.
-
-    ``than_metric`` is the metric of the other arm, the same by default; the others are as in ``Expectation``.
-    """
+    """Return the same expectation of one or several arms, against one arm, in one or several metrics; the metric of the
+    other arm is the same by default."""
     return tuple(
         Expectation(
             arm=arm,
@@ -173,8 +164,7 @@ def expect(
 
 
 def slope(positions: Mapping[str, float]) -> dict[str, float]:
-    """Return the weights with which arms give the slope of the least-squares line through their metric, by their
-    places on the axis, such as the binary logarithms of their samples."""
+    """Return the weights of arms in the slope of the least-squares line through their metric, by their places."""
     mean = sum(positions.values()) / len(positions)
     spread = sum((x - mean) ** 2 for x in positions.values())
     if not spread > 0:
@@ -183,8 +173,7 @@ def slope(positions: Mapping[str, float]) -> dict[str, float]:
 
 
 def gain(objective: str, levels: Mapping[str, float]) -> dict[str, float]:
-    """Return the weights of an objective's slope over levels, by their places on the axis; arms are named
-    OBJECTIVE_LEVEL."""
+    """Return the weights of an objective's slope over the places of levels; arms are named OBJECTIVE_LEVEL."""
     return slope({f"{objective}_{level}": place for level, place in levels.items()})
 
 
@@ -193,6 +182,5 @@ def minus(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, flo
 
 
 def default_margin(metric: str) -> float:
-    """Return the equivalence margin of a metric, in its unit, where no sensitivity study has measured one. Such a
-    metric decides nothing: the margin is for figures and plans."""
+    """Return a margin, for figures and plans, where no sensitivity study has measured one and nothing is decided."""
     return 0.1 if lower_is_better(metric) else 0.01

@@ -1,7 +1,7 @@
 """What sensitivity studies have measured: known effects on metrics at a base run, and what of them a study needs.
 
-``sensitivity.json`` lies beside the report of ``sweep=sensitivity``. Launches read here what it has
-(``sensitivity=auto``), and ``analysis/judgement/sensitivity.py`` what a metric sees by it.
+``sensitivity.json`` lies beside the report of ``sweep=sensitivity``. Launches with ``sensitivity=auto`` and verdicts
+read it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -58,41 +58,26 @@ class KnownEffect:
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Seen:
-    """What the ladder shows of a metric.
-
-    Attributes:
-        seed_sd: standard deviation of the base over seeds.
-        paired_sd: that of differences between arms with the same seed, pooled over arms.
-        effects: by rung; those of rungs with failed runs are left out.
-        items_error: what the choice of items adds to the standard error of a difference between arms, the root mean
-            square over rungs; None if it was not measured.
-        above: by rung of which an encoder learns, but nothing of words or of own pixels (``FLOOR``), the untrained
-            encoder minus that rung.
-    """
+    """What the ladder shows of a metric."""
 
     unit: str
-    seed_sd: NonNegativeFloat
-    paired_sd: NonNegativeFloat
-    effects: Mapping[str, KnownEffect]
+    seed_sd: NonNegativeFloat  # of the base
+    paired_sd: NonNegativeFloat  # of differences between arms with the same seed, pooled over arms
+    effects: Mapping[str, KnownEffect]  # by rung, without those with failed runs
+    # What the choice of items adds to the standard error of a difference between arms, the root mean square over rungs.
     items_error: NonNegativeFloat | None = None
-    above: Mapping[str, KnownEffect] = field(default_factory=dict)
+    above: Mapping[str, KnownEffect] = field(default_factory=dict)  # untrained minus the rungs of ``FLOOR``
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Ladder:
-    """The findings of a sensitivity study.
-
-    Attributes:
-        base: the values of the base run that it holds for, by path (``base_of``).
-        rungs: labels, by name, in the order of reports.
-        metrics: by name.
-        curves: the ``paired_sd`` of each held-out curve, by its column and the samples at its points.
-    """
+    """The findings of a sensitivity study."""
 
     version: Literal[3] = 3
-    base: Mapping[str, Any]
-    rungs: Mapping[str, str]
+    base: Mapping[str, Any]  # the values of the base run that it holds for, by path (``base_of``)
+    rungs: Mapping[str, str]  # labels by name, in the order of reports
     metrics: Mapping[str, Seen]
+    # The ``paired_sd`` of each held-out curve, by its column and the samples at its points.
     curves: Mapping[str, Mapping[int, NonNegativeFloat]] = field(default_factory=dict)
 
     @property
@@ -106,17 +91,10 @@ class Ladder:
         return [kind for kind, rungs in RUNGS.items() if not self.measured.issuperset(rungs)]
 
 
-def measured_curves(reports_dir: Path, config: Program) -> Mapping[str, Mapping[int, float]]:
-    """Return the noise of held-out curves that was measured on this run, as ``read_sensitivity`` does metrics."""
-    nearest = nearest_ladder(reports_dir, config)
-    return nearest.curves if nearest is not None and holds_for(nearest, config) else {}
-
-
 def nearest_ladder(reports_dir: Path, config: Program) -> Ladder | None:
     """Return the findings at the run's scale whose base differs least from it; None if there are none.
 
-    Of several in a folder those of most rungs count. Where they are read from, and errors, are as in
-    ``read_sensitivity``.
+    Those of the reports come before the committed ones; of several in a folder those of most rungs count.
     """
     ladders = list[Ladder]()
     for folder in (reports_dir, COMMITTED):
@@ -140,20 +118,12 @@ def differences(ladder: Ladder, config: Program) -> list[str]:
 
 
 def base_of(config: Program) -> dict[str, Any]:
-    """Return the values that a sensitivity holds for, by path: the scale, and a run's identity but for ``NOT_BASE``.
-
-    Two sources in files can have one name, so their fingerprint counts.
-    """
+    """Return the values that a sensitivity holds for, by path; files can share a name, so fingerprints count."""
     left_out = NOT_BASE if config.has_files else NOT_BASE | {FINGERPRINT}
     return {"scale": config.label} | {path: value for path, value in config.identity.items() if path not in left_out}
 
 
 def read_ladder(path: Path) -> Ladder:
-    """Read the findings of a sensitivity study.
-
-    Raises:
-        UsageError: the file is broken, or names unknown metrics.
-    """
     try:
         ladder = TypeAdapter(Ladder).validate_python(read_json(path))
         for metric in ladder.metrics:
@@ -182,11 +152,8 @@ def applies(metric: str, rung: str) -> bool:
 
 
 def floor_of(metric: str, base: str) -> tuple[str, ...]:
-    """Return the rungs that a metric must tell from the base: before training, and without words or own pixels.
-
-    Args:
-        base: the objective of the base.
-    """
+    """Return the rungs that a metric must tell from the base, which has this objective: before training, and without
+    words or own pixels."""
     reads_words = objective(base).reads_captions and not is_of_pixels(metric)
     floor = WITHOUT_WORDS if reads_words else WITHOUT_PIXELS
     return (UNTRAINED, *(rung for rung in floor if applies(metric, rung)))
@@ -201,19 +168,14 @@ def sees(metric: str, rung: str, seen: Seen) -> bool:
 
 
 def label_of(rung: str, ladder: Ladder) -> str:
-    """Return the label of a rung, which the ladder may lack."""
     return ladder.rungs.get(rung) or STUDY.label(rung)
 
 
 def needs(study: Study, config: Program, absent: Collection[str] = ()) -> dict[str, set[str]]:
     """Return the rungs that a sensitivity study must have for what a study concludes, by the metric that decides it.
 
-    They are those of the kinds of the metric's claims, and those that every metric must order (``sensitivity_of``) but
-    for the curve over samples. Rungs that cannot start from given weights are left out if the run does.
-
-    Args:
-        config: the baseline's run.
-        absent: metrics that these runs do not have, which decide nothing.
+    They are those of the kinds of the metric's claims, and those that every metric must order. Rungs that cannot start
+    from given weights are left out if the baseline's run does, as are metrics that these runs do not have.
     """
     found = {metric: set(floor_of(metric, value_at(config, "objective.name"))) for metric in study.deciding_metrics}
     for claim, expectations in study.claims.items():
@@ -225,12 +187,7 @@ def needs(study: Study, config: Program, absent: Collection[str] = ()) -> dict[s
 
 
 def unmeasured(study: Study, config: Program, nearest: Ladder | None, absent: Collection[str] = ()) -> str:
-    """Return what of the sensitivity that a study needs was not measured, as a clause; empty if nothing is missing.
-
-    Args:
-        config, absent: as in ``needs``.
-        nearest: the findings at the run's scale (``nearest_ladder``).
-    """
+    """Return what of the sensitivity that a study needs (``needs``) is not among the nearest findings, as a clause."""
     if study.base is not None or not (needed := needs(study, config, absent)):
         return ""  # another model has a positive control alone
     metrics, here = ", ".join(needed), f"at scale {config.label}"
@@ -246,14 +203,14 @@ def unmeasured(study: Study, config: Program, nearest: Ladder | None, absent: Co
     return f"the sensitivity study of this base run has no results for {', '.join(lacking)}" if lacking else ""
 
 
-def typed(value: object) -> str:
+def typed_value(value: object) -> str:
     """Return a value as it is typed on a command line."""
     if isinstance(value, list | tuple):
-        return f"[{','.join(map(typed, value))}]"
+        return f"[{','.join(map(typed_value, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _some(values: Mapping[str, Any], paths: Sequence[str]) -> str:
     """Return the first values, and the number of the others."""
-    shown = ", ".join(f"{path}={typed(values.get(path))}" for path in paths[:MAX_NAMED])
+    shown = ", ".join(f"{path}={typed_value(values.get(path))}" for path in paths[:MAX_NAMED])
     return shown if len(paths) <= MAX_NAMED else f"{shown} and {len(paths) - MAX_NAMED} more"

@@ -35,8 +35,7 @@ class MeasuredMetric:
     typed: str  # as the command line named it, such as ``my.py:cka``
 
     def cells(self, cells: Iterable[Cell]) -> list[Cell]:
-        """Return the runs that measure the metric of the runs of these cells, in their order; programs that keep no
-        weights have none."""
+        """Return the runs that measure the metric of these cells' runs; programs that keep no weights have none."""
         runs = ((cell, cell.config.measuring(self.name, self.digest)) for cell in cells)
         return [
             Cell(arm=f"{cell.arm}: {self.name}", seed=cell.seed, config=run) for cell, run in runs if run is not None
@@ -51,16 +50,13 @@ class MeasuredMetric:
 
     @classmethod
     def from_json(cls, recorded: Any) -> "MeasuredMetric":
-        """Return a recorded metric, which is known from now on; raises TypeError if the record is broken."""
+        """Return a recorded metric, which is known from now on."""
         metric = cls(**recorded)
         metric.know()
         return metric
 
     def know(self) -> None:
-        """Let the metric be known by its unit and direction, unless a version of its plug-in is loaded.
-
-        Raises UsageError if another metric of this name has the other direction.
-        """
+        """Let the metric be known by its unit and direction, unless a version of its plug-in is loaded."""
         plugin = PLUGIN_METRICS.plugin_of(self.name)
         if plugin is None or plugin.name != self.plugin.rpartition(AT)[0]:  # else it is a version of this one
             know(Definition(self.name, self.unit, self.lower_is_better))

@@ -97,8 +97,8 @@ def write_request(runs_dir: Path, request: Request) -> None:
 def read_requests(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> list[Request]:
     """Return all requests of a study (``Request.folder``) in this folder, the newest first.
 
-    Those that cannot be read are named on stderr; raises UsageError if none is left, or as ``read_measured``. Plug-ins
-    that they need are loaded from the code snapshots of the folder, unless there are others of their names.
+    Those that cannot be read are named on stderr; a UsageError if none is left. Plug-ins that they need are loaded from
+    the code snapshots of the folder, unless there are others of their names.
     """
     read_measured(runs_dir, name)  # a request may name one of these metrics
     paths = list((runs_dir / FOLDER / name).glob("*.json"))
@@ -131,12 +131,11 @@ def load_plugins(runs_dir: Path, names: Iterable[str]) -> None:
 def read_request(
     runs_dir: Path, name: str, studies: Mapping[str, Study], like: Sequence[Cell] = (), owner: str = ""
 ) -> Request:
-    """Return a study as the union of its requests that have the same baseline run; name and errors as in
-    ``read_requests``.
+    """Return a study as the union of its requests that have the same baseline run: that of the cells ``like``, or of
+    the owner's newest request, or of the newest of all.
 
-    The newest of them decides the study's values. It also decides the config of each arm: cells of older requests that
-    differ in more than their seed, as after a change of the arm, are left out. The baseline run that counts is that of
-    the cells ``like``, or of the owner's newest request, or of the newest of all.
+    The newest of them decides the study's values, and the config of each arm: cells of older requests that differ in
+    more than their seed are left out.
     """
     requests = read_requests(runs_dir, name, studies)
     newest = next((request for request in requests if request.owner == owner), requests[0])
@@ -145,8 +144,7 @@ def read_request(
 
 
 def union(requests: Sequence[Request], like: Sequence[Cell]) -> Request:
-    """Return those of a study's requests, the newest first, that have the baseline run of these cells, as one; values
-    and configs are decided as in ``read_request``."""
+    """Return those of a study's requests, the newest first, that have the baseline run of these cells, as one."""
     baseline_of = _arms(like).get
     same = [
         request
@@ -207,12 +205,10 @@ def request_to_json(request: Request) -> dict[str, Any]:
 
 
 def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) -> Request:
-    """Return the request with these values, which are from ``name``. Those that are missing are the study's; unknown
-    ones are ignored. Raises UsageError if one cannot be used, or the study or a plug-in is not there.
+    """Return the request with these values, which are from ``name``; missing ones are the study's.
 
-    How runs are judged is the study's of today, unless the launch chose it or its arms depend on the data: claims and
-    margins of a later version hold for earlier runs too. So do its question, source and labels, unless the study fits
-    itself to its data.
+    How runs are judged is the study's of today, unless the launch chose it or its arms depend on the data. So are its
+    question, source and labels, unless the study fits itself to its data.
     """
     check_loaded(_plugins_of(recorded), name, any_content=True)
     try:
@@ -239,15 +235,11 @@ def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) ->
 
 
 def _plugins_of(recorded: Any) -> list[str]:
-    """Return the plug-ins that a record names."""
     return [str(one) for one in recorded.get("plugins", [])] if isinstance(recorded, dict) else []
 
 
 def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:
-    """Return a study of the catalogue as it was adapted to its data (``ablations/expand.py``), which may be gone.
-
-    Its arms are those of the record; the runs, not these arms, say what they change.
-    """
+    """Return a study of the catalogue as it was adapted to its data, which may be gone, with the arms of the record."""
     adapted, sweep = recorded["adapted"], recorded["sweep"]
     arms = {name: study.arms.get(name, Arm(label=label)) for name, label in dict(adapted["arms"]).items()}
     if study.fit is not fits_all:
@@ -273,8 +265,7 @@ def requested_names(runs_dir: Path) -> list[str]:
 
 
 def requested_runs(runs_dir: Path) -> set[str]:
-    """Return the names of all runs of all requests in this folder, and of those that measure metrics of these, except
-    those of files that are broken."""
+    """Return the names of all runs of readable requests in this folder, and of those that measure metrics of these."""
     runs = set[str]().union(*(measuring_runs(runs_dir, name) for name in requested_names(runs_dir)))
     for path in (runs_dir / FOLDER).glob("*/*.json"):
         with contextlib.suppress(UsageError, KeyError, TypeError):

@@ -38,12 +38,9 @@ class SearchMetric:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Dimension:
-    """A factor that a search varies: a range of numbers, or levels with their labels.
+    """A factor that a search varies: a range of numbers, or levels with their labels."""
 
-    Its name is the path of a value of a run, or the name of a factor.
-    """
-
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1)  # the path of a value of a run, or the name of a factor
     low: float | None = None
     high: float | None = None
     log: bool = False
@@ -56,25 +53,17 @@ class Dimension:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Trial:
-    """A point of the space and its run.
-
-    Attributes:
-        values: of the metrics, in their order; those of pruned trials decide nothing.
-        run: the name of its run; empty if it has none.
-        curve: samples and value of ``Search.curve`` while the run trained.
-        samples, budget: those it trained on, and those of a whole run.
-        flops, seconds: spent, of a finished trial with its evaluation; seconds are None if they were not measured.
-    """
+    """A point of the space and its run."""
 
     number: NonNegativeInt
     state: State
     params: dict[str, float | str]
-    values: tuple[float, ...] | None
-    run: Annotated[str, Field(pattern=r"^[\w-]*$")]
-    curve: tuple[tuple[NonNegativeFloat, float], ...]
-    samples: NonNegativeInt
-    budget: NonNegativeInt
-    flops: NonNegativeFloat
+    values: tuple[float, ...] | None  # of the metrics; those of pruned trials decide nothing
+    run: Annotated[str, Field(pattern=r"^[\w-]*$")]  # the name of its run; empty if it has none
+    curve: tuple[tuple[NonNegativeFloat, float], ...]  # samples and value of ``Search.curve``
+    samples: NonNegativeInt  # trained on
+    budget: NonNegativeInt  # samples of a whole run
+    flops: NonNegativeFloat  # spent, as are the seconds; of a finished trial with its evaluation
     seconds: NonNegativeFloat | None
     note: str = ""
 
@@ -86,33 +75,22 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Search:
-    """A search: how it looked for points, what it found, and what it chose.
-
-    Attributes:
-        metrics: the first decides; searches of older versions may have several.
-        curve: name of what is measured while a run trains, by which trials are pruned; None if there is no such thing.
-        seed: of the sampler.
-        split: the pairs on which trials were measured.
-        front: numbers of the finished trials that no other one is better than in all metrics.
-        winner: the trial of the front that is best in the first metric; None if there is none.
-        is_baseline: True if that is the baseline itself, so that there is nothing to confirm.
-        importances: by dimension, the share of the metric's variance that it explains; empty if it is not known.
-    """
+    """A search: how it looked for points, what it found, and what it chose."""
 
     version: Literal[1]
     study: str
     sampler: str
     pruner: str
-    seed: int
-    split: str
-    metrics: tuple[SearchMetric, ...] = Field(min_length=1)
-    curve: str | None
+    seed: int  # of the sampler
+    split: str  # the pairs on which trials were measured
+    metrics: tuple[SearchMetric, ...] = Field(min_length=1)  # the first decides; older searches may have several
+    curve: str | None  # what is measured while a run trains, by which trials are pruned
     space: tuple[Dimension, ...] = Field(min_length=1)
     trials: tuple[Trial, ...]
-    front: tuple[NonNegativeInt, ...]
-    winner: NonNegativeInt | None
-    is_baseline: bool
-    importances: dict[str, NonNegativeFloat]
+    front: tuple[NonNegativeInt, ...]  # the finished trials that no other one is better than in all metrics
+    winner: NonNegativeInt | None  # the one of the front that is best in the first metric
+    is_baseline: bool  # True if the baseline itself won, so that there is nothing to confirm
+    importances: dict[str, NonNegativeFloat]  # by dimension, the share of the metric's variance; empty if not known
 
     def __post_init__(self) -> None:
         names, finished = {dimension.name for dimension in self.space}, {trial.number for trial in self.finished}
@@ -146,17 +124,15 @@ class Search:
 
 
 def path_of(runs_dir: Path, report: str) -> Path:
-    """Return where the search of a report (``Request.folder``) is recorded."""
     return runs_dir / FOLDER / f"{report}.json"
 
 
 def read_search(path: Path) -> Search:
-    """Return the search of a file; raises UsageError if it is missing, broken or of another version."""
     return search_from_json(read_json(path), str(path))
 
 
 def search_from_json(values: Any, name: str) -> Search:
-    """Return the search with these values, which are from ``name``; raises UsageError as ``read_search``."""
+    """Return the search with these values, which are from ``name``."""
     version = values.get("version") if isinstance(values, dict) else None
     if isinstance(version, int) and version != VERSION:
         raise UsageError(f"{name} is a search of version {version}, and this code reads version {VERSION}")
@@ -165,7 +141,6 @@ def search_from_json(values: Any, name: str) -> Search:
 
 
 def search_to_json(search: Search) -> dict[str, Any]:
-    """Return the values of a search as JSON has them."""
     space = [
         {"name": factor.name, "low": factor.low, "high": factor.high, "log": factor.log}
         if factor.levels is None

@@ -60,16 +60,13 @@ class StudyValues:
         baseline: the arm that the others are compared with.
         primary_metric: the final metric that decides the study.
         equivalence_margin: the smallest difference of practical importance, in the primary metric's unit; None for what
-            a tenth of the samples is worth, by the sensitivity study (``analysis/judgement/sensitivity.py``).
+            a tenth of the samples is worth, by the sensitivity study.
         claims: by the claim's id (``ablations/claims.yaml``), what must be observed if it holds.
-        seeds: every arm runs with each. Arms with the same seed see the same images, order, crops and initial weights,
-            so differences are paired by seed.
-        equal: what arms share with the baseline: ``samples``, or training ``flops``, to which the samples of other
-            arms are matched.
-        controls: arms that every study has. ``null_control`` is the baseline with other seeds and must not differ;
-            ``positive_control`` is the baseline with shuffled captions (pixels, if its objective reads no captions) and
-            must be worse.
-        allow_mixed_code: True to draw verdicts even if the runs are of different code (``runs/provenance.py``).
+        seeds: every arm runs with each; differences are paired by seed.
+        equal: what arms share with the baseline: ``samples``, or training ``flops``, to which samples are matched.
+        controls: ``null_control`` is the baseline with other seeds and must not differ; ``positive_control`` is the
+            baseline with shuffled captions (pixels, if its objective reads no captions) and must be worse.
+        allow_mixed_code: True to draw verdicts even if the runs are of different code.
         suffix: of the name of its report, so that the study on another base run has a report of its own.
         is_search: True if a search over the study's factors was run; the arms are the baseline and its winner.
     """
@@ -90,7 +87,6 @@ class StudyValues:
 
 
 def fits_all(study: "Study", base: Any) -> "Study":
-    """Return a study that is the same for all data."""
     return study
 
 
@@ -101,17 +97,13 @@ class Study(StudyValues):
     Attributes:
         design: the arms, and how they were chosen.
         expected: how arms should compare with the baseline in the primary metric; arms without an entry are open.
-            ``equal`` is met if differences beyond the margin are ruled out, not if none was detected.
-        fit: returns the study for the data of a base run, where its arms depend on them (``ablations/expand.py``).
-        notes: what ``fit`` has to say about these data, a sentence each.
+        fit: returns the study for the data of a base run, where its arms depend on them; ``notes`` say so.
         stand_ins: metrics that the study would compare on scenes, each with the metric in its place.
         scale: of the base run, unless the command line names one.
-        needs: by claim, what it takes of the base run to have the claim's mechanism: returns what is missing, and what
-            to type; empty if nothing is.
+        needs: by claim, returns what a base run lacks for the claim's mechanism, and what to type; or nothing.
         base: the run that arms change, of another program than AIMv2, whose base run is that of a scale.
         adapts: True if its arms start from trained weights, which a launch gives as ``start.weights``.
-        compares_curves: False if losses along training are not comparable between arms, because their decoders have
-            other tasks: no arm reaches the loss of another sooner.
+        compares_curves: False if losses along training are those of other tasks in some arms.
         margins: the measured equivalence margins by metric, once a sensitivity study is known.
     """
 
@@ -140,7 +132,6 @@ class Study(StudyValues):
 
     @property
     def arms(self) -> Mapping[str, Arm]:
-        """The arms that are compared, without controls, in the order of reports."""
         return self.design.arms
 
     @property
@@ -170,7 +161,6 @@ class Study(StudyValues):
         return self.margins.get(metric, default_margin(metric))
 
     def with_margins(self, margins: Mapping[str, float]) -> "Study":
-        """Return the study with measured equivalence margins, by metric."""
         return replace(self, margins=margins)
 
     @property
@@ -201,11 +191,8 @@ class Study(StudyValues):
 
 
 def confirmation(study: Study, arms: Mapping[str, Arm]) -> Study:
-    """Return the study that confirms the winner of a search over a study's factors, on seeds that no trial had.
-
-    A search was not planned for the study's claims and expectations, and its confirmation has no controls. Its arms are
-    the study's baseline, and ``WINNER`` unless the baseline itself won.
-    """
+    """Return the study that confirms the winner of a search over a study's factors, on seeds that no trial had: without
+    claims, expectations and controls. Its arms are the baseline, and ``WINNER`` unless the baseline itself won."""
     design = Design(kind="confirmation of a search", arms=arms)
     return replace(study, design=design, expected={}, claims={}, controls=(), is_search=True)
 
@@ -213,8 +200,7 @@ def confirmation(study: Study, arms: Mapping[str, Arm]) -> Study:
 def matched(run: Run, baseline: Run, equal: Equal) -> Run:
     """Return the run with the samples that match the baseline's training FLOPs, in whole batches and at least one.
 
-    With equal samples a run is unchanged, so an arm can vary its samples. Raises UsageError if equal FLOPs are
-    requested, and those of another model are not known, or the training captions cannot be read.
+    With equal samples a run is unchanged, so an arm can vary its samples.
     """
     if equal == "samples" or run == baseline:
         return run

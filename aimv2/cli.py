@@ -11,7 +11,7 @@ from aimv2.base.errors import UsageError, missing, require, unknown
 from aimv2.base.plugins import VARIABLE
 from aimv2.config.arguments import HELP, as_typed, guarded, print_error, script_of
 
-SUBMIT = "aimv2.sweeps.submit:submit_command"  # of train with executor=; training works without sweeps
+SUBMIT = "aimv2.sweeps.launch:submit_command"  # of train with executor=; training works without sweeps
 
 
 class Command(NamedTuple):

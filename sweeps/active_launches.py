@@ -1,8 +1,7 @@
 """Active launches. Each has a folder, so that other processes and hosts see it.
 
-A launch that waits for its workers has a heartbeat in its folder, as a run has; a launch whose workers are jobs of a
-scheduler has the ids of its jobs there. To cancel a launch is to write a file into its folder, which
-its workers read between runs and during training.
+It has a heartbeat, as that of a run, or the ids of jobs on a scheduler. To cancel a launch is to write a file into its
+folder, which its workers read between runs and during training.
 """
 
 import contextlib
@@ -62,30 +61,19 @@ class Jobs:
 
 @dataclass(frozen=True)
 class ActiveLaunch:
-    """An active launch.
-
-    Attributes:
-        folder: the launch's folder.
-        study: folder name of its study.
-        after: number of each requested run's latest attempt before the launch, by its name; 0 if there was none.
-        owner: name of the user who launched it.
-        host: where it was launched, whose clock told ``started``.
-        jobs: its jobs on a scheduler; None if its workers are processes of a machine.
-        plugins: those of the launcher (``name@digest``).
-    """
+    """An active launch."""
 
     folder: Path
-    study: str
-    after: Mapping[str, int]
-    owner: str
-    host: str
+    study: str  # folder name of its study
+    after: Mapping[str, int]  # number of each requested run's latest attempt before the launch; 0 if there was none
+    owner: str  # name of the user
+    host: str  # where it was launched, whose clock told ``started``
     started: str
-    jobs: Jobs | None
-    plugins: tuple[str, ...] = ()
+    jobs: Jobs | None  # on a scheduler; None if its workers are processes of a machine
+    plugins: tuple[str, ...] = ()  # those of the launcher (``name@digest``)
 
     @cached_property
     def runs(self) -> frozenset[str]:
-        """The names of the requested runs."""
         return frozenset(self.after)
 
     @property
@@ -95,14 +83,13 @@ class ActiveLaunch:
 
 
 def new_launch(runs_dir: Path, study: str, runs: Iterable[str]) -> Path:
-    """Make a launch's folder and return it."""
     folder = runs_dir / FOLDER / f"{study}-{uuid.uuid4().hex[:12]}"
     origin = {"owner": user(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M")}
-    found = index.read(runs_dir)
-    after = {name: found[name].attempt if name in found else 0 for name in runs}
+    entry_of = index.read(runs_dir)
+    after = {name: entry_of[name].attempt if name in entry_of else 0 for name in runs}
     with replacing(folder) as partial:
         partial.mkdir(parents=True)
-        plugins = [one.id for one in loaded()]
+        plugins = [plugin.id for plugin in loaded()]
         about = {"study": study, **origin, "runs": after} | ({"plugins": plugins} if plugins else {})
         write_json(partial / ABOUT, about)
     return folder
@@ -144,9 +131,9 @@ def end(launch_dir: Path) -> None:
 
 
 def active_launches(runs_dir: Path, is_alive: Callable[[Path], bool] = is_held) -> list[ActiveLaunch]:
-    """Return the active launches, as their folders show them; only a scheduler knows which jobs are still queued."""
+    """Return the active launches, as their folders show them: only a scheduler knows which jobs are queued."""
     folders = [path for path in (runs_dir / FOLDER).glob("*") if NAME.fullmatch(path.name) and (path / ABOUT).is_file()]
-    return [found for folder in sorted(folders) if (found := _active(folder, is_alive)) is not None]
+    return [launch for folder in sorted(folders) if (launch := _active(folder, is_alive)) is not None]
 
 
 def cancel(active: ActiveLaunch, runs: Collection[str]) -> bool:
@@ -173,7 +160,6 @@ def skip(launch_dir: Path, run: str, reason: str) -> None:
 
 
 def skipped(launch_dir: Path) -> dict[str, str]:
-    """Return the runs that a launch leaves out, each with the reason."""
     return {path.stem: read_json(path) for path in (launch_dir / SKIPPED).glob("*.json")}
 
 

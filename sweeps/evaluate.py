@@ -26,32 +26,25 @@ console = Console(highlight=False)
 
 
 class Evaluation(NamedTuple):
-    """What measures a metric on the finished runs of a study.
-
-    Attributes:
-        plan: the runs that measure it, each of a finished one.
-        left_out: numbers of the other runs of the study, by the reason.
-    """
+    """What measures a metric on the finished runs of a study."""
 
     metric: MeasuredMetric
-    plan: Plan
-    left_out: Mapping[str, int]
+    plan: Plan  # the runs that measure it, each of a finished one
+    left_out: Mapping[str, int]  # numbers of the other runs of the study, by the reason
 
 
 def evaluate(request: Request, chosen: ChosenMetric, typed: str, values: Mapping[str, str]) -> int:
     """Measure a metric on each finished run of a study that lacks it, and write the report."""
     parsed = parse(relaunch(request, values))
-    found = planned(request, chosen, typed, parsed.plan.runs_dir)
-    return _launch(parsed, found)
+    return _launch(parsed, planned(request, chosen, typed, parsed.plan.runs_dir))
 
 
 def planned(request: Request, chosen: ChosenMetric, typed: str, runs_dir: Path) -> Evaluation:
     """Return the runs that measure a metric on all finished runs of a study, those of other launches included."""
-    name, unit, lower_is_better = chosen.metric.name, chosen.metric.unit, chosen.metric.lower_is_better
     metric = MeasuredMetric(
-        name=name,
-        unit=unit,
-        lower_is_better=lower_is_better,
+        name=chosen.metric.name,
+        unit=chosen.metric.unit,
+        lower_is_better=chosen.metric.lower_is_better,
         plugin=chosen.plugin.id,
         digest=chosen.digest,
         typed=typed,

@@ -7,8 +7,8 @@ from rich.console import Console
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.request import Request, read_request
+from aimv2.sweeps.board import print_failures
 from aimv2.sweeps.plan import Plan, Work
-from aimv2.sweeps.status.board import print_failures
 
 
 def finish(plan: Plan, work: Work, reports_dir: Path | None, console: Console) -> bool:

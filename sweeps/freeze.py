@@ -36,21 +36,16 @@ CODE = "code="  # the argument of a launch that names a snapshot
 
 
 def worker_environment(run: Program, cores: int) -> dict[str, str]:
-    """Return the environment variables of workers that do runs like this one: the run's number of threads for every
-    library, the cores of each rank, no tokenizer threads, and no imports from the current directory."""
+    """Return the environment variables of workers that do runs like this one, with so many cores for each rank."""
     libraries = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     own = {"TOKENIZERS_PARALLELISM": "false", "PYTHONSAFEPATH": "1", CORES: str(cores)}
     return dict.fromkeys(libraries, str(run.threads)) | own
 
 
 def freeze(runs_dir: Path, package: Path = PACKAGE) -> Path:
-    """Copy the package to ``runs_dir/code/<digest>`` and return that folder; keep what differs from the commit.
-
-    The committed findings of sensitivity studies are copied too, so that a report by the snapshot knows them, and all
-    plug-ins of this process.
-
-    The digest covers all files of the snapshot, with the commit. An existing snapshot is used again, and code that runs
-    from a snapshot of this folder is that snapshot.
+    """Copy the package to ``runs_dir/code/<digest of all files>`` and return that folder; keep what differs from the
+    commit. Plug-ins of this process and the committed findings of sensitivity studies, which reports read, are copied
+    too. An existing snapshot is used again, and code that runs from a snapshot of this folder is that snapshot.
     """
     return snapshot(runs_dir.resolve(), package, tuple(one.id for one in plugins.loaded()))
 

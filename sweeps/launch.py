@@ -1,12 +1,7 @@
 """python sweeps/launch.py sweep=prefix_ratio: execute the runs of a study, each once, and write its report."""
 
-import os
-import shlex
 import signal
-import subprocess
 import sys
-import time
-import uuid
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -17,41 +12,45 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 from rich.console import Console
 
 from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expand import Cell
 from aimv2.ablations.request import OF_ONE_LAUNCH, Request, write_request
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
-from aimv2.base.processes import imports_from
-from aimv2.config.arguments import HELP, as_typed, guarded, script_of
-from aimv2.request.compose import with_file
-from aimv2.run.price import check_limits, price
+from aimv2.config.arguments import HELP, as_typed, defaults_of, guarded, script_of
+from aimv2.request.compose import compose, run_config, with_file
+from aimv2.request.resolve import resolve
+from aimv2.run.command import folder_of_runs, print_results, split_limits, with_untrained
+from aimv2.run.options import TrainOptions
+from aimv2.run.price import check_cpu, check_limits, price
 from aimv2.run.programs import missing_data, note_on_data
 from aimv2.run.reuse import Training
-from aimv2.runs.provenance import PACKAGE
-from aimv2.sweeps.active_launches import active_launches, new_logs
-from aimv2.sweeps.executors.registry import EXECUTORS, end_abandoned, queue_of
+from aimv2.run.times import RecordedClock
+from aimv2.runs.record import RunFolder
+from aimv2.sweeps.board import Board
+from aimv2.sweeps.executors.registry import (
+    EXECUTORS,
+    chosen_executor,
+    end_abandoned,
+    executor_of,
+    executor_values,
+    queue_of,
+)
 from aimv2.sweeps.finish import finish
 from aimv2.sweeps.freeze import CODE, become_code, freeze
 from aimv2.sweeps.parse import LaunchRequest, parse
 from aimv2.sweeps.plan import Plan, Work
 from aimv2.sweeps.plan_display import Planned, PlannedSweep, PlannedTogether, report_note
-from aimv2.sweeps.status.board import Board
+from aimv2.sweeps.progress import SINGLE
 from aimv2.sweeps.usage import launch_usage
 
 EXTENDED = {"seeds": "sweep.seeds", "samples": "budget.samples"}  # keys of manage.py extend, and those that they set
-
-DETACH_POLL_SECONDS = 0.2
 
 console = Console(highlight=False)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Launch a sweep.
-
-    Returns:
-        The exit status: 0 if every run is done or submitted, 1 if a run failed, 2 if the request was refused, 130 if it
-        was interrupted. Of a search it is 1 too if it has fewer trials than requested, because too many failed, or no
-        winner; a failed trial that another one has replaced does not count.
-    """
+    """Launch a sweep; return 0 if every run is done or submitted, 1 if a run failed or a search lacks trials or a
+    winner, 2 if the request is refused, 130 if interrupted."""
 
     def launch_by_code(words: Sequence[str]) -> int:
         if not words or HELP & set(words):
@@ -76,12 +75,10 @@ def launch(
     only: Collection[str] | None = None,
     measured: Mapping[str, Training] | None = None,
 ) -> int:
-    """Print the plan, check its price, execute the runs and write the reports; return the exit status.
+    """Print the plan, check its price, execute the missing runs, or ``only`` those, and write the reports.
 
-    Args:
-        only: names of the runs to execute; None is all that are missing. The exit status is about these, and of a
-            search about all of its trials.
-        measured: as in ``PlannedSweep``.
+    Returns the exit status: about these runs, and of a search about all of its trials. ``measured`` is as in
+    ``PlannedSweep``.
     """
     arguments = with_file(arguments)
     parsed = parse(arguments)
@@ -108,17 +105,10 @@ def launch(
         if work.tasks and (untested := executor.test(work.configs, plan.runs_dir)):
             console.print(untested, soft_wrap=True)
         return 0
-    if work.tasks and parsed.options.detach:
-        return detach(arguments, plan)
     return execute(parsed, work)
 
 
 def check_cost(parsed: LaunchRequest, work: Work) -> None:
-    """Refuse work that costs more than a limit.
-
-    Raises:
-        UsageError: as ``check_limits``.
-    """
     if work.tasks and parsed.limits:
         num_workers = min(parsed.executor.num_workers(work.configs), len(work.configs))
         check_limits(parsed.limits, price(work.priced, parsed.clock), num_workers)
@@ -158,34 +148,46 @@ def execute(parsed: LaunchRequest, work: Work) -> int:
     return 0 if finish(plan, work, parsed.reports_dir, console) else 1
 
 
-def detach(arguments: Sequence[str], plan: Plan) -> int:
-    """Start the same launch in a session of its own, without a terminal; print how to watch and end it.
+def submit_command(overrides: Sequence[str]) -> int:
+    """Have workers do the runs that ``python -m aimv2 train`` would do here and that are not done.
 
-    Returns:
-        0 as soon as the launch is registered, or its exit status if it fails before.
+    Returns 0 if they are done or submitted, 1 if one failed. After a UsageError nothing is left waiting.
     """
-    words = [argument for argument in arguments if not argument.startswith("detach=")]
-    before = {one.folder for one in active_launches(plan.runs_dir)}
-    log = new_logs(plan.runs_dir, uuid.uuid4().hex[:12]) / "launch.log"
-    command = [sys.executable, "-m", "aimv2.sweeps.launch", *words]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            env=os.environ | imports_from(PACKAGE.parent),
-        )
-    console.print(f"process {process.pid} continues in the background; its log is {log}", soft_wrap=True, markup=False)
-    while process.poll() is None and all(one.folder in before for one in active_launches(plan.runs_dir)):
-        time.sleep(DETACH_POLL_SECONDS)  # until it can be cancelled
-    if process.poll():
-        console.print(log.read_text(), soft_wrap=True, markup=False)
-        return process.returncode
-    for name in ("status", "cancel"):
-        words = [name, plan.title, f"runs_dir={plan.runs_dir}"]
-        console.print(f"{as_typed('manage')} {shlex.join(words)}", soft_wrap=True, markup=False)
+    words, limits = split_limits(with_file(overrides))
+    name = chosen_executor(words)
+    values = compose(
+        words,
+        defaults={"executor": name},
+        values=defaults_of(TrainOptions),
+        groups={"executor": executor_values(name)},
+    )
+    executor = executor_of(name, values["executor"])
+    config = resolve(run_config(values), available=executor.device)
+    runs_dir = folder_of_runs(values, config)
+    cells = [Cell(arm=name, seed=run.seed, config=run) for name, run in with_untrained(config).items()]
+    executor.check([cell.config for cell in cells])
+    plan = Plan(SINGLE, cells, runs_dir)
+    work = plan.work(plan.remaining())
+    if work.tasks:
+        is_here = not executor.speed_unknown
+        cost = price(work.configs, RecordedClock() if limits and is_here else lambda run: None)
+        check_limits(limits, cost, min(executor.num_workers(work.configs), len(work.tasks)))
+        if is_here and config.device == "cpu":
+            check_cpu(cost.flops, limits)
+        end_abandoned(runs_dir)
+        with Interrupts().listening():
+            is_over = executor.launch(plan, work, None, Board(plan, console, queue_of))
+        if not is_over:
+            where = "" if str(runs_dir) == "runs" else f" runs_dir={runs_dir}"
+            console.print(
+                f"`{as_typed('manage')} logs {cells[0].name}{where}` shows the progress, `cancel {SINGLE}{where}`"
+                " ends your single runs, and the same command prints the result once they are done",
+                soft_wrap=True,
+            )
+            return 0
+        if not finish(plan, work, None, console):
+            return 1
+    print_results({cell.arm: RunFolder(runs_dir, cell.name) for cell in cells})
     return 0
 
 

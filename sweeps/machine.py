@@ -51,8 +51,7 @@ class Machine:
 HERE = Machine()
 
 
-@dataclass(frozen=True)
-class Room:
+class Room(NamedTuple):
     """The number of workers that fit, and a phrase that names the resource that limits it."""
 
     workers: int
@@ -101,18 +100,16 @@ class Need(NamedTuple):
         return self.needed <= self.usable
 
 
-def _need(run: Program, available: int) -> Need:
-    """Return the memory that a run takes of so many bytes."""
-    if not isinstance(run, RunConfig):
-        return Need(run.memory_bytes, available)
-    choice = choose(run, available)
-    return Need(choice.needed, choice.usable)
-
-
 def largest_run(runs: Iterable[Program], available: int) -> Need:
     """Return the memory of the run that takes the most, given the bytes that each rank has."""
-    needs = (_need(run, available) for run in {run.with_seed(0): None for run in runs})
-    return max(needs, key=lambda need: need.needed)
+
+    def need(run: Program) -> Need:
+        if not isinstance(run, RunConfig):
+            return Need(run.memory_bytes, available)
+        choice = choose(run, available)
+        return Need(choice.needed, choice.usable)
+
+    return max(map(need, {run.with_seed(0): None for run in runs}), key=lambda need: need.needed)
 
 
 def _described(memory: int, largest: Need) -> str:
@@ -126,23 +123,21 @@ def run_slots(
     memory_needed: Callable[[], int],
     runs_per_gpu: int | None = 1,
     machine: Machine = HERE,
-    work: str = "",
 ) -> Iterator[Sequence[int] | None]:
     """Try to hold the slots of a worker for the length of the context: for each rank a core per thread, and memory, or
     with CUDA a GPU, of which the first becomes this process's device.
 
-    Yields the numbers of the GPUs, empty without CUDA; None when too little is free. ``memory_needed`` returns the
-    bytes of all ranks; ``runs_per_gpu`` is None where a scheduler assigns resources, and no slot is needed.
+    Yields the numbers of the GPUs; None when too little is free. No slot is needed without ``runs_per_gpu``.
     """
     if runs_per_gpu is None:
         yield ()
         return
     with ExitStack() as held:
-        is_free, gpus = held.enter_context(core_slots(run.ranks * run.threads, machine, work)), list[int]()
+        is_free, gpus = held.enter_context(core_slots(run.ranks * run.threads, machine)), list[int]()
         if is_free and run.device == "cuda":
             import torch
 
-            slots = [held.enter_context(gpu_slot(runs_per_gpu, machine, work)) for _ in range(run.ranks)]
+            slots = [held.enter_context(gpu_slot(runs_per_gpu, machine)) for _ in range(run.ranks)]
             gpus = [gpu for gpu in slots if gpu is not None]
             is_free = len(gpus) == run.ranks
             if is_free:
@@ -155,28 +150,26 @@ def run_slots(
 
 
 @contextmanager
-def core_slots(wanted: int, machine: Machine = HERE, work: str = "") -> Iterator[bool]:
+def core_slots(wanted: int, machine: Machine = HERE) -> Iterator[bool]:
     """Try to hold this many cores. Yields False, and holds none, when too few are free."""
     with ExitStack() as held:
         num_held = 0
         for number in range(machine.num_cores()):
-            num_held += num_held < wanted and _lock(held, f"core-{number}", fcntl.LOCK_EX, work)
+            num_held += num_held < wanted and _lock(held, f"core-{number}", fcntl.LOCK_EX)
         if num_held < wanted:
             held.close()  # leave them to others
         yield num_held == wanted
 
 
 @contextmanager
-def gpu_slot(runs_per_gpu: int = 1, machine: Machine = HERE, work: str = "") -> Iterator[int | None]:
-    """Try to hold a GPU, or one of its ``runs_per_gpu`` shares. Yields its number, or None when all are taken.
-
-    A whole GPU and shares of it exclude each other; of different shares, at most the larger number is held.
-    """
+def gpu_slot(runs_per_gpu: int = 1, machine: Machine = HERE) -> Iterator[int | None]:
+    """Try to hold a GPU, or one of its ``runs_per_gpu`` shares. Yields its number, or None when all are taken. A whole
+    GPU and shares of it exclude each other."""
     for share in range(runs_per_gpu):  # share by share, so that processes spread over the GPUs
         for gpu in range(machine.num_gpus()):
             with ExitStack() as held:
-                is_free = _lock(held, f"gpu-{gpu}", fcntl.LOCK_EX if runs_per_gpu == 1 else fcntl.LOCK_SH, work)
-                if is_free and (runs_per_gpu == 1 or _lock(held, f"gpu-{gpu}-share-{share}", fcntl.LOCK_EX, work)):
+                is_free = _lock(held, f"gpu-{gpu}", fcntl.LOCK_EX if runs_per_gpu == 1 else fcntl.LOCK_SH)
+                if is_free and (runs_per_gpu == 1 or _lock(held, f"gpu-{gpu}-share-{share}", fcntl.LOCK_EX)):
                     yield gpu
                     return
     yield None
@@ -185,7 +178,7 @@ def gpu_slot(runs_per_gpu: int = 1, machine: Machine = HERE, work: str = "") -> 
 @contextmanager
 def memory_slot(needed: int, machine: Machine = HERE) -> Iterator[bool]:
     """Try to reserve this many bytes for this process, in a locked file that holds their number. Yields False when they
-    are not free: what other processes reserved and have not allocated yet is not."""
+    are not free, or reserved by other processes."""
     folder = _folder()
     with ExitStack() as held:
         with (folder / "memory").open("w") as mutex:
@@ -216,37 +209,19 @@ def _reserved(folder: Path, machine: Machine) -> int:
     return reserved
 
 
-def in_use() -> str:
-    """Return in words which cores and GPUs other processes hold; empty if there are none."""
-    held: dict[str, list[str]] = {}
-    for path in sorted([*_folder().glob("core-*"), *_folder().glob("gpu-*")]):
-        with path.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                held.setdefault(file.read(), []).append(path.name)
-    here = f"process {os.getpid()} "
-    return "; ".join(f"{', '.join(names)} by {holder}" for holder, names in held.items() if not holder.startswith(here))
-
-
-def _lock(held: ExitStack, name: str, kind: int, work: str) -> bool:
-    """Try to lock a file until ``held`` is closed; a file that is this process's alone names it."""
-    file = (_folder() / name).open("a+")  # not "w", which would empty a file that another process has signed
+def _lock(held: ExitStack, name: str, kind: int) -> bool:
+    """Try to lock a file until ``held`` is closed."""
+    file = (_folder() / name).open("w")
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         return False
     held.enter_context(file)
-    if kind == fcntl.LOCK_EX:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} ({work})")
-        file.flush()
     return True
 
 
 def _folder() -> Path:
-    """Return the folder of this user's slots."""
     folder = Path(tempfile.gettempdir()) / f"aimv2-slots-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     return folder

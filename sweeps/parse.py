@@ -12,15 +12,19 @@ import pydantic.dataclasses
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import Cell, adapted, check_arms, check_effect, check_metrics, expand
-from aimv2.ablations.ladder import base_of, measured_curves, nearest_ladder, unmeasured
+from aimv2.ablations.ladder import SLUG as SENSITIVITY
+from aimv2.ablations.ladder import base_of, nearest_ladder, needs, typed_value, unmeasured
 from aimv2.ablations.measured import read_measured
 from aimv2.ablations.request import Request
+from aimv2.ablations.studies.sensitivity import SAMPLES
+from aimv2.ablations.studies.sensitivity import STUDY as LADDER_STUDY
 from aimv2.ablations.study import Study, StudyOverrides, confirmation, overrides_from, study_overrides
 from aimv2.base import plugins
 from aimv2.base.errors import UsageError, require, unknown
 from aimv2.config.arguments import as_typed, defaults_of, options_of
 from aimv2.config.data_config import CHECKED
-from aimv2.config.program import KIND, Program, replaced, value_at
+from aimv2.config.program import KIND, Program, differences, replaced, value_at
+from aimv2.config.signature import is_name
 from aimv2.definitions.programs import absent_metrics, check_values, with_metrics
 from aimv2.request.compose import base_run, compose, run_config
 from aimv2.run.command import split_limits
@@ -32,7 +36,6 @@ from aimv2.sweeps.executors.registry import EXECUTORS, chosen_executor, executor
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.search.config import NONE, search_config, search_values
 from aimv2.sweeps.search.space import Search
-from aimv2.sweeps.sensitivity import arguments_of
 
 CONFUSED_KEYS = {
     "budget": "limit=2h limits the price of a plan, budget.samples=4096 sets its training",
@@ -46,7 +49,11 @@ DATA_WORDS = (
 )
 # Parts of a study that are Python and have no key.
 PYTHON_KEYS = ("sweep.slug", "sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.")
-SENSITIVITY = "sensitivity"
+# Of a launch with sensitivity=auto: first parts of arguments that say what is studied, one that is for both studies,
+# and starts of paths that cannot be typed.
+OF_STUDY = ("sweep", "search", "sensitivity")
+OF_BOTH = "sweep.allow_mixed_code"
+FILLED_IN = ("data.fingerprint", "start.fingerprint", "plugins.")
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -56,7 +63,6 @@ class LaunchOptions:
     Attributes:
         dry_run: only print the plan and its price.
         price: False times no steps for ``dry_run=`` or ``limit=``; times that were measured before are used.
-        detach: return once the launch continues in the background, where a closed terminal cannot end it.
         sensitivity: ``auto`` first measures what the metrics of the study's claims see on this base run, if that is not
             known: both are one launch, with one price.
         runs_dir: folder of the runs.
@@ -65,7 +71,6 @@ class LaunchOptions:
 
     dry_run: bool = False
     price: bool = True
-    detach: bool = False
     sensitivity: Literal["auto"] | None = None
     runs_dir: str = "runs"
     reports_dir: str = "reports"
@@ -73,21 +78,13 @@ class LaunchOptions:
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """A checked command line.
+    """A checked command line."""
 
-    Attributes:
-        request: of a search, the runs of the baseline that confirm its winner.
-        search: None without ``search=``.
-        sensitivity: the study that measures what the verdicts of the request need; None if it adds none.
-        plan: the runs of both.
-        note: what ``sensitivity=auto`` comes to, in a sentence; empty without it.
-    """
-
-    request: Request
+    request: Request  # of a search, the runs of the baseline that confirm its winner
     search: Search | None
-    sensitivity: Request | None
-    plan: Plan
-    note: str
+    sensitivity: Request | None  # the study that measures what the verdicts of the request need, if it adds one
+    plan: Plan  # the runs of both
+    note: str  # what ``sensitivity=auto`` comes to, in a sentence; empty without it
     executor: Executor
     limits: list[Limit]
     clock: Clock
@@ -96,17 +93,14 @@ class LaunchRequest:
 
 
 def parse(arguments: Sequence[str]) -> LaunchRequest:
-    """Compose and check the arguments.
-
-    Raises:
-        UsageError: an argument names something that does not exist, an arm cannot run, or an override would be lost.
-    """
+    """Compose and check the arguments; a UsageError if one names something that does not exist, an arm cannot run, or
+    an override would be lost."""
     words, limits = split_limits(arguments)
     typed = _by_key(words)
     about_data = tuple(word for word in words if word.startswith(DATA_WORDS))
     study = STUDIES[typed["sweep"].removeprefix("sweep=")]
     base_values, scale = _values_of(study), {} if study.base else {"scale": study.scale}
-    own = adapted(study, study.base or _run_on(about_data, study.scale))
+    fitted = adapted(study, study.base or _run_on(about_data, study.scale))
     values = compose(
         words,
         defaults={**scale, "executor": "local", "sweep": study.slug, "search": NONE},
@@ -114,7 +108,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         has_run=study.base is None,
         groups={
             "executor": executor_values(chosen_executor(words)),
-            "sweep": {study.slug: dataclasses.asdict(study_overrides(own))},
+            "sweep": {study.slug: dataclasses.asdict(study_overrides(fitted))},
             "search": search_values(),
         },
     )
@@ -123,17 +117,17 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
     if not options.dry_run:
         require("torch", as_typed("sweep"))
     overrides, reports_dir = overrides_from(values["sweep"]), Path(options.reports_dir)
-    request, base = _requested(tuple(arguments), typed, own, overrides, values, executor)
+    request, base = _requested(tuple(arguments), typed, fitted, overrides, values, executor)
     if not options.dry_run:
         executor.num_workers([cell.config for cell in request.cells])  # refuses runs that do not fit this machine
     search, sensitivity, note = None, None, ""
     if values["search"]:
-        request, search = _searched(request, base, overrides, values, reports_dir)
+        request, search = _searched(request, base, overrides, values)
     if options.sensitivity:
         sensitivity, note = _sensitivity(request, typed, base, reports_dir)
     request = replace(request, arguments=(*_plugin_words(request, words), *request.arguments))
     requests = (request,) if sensitivity is None else (sensitivity, request)
-    cells = [cell for one in requests for cell in one.cells]
+    cells = [cell for request in requests for cell in request.cells]
     return LaunchRequest(
         request=request,
         search=search,
@@ -150,8 +144,8 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
 
 def _plugin_words(request: Request, words: Sequence[str]) -> list[str]:
     """Return the argument that names the plug-ins of a request in files, for its record; none if it needs none."""
-    needed = [*request.plugins, *([one.id] if (one := EXECUTORS.plugin_of(chosen_executor(words))) else [])]
-    names = dict.fromkeys(one.name for one in plugins.loaded() if one.id in needed)
+    needed = [*request.plugins, *([plugin.id] if (plugin := EXECUTORS.plugin_of(chosen_executor(words))) else [])]
+    names = dict.fromkeys(plugin.name for plugin in plugins.loaded() if plugin.id in needed)
     return [f"plugins=[{','.join(names)}]"] if names else []
 
 
@@ -164,7 +158,7 @@ def _by_key(words: Sequence[str]) -> dict[str, str]:
         raise UsageError(f"no sweep is named; type sweep=NAME. Allowed: {', '.join(STUDIES)}.")
     slug = typed["sweep"].removeprefix("sweep=")
     if "," in slug:
-        launches = " and ".join(f"{as_typed('sweep')} sweep={one}" for one in slug.strip("[]").split(","))
+        launches = " and ".join(f"{as_typed('sweep')} sweep={name}" for name in slug.strip("[]").split(","))
         raise UsageError(f"a launch is of one study; type {launches}")
     if slug not in STUDIES:
         raise unknown("sweep", slug, STUDIES)
@@ -213,13 +207,13 @@ def _clock(executor: Executor, options: LaunchOptions, *, is_limited: bool) -> C
 def _requested(
     arguments: tuple[str, ...],
     typed: Mapping[str, str],
-    own: Study,
+    fitted: Study,
     overrides: StudyOverrides,
     values: Mapping[str, Any],
     executor: Executor,
 ) -> tuple[Request, Program]:
     """Expand the study and check its cells; return the request and its base run."""
-    study = overrides.apply(own)
+    study = overrides.apply(fitted)
     run: Program
     recipe: Program
     if study.base is None:
@@ -261,7 +255,7 @@ def _sensitivity(
     if not (lacking := unmeasured(request.study, request.baseline, ladder, absent_metrics(request.baseline))):
         return None, "sensitivity=auto adds nothing: the sensitivity of this base run was measured"
     try:
-        beside = parse(arguments_of(request, typed, base)).request
+        beside = parse(_sensitivity_arguments(request, typed, base)).request
     except UsageError as error:
         raise UsageError(f"sensitivity=auto is not possible here: {error}") from error
     same = base_of(beside.baseline) == base_of(request.baseline)
@@ -269,11 +263,43 @@ def _sensitivity(
     return beside, f"{lacking}, so sweep={SENSITIVITY} is done beside the study"
 
 
+def _sensitivity_arguments(request: Request, words: Mapping[str, str], base: Program) -> list[str]:
+    """Return the arguments that measure what a study needs on the run of its baseline, with the seeds of the study.
+
+    The report is named after that run, so that it replaces no other. ``words`` are the arguments of the study's launch,
+    by key; ``base`` is the run that its arms change.
+    """
+    seeds = list(dict.fromkeys(cell.seed for cell in request.cells))
+    if len(seeds) < 2:
+        raise UsageError(f"it takes two seeds or more, since one has no interval, and sweep.seeds={seeds}")
+    baseline = request.baseline
+    rungs = {LADDER_STUDY.baseline, *SAMPLES}.union(*needs(request.study, baseline, absent_metrics(baseline)).values())
+    arms = [arm for arm in LADDER_STUDY.arms if arm in rungs]
+    changed = {
+        path: f"{path}={typed_value(value)}"
+        for path, value in differences(baseline.with_seed(base.seed), base).items()
+        if not path.startswith(FILLED_IN)
+    }
+    kept = [
+        word
+        for key, word in words.items()
+        if (key == OF_BOTH or key.partition(".")[0] not in OF_STUDY) and key not in changed
+    ]
+    return [
+        f"sweep={LADDER_STUDY.slug}",
+        f"sweep.arms={typed_value(arms)}",
+        f"sweep.seeds={typed_value(seeds)}",
+        f"sweep.suffix={baseline.with_seed(0).name.rpartition('-')[2]}",
+        *([] if "scale" in words or is_name(value_at(base, "start.fingerprint")) else [f"scale={request.study.scale}"]),
+        *kept,
+        *changed.values(),
+    ]
+
+
 def _searched(
-    request: Request, base: Program, overrides: StudyOverrides, values: Mapping[str, Any], reports_dir: Path
+    request: Request, base: Program, overrides: StudyOverrides, values: Mapping[str, Any]
 ) -> tuple[Request, Search]:
     """Turn the request of a study into a search over its factors, and the runs of the baseline that confirm it."""
-
     study = request.study
     if overrides.arms != tuple(study.arms):
         raise UsageError(f"search=optuna searches all factors of sweep={study.slug}; leave out sweep.arms=")
@@ -281,10 +307,7 @@ def _searched(
     confirmed = confirmation(study, {study.baseline: study.arms[study.baseline]})
     cells = [cell for cell in request.cells if cell.arm == study.baseline]
     request = replace(request, study=confirmed, cells=cells)
-    curves = measured_curves(reports_dir, request.baseline)
     measured = with_metrics(base, (config.metric or study.primary_metric,))
-    search = Search.of(
-        measured, name=request.folder, study=study, config=config, seeds=tuple(overrides.seeds), curves=curves
-    )
+    search = Search.of(measured, name=request.folder, study=study, config=config, seeds=tuple(overrides.seeds))
     search.check()
     return request, search

@@ -44,11 +44,8 @@ class Task:
         return self.config if self.trained is None else self.config.without_training()
 
     def is_over(self, entry: Entry, runs_dir: Path) -> bool:
-        """True if the latest attempt, which has ended, was the last one of this launch.
-
-        It is if it recorded a failure that the same code would meet again, or if MAX_STALLED attempts in a row made no
-        progress, however they ended.
-        """
+        """True if the latest attempt, which has ended, was the last one of this launch: it failed as the same code
+        would again, or MAX_STALLED attempts in a row made no progress."""
         if entry.state == "failed" and entry.attempt > self.after and entry.cause != "node":
             return True
         may_be_stalled = entry.attempt - self.after >= MAX_STALLED
@@ -77,7 +74,6 @@ class OpenTasks(NamedTuple):
         return not (self.free or self.unsure or self.held)
 
     def without(self, names: Collection[str]) -> Self:
-        """Return them without free tasks of these names."""
         return self._replace(free=[task for task in self.free if task.name not in names])
 
 
@@ -95,8 +91,7 @@ class TaskList:
     def open_tasks(self) -> OpenTasks:
         """Return which tasks are open, from one listing of the index and the heartbeats of MAX_WATCHED holders.
 
-        Once it is known whether these are alive, the next call watches the next ones. One that was not watched yet is
-        taken to be alive.
+        Once it is known whether these are alive, the next call watches the next ones; others count as alive.
         """
         found = index.read(self._runs_dir)
         now = OpenTasks([], [], [], sum(found[task.name].attempt for task in self._tasks if task.name in found))
@@ -148,8 +143,7 @@ class Trials:
     """The trials of a search, as a display shows them."""
 
     described: str = ""  # their number by state, such as "7 finished, 3 pruned"; empty if there is no search
-    # The run of each that was started and is neither pruned nor failed, with its number in the place of a seed; and the
-    # runs that confirm the winner.
+    # Runs of trials that are neither pruned nor failed, with their numbers as seeds, and those that confirm the winner.
     cells: Sequence[Cell] = ()
     num_failed: int = 0
     runs: frozenset[str] = frozenset()  # names of the runs of all trials, and of those that confirm the winner
@@ -172,23 +166,18 @@ class Work:
 
     @property
     def runs(self) -> list[str]:
-        """The names of the runs, as far as they are known."""
         return [task.name for task in self.tasks if task.name]
 
     def of_worker(self, start: int) -> Self:
-        """Return the work of a worker that begins with task number ``start``.
-
-        After that it takes any other of one rank; if its own needs several ranks, it does this one only.
-        """
+        """Return the work of a worker that begins with task number ``start``, and takes any other of one rank after it,
+        unless its own needs several."""
         own, *others = [*self.tasks[start:], *self.tasks[:start]]
         return replace(self, tasks=[own, *(task for task in others if task.config.ranks == own.config.ranks == 1)])
 
     def task_list(self, runs_dir: Path, watch: Watch | None = None) -> TaskList:
-        """Return the tasks, whose state can be read again and again."""
         return TaskList(self.tasks, runs_dir, watch)
 
     def trials(self, runs_dir: Path) -> Trials:
-        """Return the trials of the search that this is, for displays."""
         return Trials()
 
     def finish(self, runs_dir: Path, console: Console) -> Sequence[Cell]:
@@ -212,17 +201,12 @@ def read_work(launch_dir: Path) -> Work:
 
 @dataclass(frozen=True)
 class Plan:
-    """Cells with their runs; cells with equal configs share a run.
+    """Cells with their runs; cells with equal configs share a run."""
 
-    Attributes:
-        title: the name by which a launch of them is known: that of its study's report.
-        requests: of the studies on which the launch ends with a report, in this order; none for runs of no study.
-    """
-
-    title: str
+    title: str  # the name by which a launch of them is known: that of its study's report
     cells: list[Cell]
     runs_dir: Path
-    requests: tuple[Request, ...] = ()
+    requests: tuple[Request, ...] = ()  # of the studies on which the launch ends with a report; none for single runs
 
     @cached_property
     def runs(self) -> dict[str, RunFolder]:
@@ -247,8 +231,7 @@ class Plan:
         return [name for name in self.runs if name not in done]
 
     def broken_results(self) -> list[str]:
-        """Return which results cannot be read, a sentence each. These runs are not repeated, and are reported as
-        failed."""
+        """Return which results cannot be read, a sentence each. These runs are not repeated, and count as failed."""
         return [problem for run in self.runs.values() if run.is_done and (problem := run.problem())]
 
     def check_finished(self, remaining: Collection[str]) -> None:
@@ -257,10 +240,8 @@ class Plan:
 
     def work(self, names: Iterable[str], trained: Mapping[str, Path] = NONE) -> Work:
         """Return these runs as the work of a launch that begins now."""
-        return Work([self._task(name, trained.get(name)) for name in names])
-
-    def _task(self, name: str, trained: Path | None) -> Task:
-        return Task(name, self.cell_of[name].config, self.runs[name].num_attempts, trained=trained)
+        tasks = ((name, self.cell_of[name].config, self.runs[name].num_attempts) for name in names)
+        return Work([Task(*task, trained=trained.get(task[0])) for task in tasks])
 
     def prepare_data(self) -> None:
         """Prepare what the runs share before workers start, so that no run waits for it or fails there."""

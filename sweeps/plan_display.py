@@ -44,19 +44,13 @@ def report_note(request: Request, reports_dir: Path) -> str:
 
 @dataclass(frozen=True)
 class PlannedSweep:
-    """What the launch of a study will do: its missing runs.
-
-    Attributes:
-        only: names of the runs to execute; None is all that are missing.
-        is_dry_run: write nothing.
-        measured: the trainings that runs reuse, by name; None are those of this code in the runs folder.
-    """
+    """What the launch of a study will do: its missing runs."""
 
     study: Study
     plan: Plan
-    only: Collection[str] | None = None
-    is_dry_run: bool = False
-    measured: Mapping[str, Training] | None = None
+    only: Collection[str] | None = None  # names of the runs to execute; None is all that are missing
+    is_dry_run: bool = False  # write nothing
+    measured: Mapping[str, Training] | None = None  # that runs reuse, by name; None are those of this code
 
     @cached_property
     def remaining(self) -> list[str]:
@@ -192,8 +186,7 @@ def price_of(configs: Sequence[Program], clock: Clock, executor: Executor) -> st
 def _arms_table(
     study: Study, by_arm: Mapping[str, list[Cell]], baseline: Program, remaining: set[str], clock: Clock
 ) -> Table:
-    """Render a row per arm: its runs, those that are done, and the cost of a run, marked where the study holds it
-    equal and it differs from the baseline's."""
+    """Render a row per arm: its runs, and the cost of one, marked where the study holds it equal and it is not."""
     numbers = ("runs", "done", "samples", "FLOPs a run", "time", "MB")
     columns = (Column(name, justify="right") for name in numbers)
     table = Table("arm", *columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))

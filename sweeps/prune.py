@@ -38,21 +38,21 @@ def prune(
     """List what is not needed, and delete it if that is confirmed. Return False if not all of it can be deleted."""
     runs_dir, problems = runs_dir.resolve(), 0
     find = partial(unneeded, runs_dir, abandoned(runs_dir), watch=Watch(), note=console.print)
-    found = find()
-    for path in found:
-        size = sum(one.lstat().st_size for one in (path, *path.rglob("*")) if one.is_file())
+    paths = find()
+    for path in paths:
+        size = sum(file.lstat().st_size for file in (path, *path.rglob("*")) if file.is_file())
         console.print(f"{size / 1e6:,.1f} MB: {path.relative_to(runs_dir)}", soft_wrap=True, markup=False)
-    console.print(f"files and folders to delete: {len(found)}")
-    if is_dry_run or (found and not is_confirmed()):
+    console.print(f"files and folders to delete: {len(paths)}")
+    if is_dry_run or (paths and not is_confirmed()):
         return True
-    for path in set(found).intersection(find() if found else ()):  # others have come into use meanwhile
+    for path in set(paths).intersection(find() if paths else ()):  # others have come into use meanwhile
         try:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         except OSError as error:  # another user's
             problems += 1
             console.print(f"not deleted: {path}: {error.strerror}", style="red", soft_wrap=True, markup=False)
     _mark_clean(runs_dir)
-    if found:
+    if paths:
         console.print("all else is deleted" if problems else "deleted; results are untouched")
     return not problems
 
@@ -65,14 +65,9 @@ def unneeded(
     note: Callable[[str], None] = print,
     pause: Callable[[float], None] = time.sleep,
 ) -> list[Path]:
-    """Return what can be deleted from a runs folder. Results always stay.
-
-    - checkpoints and parts of evaluations of finished runs, and unfinished checkpoints of killed processes
-    - records of launches whose processes ended LAUNCH_DAYS ago
-    - code snapshots that no checkpoint and no result was made with, and no launch used for CODE_DAYS
-    - workers' logs older than LOG_DAYS
-
-    While a launch is active, the checkpoints of its runs and all code snapshots and logs stay.
+    """Return what can be deleted from a runs folder: checkpoints and parts of evaluations of finished runs, unfinished
+    checkpoints of killed processes, records of launches that ended, code snapshots that no checkpoint and no result was
+    made with, and workers' logs. While a launch is active, the checkpoints of its runs and all snapshots and logs stay.
     """
     watch, unsure = watch or Watch(), set[Path]()
 
@@ -84,9 +79,9 @@ def unneeded(
         return sight == "alive" or (sight == "unsure" and folder.parent == runs_dir / active_launches.FOLDER)
 
     while True:
-        found = list(_found(runs_dir, ended, is_alive))
+        paths = list(_found(runs_dir, ended, is_alive))
         if not unsure:
-            return found
+            return paths
         note(f"watching {len(unsure)} heartbeats for up to {GRACE_SECONDS:.0f} s")
         while any(watch.sees(folder) == "unsure" for folder in unsure):
             pause(POLL_SECONDS)
@@ -94,8 +89,9 @@ def unneeded(
 
 
 def _found(runs_dir: Path, ended: Collection[Path], is_alive: Callable[[Path], bool]) -> Iterator[Path]:
-    launches = [one for one in active_launches.active_launches(runs_dir, is_alive) if one.folder not in ended]
-    working, requested = {one.folder for one in launches}, frozenset[str]().union(*(one.runs for one in launches))
+    launches = [launch for launch in active_launches.active_launches(runs_dir, is_alive) if launch.folder not in ended]
+    working = {launch.folder for launch in launches}
+    requested = frozenset[str]().union(*(launch.runs for launch in launches))
     runs, checkpoints = entries(runs_dir), list[Path]()
     for name in sorted(runs.keys() - requested):
         run, left = runs_dir / name, [path for path in _left(runs_dir, name, runs[name]) if _is_real(path)]
@@ -110,15 +106,14 @@ def _found(runs_dir: Path, ended: Collection[Path], is_alive: Callable[[Path], b
     if working:
         return
     snapshots = _old((runs_dir / freeze.FOLDER).glob("*"), freeze.NAME, CODE_DAYS, FROZEN, "aimv2/__init__.py")
-    codes = {code for one in index.read(runs_dir).values() for code in one.code.split(JOINT)}
+    codes = {code for entry in index.read(runs_dir).values() for code in entry.code.split(JOINT)}
     needed = {recorded_code(path.parent) for path in checkpoints if path.name.startswith(CHECKPOINT)} | codes
     yield from (path for path in snapshots if code_digest(path / "aimv2") not in needed)
     yield from _old((runs_dir / active_launches.LOGS).glob("*"), LOGS_NAME, LOG_DAYS, active_launches.LOGS_MARKER)
 
 
 def _left(runs_dir: Path, name: str, entry: Entry) -> Iterator[Path]:
-    """Yield what is left in a run's attempts and only unfinished runs need. Of most finished runs the index knows that
-    nothing is."""
+    """Yield what is left in a run's attempts and only unfinished runs need; the index knows of most that nothing is."""
     if not entry.is_clean:
         for number in range(1, entry.attempt + 1):
             yield from unfinished(attempt_folder(runs_dir / name, number))
@@ -137,7 +132,7 @@ def _old(folders: Iterable[Path], name: re.Pattern[str], days: float, *markers: 
     ours = (path for path in folders if name.fullmatch(path.name))
     marked = sorted(path for path in ours if all(_is_real(path / marker) for marker in markers))
     oldest = time.time() - 86400 * days
-    return [path for path in marked if all(one.lstat().st_mtime < oldest for one in chain([path], path.rglob("*")))]
+    return [path for path in marked if all(file.lstat().st_mtime < oldest for file in chain([path], path.rglob("*")))]
 
 
 def _is_real(path: Path) -> bool:

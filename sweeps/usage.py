@@ -18,7 +18,6 @@ KEYS: dict[str, tuple[str, ...]] = {
     "measure": ("evaluation.", "to", *PLACE),
     "evaluate": ("metric", "dry_run", "price", *PLACE),
     "replay": ("records", "tolerance", "data.cache_dir"),
-    "export": ("project", "reports_dir"),
     "prune": ("dry_run", "yes"),
 }
 
@@ -60,7 +59,6 @@ sweeps:
   plugins=[FILE.py,FOLDER]     code of your own, such as a study, a prefix-length distribution, a metric or an executor
                                (docs/extend.md); retry, extend and reports find it in the code snapshot
   code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
-  detach=true                  return once the launch continues in the background, where a closed terminal cannot end it
   sensitivity=auto             first measure what the metrics of the study's claims see on this base run, if that is not
                                known: both are one launch, with one price
   dry_run=true                 only print the plan and its price
@@ -96,8 +94,6 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
   replay RUN                   execute a finished run again and compare it with its record, step by step; with
                                records=reports/NAME a run of the records beside that report. Values must be equal to the
                                last bit, or within tolerance=0.001 of each
-  export SWEEP|RUN             upload final metrics and the verdicts of the report to W&B, where log.wandb=true sends
-                               steps. project= is another one there
   prune                        list and delete checkpoints of finished runs and, if no launch is active, code snapshots
                                that are a day old and have no checkpoint, and workers' logs that are a week old; results
                                and other people's files stay. dry_run=true only lists

@@ -6,12 +6,10 @@ A worker that is a process of its own is ``python -m aimv2.sweeps.worker`` with 
 import contextlib
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
 import time
-import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -29,7 +27,7 @@ from aimv2.runs.index import FOLDER as INDEX
 from aimv2.runs.lease import HEARTBEAT_SECONDS, LeaseLostError, Presence, Watch
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.active_launches import WORKERS, cancelled, runs_dir_of, skip, skipped
-from aimv2.sweeps.machine import in_use, largest_bytes, run_slots
+from aimv2.sweeps.machine import largest_bytes, run_slots
 from aimv2.sweeps.plan import Task, TaskList, Work, read_work
 
 SLOT_POLL_SECONDS = 0.5
@@ -63,27 +61,16 @@ def read_report(launch_dir: Path, name: str) -> WorkerReport | None:
 
 @dataclass
 class Worker:
-    """Does one task after the other, until each is over or has a worker that is seen to be alive.
+    """Does one task after the other, until each is over or has a worker that is seen to be alive."""
 
-    Attributes:
-        work_to_do: its run with the most ranks decides which slots the worker takes.
-        launch_dir: folder of the worker's launch, in which the launch may be cancelled.
-        on_rows: called with each group of new metric rows, for a display in the same process.
-        minutes: the worker's time; None is no limit.
-        runs_per_gpu: workers that may share a GPU; None where a scheduler assigns cores and GPUs, so that the worker
-            takes no slots.
-        name: unique in its launch.
-        log: path of this process's output, recorded for the user; empty if there is none.
-    """
-
-    work_to_do: Work
-    launch_dir: Path
-    on_rows: OnRows = lambda rows: None
-    minutes: float | None = None
-    runs_per_gpu: int | None = 1
+    work_to_do: Work  # its run with the most ranks decides which slots the worker takes
+    launch_dir: Path  # in which the launch may be cancelled
+    on_rows: OnRows = lambda rows: None  # called with each group of new metric rows, for a display in this process
+    minutes: float | None = None  # the worker's time; None is no limit
+    runs_per_gpu: int | None = 1  # workers that share a GPU; None where a scheduler assigns cores and GPUs: no slots
     interrupts: Interrupts = field(default_factory=Interrupts)
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
-    log: str = ""
+    log: str = ""  # path of this process's output, recorded for the user; empty if there is none
     report: WorkerReport = field(default_factory=WorkerReport, init=False)
     num_without_space: int = field(default=0, init=False)
 
@@ -126,17 +113,15 @@ class Worker:
         """Work until nothing is free."""
         config, was_told = max(self.work_to_do.configs, key=lambda one: one.ranks), False
         memory_needed = cache(partial(largest_bytes, self.work_to_do.configs))
-        shown = f"{self.launch_dir.name.rpartition('-')[0]} in {self.runs_dir.resolve()}"
         while cancelled(self.launch_dir) is None:
             now, pause = self.task_list.open_tasks().without(skipped(self.launch_dir)), WATCH_POLL_SECONDS
             if not (now.free or now.unsure):
                 return
             if now.free:
                 pause = SLOT_POLL_SECONDS
-                with run_slots(config, memory_needed, self.runs_per_gpu, work=shown) as gpus:
+                with run_slots(config, memory_needed, self.runs_per_gpu) as gpus:
                     if gpus is None and not was_told:
-                        used = in_use() or "no core and no GPU"
-                        print(f"waiting for a free core, GPU or memory; others hold {used}", file=sys.stderr)
+                        print("waiting for a free core, GPU or memory", file=sys.stderr)
                         was_told = True
                     while gpus is not None and self._do_one(gpus):
                         if config.ranks > 1 and self.runs_per_gpu is None:
@@ -206,20 +191,6 @@ def worker_about(about: Mapping[str, Any]) -> Worker:
     launch_dir, start = Path(values.pop("launch_dir")), values.pop("start", None)
     work = read_work(launch_dir)
     return Worker(work if start is None else work.of_worker(start), launch_dir, **values)
-
-
-def work_in(folder: str, about: Mapping[str, Any]) -> WorkerReport:
-    """Work in this process of another program, in the launcher's folder; its output goes to its ``log``."""
-    os.chdir(folder)
-    output = os.open(about["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for number in (1, 2):
-        os.dup2(output, number)
-    os.close(output)
-    try:
-        return worker_about(about).work()
-    except Exception:
-        traceback.print_exc()
-        raise
 
 
 def stop(processes: Sequence[Process], seconds: float = math.inf) -> bool:

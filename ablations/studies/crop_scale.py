@@ -1,8 +1,7 @@
 """The lower bound of a crop's area.
 
-The baseline is the recipe, whose bound depends on the data: 0.9 on scenes, and elsewhere the paper's 0.4. Crops help
-because they vary images that are shown many times, and captions of scenes name places, which small crops make false. So
-on scenes the claim is judged without captions and on a finite set only:
+The baseline is the recipe: at least 0.9 on scenes, and elsewhere the paper's 0.4. Crops vary images that are shown many
+times, and make captions of scenes false. So on scenes the claim is judged without captions and on a finite set only:
 
     python sweeps/launch.py sweep=crop_scale objective.name=image_only data.scenes.num_scenes=1000
 """

@@ -1,17 +1,12 @@
 """Mixtures of sources: of the sources at hand, or of stand-ins for the paper's, which are not all public.
 
 On sources of one's own the baseline is the run's own mixture (``data.weights``), and the arms are each source alone,
-and with three or more all without each. Sources that are named ``dfn``, ``coyo`` and ``hqitp`` have the paper's mixture
-and its public part as arms too, with the paper's shares of synthetic captions
-(``aimv2/config/recipes/scales.py``); with ``mixture=paper`` the paper's is the baseline.
+and with three or more all without each. Sources named ``dfn``, ``coyo`` and ``hqitp`` have the paper's mixture and its
+public part as arms too; with ``mixture=paper`` the paper's is the baseline, with its shares of synthetic captions.
 
 Of the built-in sources, scenes of Material icons stand for DFN-2B (the largest), of Font Awesome icons for COYO, of
-OpenMoji for HQITP (the curated one). The study can decide whether a mixture in these proportions is better than its
-parts. All arms have the run's share of dense captions; ``mixture=paper`` gives each source its own, as in Table 2.
-
-The frozen reader decides: it learns from scenes of all sources, whatever the encoder was trained on. The losses of
-runs' own decoders are not comparable, because an arm without a source has never read the names of its objects.
-``public`` reads no dense captions, on which the reader is tested. It is measured, but nothing is expected of it.
+OpenMoji for HQITP (the curated one). The frozen reader decides: it learns from scenes of all sources, whatever the
+encoder was trained on. ``public`` reads no dense captions, on which the reader is tested: nothing is expected of it.
 """
 
 import re
@@ -56,11 +51,7 @@ def without(source: str) -> Arm:
 
 
 def fit(study: Study, base: RunConfig) -> Study:
-    """Return the study with arms of the base run's sources.
-
-    Raises:
-        UsageError: there is one source, or two have names that are equal as names of arms.
-    """
+    """Return the study with arms of the base run's sources."""
     data = base.data
     if set(data.sources) == set(PAPER):
         return study

@@ -5,8 +5,8 @@ All arms start from one run, whose config they change:
     python -m aimv2 train scale=demo
     python sweeps/launch.py sweep=high_res_adaptation start.weights=runs/NAME
 
-So the seeds of this study vary the adaptation and not the training before it: its intervals say how the arms compare
-from these weights. The untrained encoder of its report is the model before adaptation, at the larger size.
+So intervals say how the arms compare from these weights: seeds vary the adaptation and not the training before it. The
+untrained encoder of the report is the model before adaptation, at the larger size.
 """
 
 from aimv2.ablations.design import Arm, one_factor

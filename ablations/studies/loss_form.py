@@ -1,11 +1,9 @@
 """The form of the pixel loss at equal weight.
 
-A sum over a patch's values is the mean times their number. It differs from the mean in alpha alone, so at equal weight
-there is nothing to compare; ``sum_as_printed`` shows what the printed formula does with the paper's alpha. The form
-per image divides by I where the form per batch divides by the number of scored patches, so alpha is multiplied by their
-ratio (2 for uniform prefixes). A mean per image over its scored patches weighs as much as the mean over the batch. Raw
-targets cannot be weighed alike: their error has another unit, and is smaller by the variance within a patch. So beside
-captions they also change the weight of the pixel loss, and the claim on them is judged without captions:
+A sum over a patch's values differs from their mean in alpha alone; ``sum_as_printed`` shows what the printed formula
+does with the paper's alpha. The form per image divides by I where the form per batch divides by the number of scored
+patches, so alpha is multiplied by their ratio (2 for uniform prefixes). Beside captions raw targets, whose error has
+another unit, change the weight of the pixel loss, so the claim on them is judged without captions:
 
     python sweeps/launch.py sweep=loss_form objective.name=image_only "sweep.arms=[released,raw]"
 """

@@ -1,12 +1,8 @@
 """Dense captions in the place of synthetic ones, and short ones in that of alt-text.
 
 A short caption names one object, at times wrongly or among noise; a dense one names all objects with their inks, and
-their places or relations. Arms therefore differ in how much they are told, as in the paper. Dense captions name the
-labels of ``probe_object``, so that probe would favour the arms that read more of them. No caption names a digit:
-``probe_digits`` decides. Controls and the sensitivity study say whether it sees anything at a scale.
-
-Sources of one's own need captions of both kinds: ``short:`` and ``dense:`` in their descriptions. A labelled set of
-``evaluation.sets`` then decides.
+their places or relations. Dense captions name the labels of ``probe_object``, so ``probe_digits`` decides: no caption
+names a digit. Sources of one's own need captions of both kinds, and a labelled set of ``evaluation.sets`` decides.
 """
 
 from dataclasses import replace
@@ -17,26 +13,21 @@ from aimv2.ablations.study import Study
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
+from aimv2.datasets.description import read_source
 
 CAPTIONS = "AIMv2 section 2.3 and Table 2 (33 % synthetic), never ablated; arXiv 2410.02740 supports it for others."
 LOSSES = "Caption losses are not comparable, as arms train on different captions"
 
 
 def fit(study: Study, base: RunConfig) -> Study:
-    """Return the study in the words of the base run's sources.
-
-    Raises:
-        UsageError: no source has captions of both kinds, or a description cannot be read.
-    """
+    """Return the study in the words of the base run's sources."""
     data = base.data
     if data.kind != "files":
         return study
     trained = [
         source for source, weight in zip(data.sources, data.weights or [1] * len(data.sources), strict=True) if weight
     ]
-    from aimv2.datasets import plugin  # here, because it takes long to import
-
-    kinds = {source_name(source): plugin.caption_kinds(source) for source in trained}
+    kinds = {source_name(source): read_source(source).kinds for source in trained}
     single = {name: having[0] for name, having in kinds.items() if len(having) == 1}
     having = ", ".join(f"{name} has {kind} captions only" for name, kind in single.items())
     if len(single) == len(kinds):

@@ -92,7 +92,7 @@ EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(
         (
             *("torch", "safetensors", "tokenizers", "ftfy", "fvcore", "sklearn", "PIL", "tensorboard"),
-            *("webdataset", "braceexpand", "fsspec", "aiohttp", "imagehash", "optuna", "cmaes", "polars"),
+            *("webdataset", "braceexpand", "fsspec", "aiohttp", "imagehash", "optuna", "polars"),
         ),
         "train",
     ),

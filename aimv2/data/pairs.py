@@ -28,17 +28,12 @@ Picture = np.ndarray | bytes  # uint8 [S, S, 3], or the content of an image file
 
 
 class Pairs(ABC):
-    """Images with two captions each, by row from 0 to ``len - 1``; arrays of rows are int64.
+    """Images with two captions each, by row from 0 to ``len - 1``; arrays of rows are int64."""
 
-    Attributes:
-        block_rows: rows whose order is shuffled together (``aimv2.base.order``): as many as an array may have where
-            rows can be read in any order.
-        concurrency: pairs that are worth being read at the same time, by threads: several where each read is a request
-            to another host.
-    """
-
+    # Rows whose order is shuffled together (``aimv2.base.order``): as many as an array may have where rows can be read
+    # in any order.
     block_rows: int = 2**22
-    concurrency: int = 1
+    concurrency: int = 1  # reads at a time, by threads: several where each read is a request to another host
     kinds: tuple[CaptionKind, ...] = CAPTION_KINDS  # the kinds of captions that the pairs have
 
     @property
@@ -69,15 +64,13 @@ class Pairs(ABC):
         return self.sample_ids(row_B)
 
     @abstractmethod
-    def picture(self, row: int) -> Picture:
-        """Return the picture of a pair."""
+    def picture(self, row: int) -> Picture: ...
 
     @abstractmethod
     def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
         """Return a caption of a pair, of the other kind if its source has captions of one kind only.
 
-        Args:
-            choice: a number on [0, 1) that chooses among several captions of the kind; 0 is the first.
+        ``choice``, on [0, 1), chooses among several captions of the kind; 0 is the first.
         """
 
     def text(self, row: int, kind: CaptionKind, choice: float = 0.0) -> str:
@@ -95,7 +88,6 @@ class Pairs(ABC):
         return filled(len(row_B), in_threads(self.image, row_B.tolist(), self.concurrency))
 
     def captions(self, row_B: np.ndarray, kind: CaptionKind) -> list[Caption]:
-        """Return one of the two captions of each pair."""
         return list(in_threads(partial(self.caption, kind=kind), row_B.tolist(), self.concurrency))
 
     def texts(self, row_B: np.ndarray, kind: CaptionKind) -> list[str | None]:
@@ -109,7 +101,6 @@ class Pairs(ABC):
         return list(in_threads(text, row_B.tolist(), self.concurrency))
 
     def augment(self, row: int, config: AugmentConfig) -> AugmentConfig:
-        """Return the augmentation of a pair's source."""
         return config
 
     def scene(self, row: int) -> Scene | None:
@@ -145,32 +136,32 @@ class Referred(Pairs):
         """Return the pairs that have a row's pair, and its row there."""
 
     def picture(self, row: int) -> Picture:
-        pairs, own_row = self.place(row)
-        return pairs.picture(own_row)
+        pairs, row = self.place(row)
+        return pairs.picture(row)
 
     def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
-        pairs, own_row = self.place(row)
-        return pairs.caption(own_row, kind, choice)
+        pairs, row = self.place(row)
+        return pairs.caption(row, kind, choice)
 
     def text(self, row: int, kind: CaptionKind, choice: float = 0.0) -> str:
-        pairs, own_row = self.place(row)
-        return pairs.text(own_row, kind, choice)
+        pairs, row = self.place(row)
+        return pairs.text(row, kind, choice)
 
     def image(self, row: int) -> np.ndarray:
-        pairs, own_row = self.place(row)
-        return pairs.image(own_row)
+        pairs, row = self.place(row)
+        return pairs.image(row)
 
     def augment(self, row: int, config: AugmentConfig) -> AugmentConfig:
-        pairs, own_row = self.place(row)
-        return pairs.augment(own_row, config)
+        pairs, row = self.place(row)
+        return pairs.augment(row, config)
 
     def scene(self, row: int) -> Scene | None:
-        pairs, own_row = self.place(row)
-        return pairs.scene(own_row)
+        pairs, row = self.place(row)
+        return pairs.scene(row)
 
     def questions(self, row: int) -> list[Question]:
-        pairs, own_row = self.place(row)
-        return pairs.questions(own_row)
+        pairs, row = self.place(row)
+        return pairs.questions(row)
 
 
 class Selected(Referred):
@@ -204,12 +195,7 @@ class Selected(Referred):
 
 
 class Joined(Referred):
-    """The pairs of several sources, one after the other.
-
-    Attributes:
-        parts: the pairs of each source.
-        rows: the rows of each source.
-    """
+    """The pairs of several sources, one after the other."""
 
     def __init__(self, parts: Mapping[str, Pairs]) -> None:
         self.parts = dict(parts)
@@ -227,25 +213,24 @@ class Joined(Referred):
     def expect(self, blocks: Sequence[range]) -> None:
         for part, start, end in zip(self._parts, self._starts, self._ends, strict=True):
             inside = (range(max(block.start, start), min(block.stop, end)) for block in blocks)
-            if own := [range(block.start - start, block.stop - start) for block in inside if block]:
-                part.expect(own)
+            if blocks_of_part := [range(block.start - start, block.stop - start) for block in inside if block]:
+                part.expect(blocks_of_part)
 
     def part_numbers(self, row_B: np.ndarray) -> np.ndarray:
         """Return the number of the source that each pair is from: int64 [B]."""
         return np.searchsorted(self._ends, row_B, side="right")
 
     def keys(self, row_B: np.ndarray) -> list[str]:
-        return [part.keys(np.array([own_row]))[0] for part, own_row in map(self.place, row_B.tolist())]
+        return [part.keys(np.array([row]))[0] for part, row in map(self.place, row_B.tolist())]
 
     def sample_ids(self, row_B: np.ndarray) -> np.ndarray:
-        return self._by_part(row_B, lambda part, own_B: part.sample_ids(own_B))
+        return self._by_part(row_B, lambda part, row_B: part.sample_ids(row_B))
 
     def items(self, row_B: np.ndarray) -> np.ndarray:
-        return self._by_part(row_B, lambda part, own_B: part.items(own_B))
+        return self._by_part(row_B, lambda part, row_B: part.items(row_B))
 
     def texts(self, row_B: np.ndarray, kind: CaptionKind) -> list[str | None]:
-        found_B = self._by_part(row_B, lambda part, own_B: np.array(part.texts(own_B, kind), object), object)
-        return list(found_B)
+        return list(self._by_part(row_B, lambda part, row_B: np.array(part.texts(row_B, kind), object), object))
 
     @property
     def retries(self) -> int:
@@ -263,22 +248,21 @@ class Joined(Referred):
     ) -> np.ndarray:
         """Return what each source has for its own rows: [B], by default int64."""
         part_B = self.part_numbers(row_B)
-        found_B: np.ndarray = np.empty(len(row_B), dtype=dtype)
+        value_B: np.ndarray = np.empty(len(row_B), dtype=dtype)
         for part in np.unique(part_B).tolist():
             here_B = part_B == part
-            found_B[here_B] = of(self._parts[part], row_B[here_B] - self._starts[part])
-        return found_B
+            value_B[here_B] = of(self._parts[part], row_B[here_B] - self._starts[part])
+        return value_B
 
 
 def filled(most: int, pictures: Iterable[np.ndarray]) -> np.ndarray:
     """Return pictures of one side, at most so many: uint8 [B, S, S, 3], or [0] of none; in a file if they are many."""
-    found, number = np.empty(0, dtype=np.uint8), 0
-    for picture in pictures:
-        if not number:
-            found = scratch((most, *picture.shape), picture.dtype)
-        found[number] = picture
-        number += 1
-    return found[:number]
+    filled_B, number = np.empty(0, dtype=np.uint8), 0
+    for number, picture in enumerate(pictures, 1):
+        if number == 1:
+            filled_B = scratch((most, *picture.shape), picture.dtype)
+        filled_B[number - 1] = picture
+    return filled_B[:number]
 
 
 def scratch(shape: tuple[int, ...], dtype: DTypeLike, in_memory: int = IN_MEMORY) -> np.ndarray:

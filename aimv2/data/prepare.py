@@ -58,9 +58,9 @@ def open_source(source: str, config: DataConfig, *, show_progress: bool = False)
     """Return the pairs of one source."""
     kind = kind_of(source)
     if kind == "files":
-        from aimv2.datasets import plugin  # only here, because it takes long to import
+        from aimv2.datasets.open import open_source as open_described  # here, because it takes long to import
 
-        return plugin.open_source(source, config)
+        return open_described(source, config)
     if kind == "scenes":
         return open_scenes(glyphs_of(source), config)
     return open_glyphs(source, config, show_progress=show_progress)

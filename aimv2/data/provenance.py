@@ -1,14 +1,15 @@
 """The sources of a run and its labelled sets: their versions, licences and captions, and whether files were edited.
 
-``aimv2.datasets`` reads what is in files. Its packages take long to load, so it is imported where a run names files.
+The packages that read data in files take long to load, so they are imported where a run names files.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import DataConfig, glyphs_of, is_described, kind_of, source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.sources import glyphs
+from aimv2.datasets.description import is_labelled, read_labelled, read_source
 
 SCENES_VERSION = 1  # raise it when the same config gives other scenes
 UNSTATED = "no licence stated"
@@ -19,9 +20,9 @@ def version(source: str) -> str:
     """Return the versions that a source's pictures and captions depend on; of a source in files, its fingerprint."""
     kind = kind_of(source)
     if kind == "files":
-        from aimv2.datasets import plugin
+        from aimv2.datasets.open import content_version
 
-        return plugin.source_version(source)
+        return content_version(source)
     if kind == "scenes":
         return f"{glyphs.own_version(glyphs_of(source))}_scenes-v{SCENES_VERSION}"
     return glyphs.version(source)
@@ -35,30 +36,18 @@ def credits_of(configs: Iterable[RunConfig]) -> dict[str, list[str]]:
     used = list(configs)
     sources = dict.fromkeys(source for config in used for source in config.data.sources)
     sets = dict.fromkeys(path for config in used for path in config.evaluation.sets)
-    return {"sources": list(dict.fromkeys(map(_credit_of_source, sources))), "sets": list(map(_credit_of_set, sets))}
+    return {"sources": list(dict.fromkeys(map(_credit, sources))), "sets": list(map(_credit, sets))}
 
 
-def _credit_of_source(source: str) -> str:
-    if is_described(source):
-        from aimv2.datasets import plugin
-
-        return _credit(source, plugin.source_licence)
-    name = glyphs_of(source)
-    return glyphs.LICENCES.get(name, f"{name} ({UNSTATED})")
-
-
-def _credit_of_set(path: str) -> str:
-    from aimv2.datasets import plugin
-
-    return _credit(path, plugin.set_licence)
-
-
-def _credit(path: str, licence_of: Callable[[str], str]) -> str:
+def _credit(source: str) -> str:
+    if not is_described(source):
+        name = glyphs_of(source)
+        return glyphs.LICENCES.get(name, f"{name} ({UNSTATED})")
     try:
-        licence = licence_of(path) or UNSTATED
+        licence = (read_labelled(source) if is_labelled(source) else read_source(source)).licence or UNSTATED
     except UsageError:
         licence = UNKNOWN
-    return f"{source_name(path)} ({licence})"
+    return f"{source_name(source)} ({licence})"
 
 
 def descriptions_of(config: RunConfig) -> list[str]:
@@ -69,9 +58,9 @@ def descriptions_of(config: RunConfig) -> list[str]:
 def check_finished(configs: Iterable[RunConfig]) -> None:
     """Compare the data of finished runs with what was indexed, since these runs read it no more."""
     for path in dict.fromkeys(path for config in configs for path in descriptions_of(config)):
-        from aimv2.datasets import plugin
+        from aimv2.datasets.open import check
 
-        plugin.check(path)
+        check(path)
 
 
 def shares_of_captions(data: DataConfig) -> str:
@@ -80,7 +69,7 @@ def shares_of_captions(data: DataConfig) -> str:
     shares = {
         name: data.dense_share(number)
         for number, (name, source, weight) in enumerate(zip(data.names, data.sources, weights, strict=True))
-        if weight and is_described(source) and _has_both_kinds(source)
+        if weight and is_described(source) and len(read_source(source).kinds) > 1
     }
     if not shares:
         return ""
@@ -90,9 +79,3 @@ def shares_of_captions(data: DataConfig) -> str:
     if data.dense_fractions is None:
         return f"captions: {text} (data.dense_fraction={data.dense_fraction:g})"
     return f"captions: {text} (data.dense_fractions=[{','.join(f'{share:g}' for share in data.dense_fractions)}])"
-
-
-def _has_both_kinds(source: str) -> bool:
-    from aimv2.datasets import plugin
-
-    return len(plugin.caption_kinds(source)) > 1

@@ -34,20 +34,16 @@ class Bad(NamedTuple):
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples of a run.
-
-    Attributes:
-        epoch_B, sample_id_B: their random addresses: int64 [B].
-        pictures: arrays of a side of ``data.render_px``; or of ``model.image_px``, if they come from files, cropped
-            already, so that no more of an image is decoded than its crop needs. At native resolution, files give
-            pictures of the size of their grids, and scenes are drawn for the largest area.
-    """
+    """Samples of a run."""
 
     row_B: np.ndarray  # the rows of their pictures: int64 [B]
-    epoch_B: np.ndarray
+    epoch_B: np.ndarray  # with ``sample_id_B`` their random addresses: int64 [B]
     sample_id_B: np.ndarray
     part_B: np.ndarray  # numbers of their sources: int64 [B]
     is_dense_B: np.ndarray  # True if a sample shows its dense caption
+    # Of a side of ``data.render_px``; or of ``model.image_px``, if they come from files, cropped already, so that no
+    # more of an image is decoded than its crop needs. At native resolution, files give pictures of the size of their
+    # grids, and scenes are drawn for the largest area.
     pictures: list[np.ndarray]
     targets: list[np.ndarray]  # pictures whose patches the pixel loss predicts; empty if they are those of ``pictures``
     captions: list[str]
@@ -59,9 +55,6 @@ class Reader:
     """Reads samples by their places in a run. Each is a function of the config and its place.
 
     A sample without a usable image or caption is replaced by another one of its source, which its place decides.
-
-    Attributes:
-        order: of the samples.
     """
 
     def __init__(self, config: RunConfig, pairs: Joined) -> None:
@@ -157,7 +150,10 @@ class Reader:
                 if samples.targets:
                     samples.targets[index] = self._picture(int(rows["target"][index]), crop_U, area)
             except BadSampleError as error:
-                samples.bad.append(self._bad(int(place_B[index]), int(rows[role][index]), error))
+                row_1 = rows[role][index : index + 1]
+                source = list(self._pairs.parts)[int(self._pairs.part_numbers(row_1)[0])]
+                key = self._pairs.keys(row_1)[0]
+                samples.bad.append(Bad(int(place_B[index]), source, key, error.reason, error.detail))
                 failed_B.append(index)
         return failed_B
 
@@ -171,19 +167,13 @@ class Reader:
         size = model.image_px if area is None else partial(size_within, patch_px=model.patch_px, area=area)
         return crop(picture, crop_U, augment, size, data.max_pixels)
 
-    def _bad(self, place: int, row: int, error: BadSampleError) -> Bad:
-        row_1 = np.array([row])
-        source = list(self._pairs.parts)[int(self._pairs.part_numbers(row_1)[0])]
-        return Bad(place, source, self._pairs.keys(row_1)[0], error.reason, error.detail)
-
     def _replace(self, rows: dict[Role, np.ndarray], index: int, place: int, attempt: int) -> None:
         """Replace a sample's rows by others of the same sources."""
         for role in ("image", "caption", "target"):
             if role != "image" and rows[role] is rows["image"]:
                 continue
             part = int(self._pairs.part_numbers(rows[role][index : index + 1])[0])
-            own = list(self._pairs.rows.values())[part]
-            draw = address.generator(
-                seed=self._config.seed, purpose=f"replacement of {role}", epoch=attempt, sample_id=place
-            )
-            rows[role][index] = own.start + int(draw.integers(len(own)))
+            rows_of_part = list(self._pairs.rows.values())[part]
+            purpose = f"replacement of {role}"
+            draw = address.generator(seed=self._config.seed, purpose=purpose, epoch=attempt, sample_id=place)
+            rows[role][index] = rows_of_part.start + int(draw.integers(len(rows_of_part)))

@@ -18,28 +18,19 @@ EMOJI_LABELS = ("subcategory", "category")
 
 
 class Task(NamedTuple):
-    """A classification task, with the labels of each split.
-
-    Attributes:
-        train_NK, validation_NK, test_NK: int64, the class of each of K things in an image, such as its cells;
-            ``NO_LABEL`` where there is none.
-    """
+    """A classification task, with the class of each of K things in an image, such as its cells, or ``NO_LABEL``."""
 
     name: str
     num_classes: int
-    train_NK: np.ndarray
+    train_NK: np.ndarray  # int64
     validation_NK: np.ndarray
     test_NK: np.ndarray
 
 
 class TransferSet(NamedTuple):
-    """Images in three splits, and their tasks. Hyper-parameters are chosen on ``validation``, never on ``test``.
+    """Images in three splits, and their tasks. Hyper-parameters are chosen on ``validation``, never on ``test``."""
 
-    Attributes:
-        train, validation, test: uint8 [N, S, S, 3].
-    """
-
-    train: np.ndarray
+    train: np.ndarray  # uint8 [N, S, S, 3]
     validation: np.ndarray
     test: np.ndarray
     item_N: np.ndarray  # int64, the number of each test image as an evaluation item (``Pairs.items``)
@@ -65,23 +56,24 @@ def scenes(train: Pairs, tested: Tested) -> TransferSet | None:
         if is_scene_N.all()
         else (Selected(tested.pairs, np.flatnonzero(is_scene_N)), tested.images[is_scene_N])
     )
-    fit, validation = _split(np.arange(len(train)))
+    # Their rows are in random order.
+    fit, validation = np.split(np.arange(len(train)), [round((1 - VALIDATION_SHARE) * len(train))])
     parts = (Selected(train, fit), Selected(train, validation), test)
     scenes_of = [_scenes(part) for part in parts]
     names = sorted({thing.name for scene in scenes_of[0] for thing in scene.things})
-    most = max(len(scene.things) for scene in scenes_of[0])
+    counts = [np.array([[len(scene.things)] for scene in split], dtype=np.int64) for split in scenes_of]
+    most = int(counts[0].max())
     tasks = (
-        Task("object", len(names), *(_by_cell(found, "name", names) for found in scenes_of)),
-        Task("ink", len(INKS), *(_by_cell(found, "ink", list(INKS)) for found in scenes_of)),
-        Task("count", most, *(_counts(found, most) for found in scenes_of)),
+        Task("object", len(names), *(_by_cell(split, "name", names) for split in scenes_of)),
+        Task("ink", len(INKS), *(_by_cell(split, "ink", list(INKS)) for split in scenes_of)),
+        Task("count", most, *(np.where(count_N1 <= most, count_N1 - 1, NO_LABEL) for count_N1 in counts)),
     )
     train_images, validation_images = (part.images(np.arange(len(part))) for part in parts[:2])
     return TransferSet(train_images, validation_images, images, test.items(np.arange(len(test))), tasks)
 
 
 def _scenes(pairs: Pairs) -> list[Scene]:
-    found = [pairs.scene(row) for row in range(len(pairs))]
-    return [scene for scene in found if scene is not None]
+    return [scene for row in range(len(pairs)) if (scene := pairs.scene(row)) is not None]
 
 
 def _by_cell(scenes: Sequence[Scene], field: Literal["name", "ink"], classes: Sequence[str]) -> np.ndarray:
@@ -92,12 +84,6 @@ def _by_cell(scenes: Sequence[Scene], field: Literal["name", "ink"], classes: Se
         for thing in scene.things:
             label_K[thing.cell] = number.get(getattr(thing, field), NO_LABEL)
     return label_NK
-
-
-def _counts(scenes: Sequence[Scene], most: int) -> np.ndarray:
-    """Return the number of objects, minus one: int64 [N, 1]."""
-    count_N1 = np.array([[len(scene.things)] for scene in scenes], dtype=np.int64)
-    return np.where(count_N1 <= most, count_N1 - 1, NO_LABEL)
 
 
 def emoji(train: GlyphPairs, held_out: GlyphPairs) -> TransferSet | None:
@@ -131,7 +117,9 @@ def digits() -> TransferSet:
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     order = address.generator(seed=0, purpose="digits split").permutation(len(images))
     cuts = np.split(order, [round(0.6 * len(order)), round(0.8 * len(order))])
-    return _grey("digits", *((images[rows], bunch.target[rows]) for rows in cuts))
+    train, validation, test = (np.repeat(images[rows][..., None], 3, axis=-1) for rows in cuts)
+    labels = [bunch.target[rows].astype(np.int64)[:, None] for rows in cuts]
+    return TransferSet(train, validation, test, np.arange(len(test)), (Task("digits", 10, *labels),), is_whole=True)
 
 
 def transfer_sets(data: Data, tested: Tested, num_scenes: int) -> list[TransferSet]:
@@ -145,17 +133,4 @@ def transfer_sets(data: Data, tested: Tested, num_scenes: int) -> list[TransferS
         assert isinstance(train, GlyphPairs), "openmoji are glyphs"
         assert isinstance(held_out, GlyphPairs), "openmoji are glyphs"
         sets.append(emoji(train, held_out))
-    return [found for found in (*sets, digits()) if found is not None]
-
-
-def _split(row_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Split rows, which are in random order, into a training and a validation part."""
-    fit, validation = np.split(row_N, [round((1 - VALIDATION_SHARE) * len(row_N))])
-    return fit, validation
-
-
-def _grey(name: str, *splits: tuple[np.ndarray, np.ndarray]) -> TransferSet:
-    """Return the task of grey images, uint8 [N, S, S], with labels [N], in three splits."""
-    train, validation, test = (np.repeat(images[..., None], 3, axis=-1) for images, _ in splits)
-    labels = [label_N.astype(np.int64)[:, None] for _, label_N in splits]
-    return TransferSet(train, validation, test, np.arange(len(test)), (Task(name, 10, *labels),), is_whole=True)
+    return [transfer_set for transfer_set in (*sets, digits()) if transfer_set is not None]

@@ -30,11 +30,7 @@ CENTRE_CROP = 0.875  # share of the side that evaluation uses (ml-aim and ml-l3m
 
 
 def hide_patches(image: Tensor, uniform_BI: np.ndarray, fraction: float) -> Tensor:
-    """Set the patches with the smallest numbers to 0, the same share in every image.
-
-    Args:
-        image: float32 [B, 3, P, P], normalised.
-    """
+    """Set the patches with the smallest numbers to 0, the same share in every image: float32 [B, 3, P, P]."""
     num_patches = uniform_BI.shape[1]
     grid = math.isqrt(num_patches)
     is_seen_BI = uniform_BI.argsort(axis=1).argsort(axis=1) >= round(fraction * num_patches)
@@ -96,10 +92,10 @@ def strips(images: Sequence[Tensor], patch_px: int, area: int) -> tuple[Tensor, 
     """
     strip = images[0].new_zeros(len(images), 3, patch_px, area, patch_px)
     grids = []
-    for own, image in zip(strip, images, strict=True):
+    for row, image in zip(strip, images, strict=True):
         rows, columns = (side // patch_px for side in image.shape[1:])
         cells = image.view(3, rows, patch_px, columns, patch_px).permute(0, 2, 1, 3, 4)
-        own[:, :, : rows * columns] = cells.reshape(3, patch_px, rows * columns, patch_px)
+        row[:, :, : rows * columns] = cells.reshape(3, patch_px, rows * columns, patch_px)
         grids.append((rows, columns))
     return strip.flatten(3), torch.tensor(grids)
 
@@ -107,20 +103,16 @@ def strips(images: Sequence[Tensor], patch_px: int, area: int) -> tuple[Tensor, 
 def resized_within(
     pictures: Sequence[np.ndarray], boxes: tuple[np.ndarray, np.ndarray], *, patch_px: int, area: int
 ) -> list[Tensor]:
-    """Crop square pictures of one size and resize them to fit an area: float32 [3, height, width] each, normalised.
-
-    Args:
-        pictures: uint8 [S, S, 3] each.
-    """
+    """Crop pictures, uint8 [S, S, 3] each, and resize them to fit an area: float32 [3, height, width], normalised."""
     box_B4, flip_B = boxes
     sizes = [size_within(height, width, patch_px=patch_px, area=area) for height, width in box_B4[:, 2:].tolist()]
-    found: list[Tensor] = [torch.empty(0)] * len(pictures)
+    images: list[Tensor] = [torch.empty(0)] * len(pictures)
     for size in dict.fromkeys(sizes):  # those of one size together, which is faster
-        rows = [row for row, own in enumerate(sizes) if own == size]
+        rows = [row for row, size_of_row in enumerate(sizes) if size_of_row == size]
         image_BSSC = torch.from_numpy(np.stack([pictures[row] for row in rows]))
         for row, image in zip(rows, crop_and_resize(image_BSSC, box_B4[rows], flip_B[rows], size), strict=True):
-            found[row] = image
-    return found
+            images[row] = image
+    return images
 
 
 def network_input(image_BPPC: Tensor, colours: Colours = IMAGENET) -> Tensor:

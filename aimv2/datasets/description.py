@@ -5,15 +5,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_yaml
 from aimv2.config.arguments import checked
+from aimv2.config.data_config import CHECKED
+from aimv2.data.pairs import CAPTION_KINDS, CaptionKind
 
-CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
-SUFFIXES = (".yaml", ".yml")
+IMAGES = ("jpg", "jpeg", "png", "webp")
 SPLITS = ("train", "validation", "test")
 REFUSED = (".pyd", ".pickle", ".pkl", ".pth", ".pt", ".npy", ".npz")  # members that unpickling readers decode
 INDEX_SUFFIX = ".index"
@@ -35,12 +36,7 @@ Fields = dict[str, Annotated[float, Field(gt=0)]]
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Filter:
-    """A condition on a field. Samples without the field do not meet it.
-
-    Attributes:
-        min, max: smallest and largest number.
-        any_of: the allowed values.
-    """
+    """A condition on a field. Samples without the field do not meet it."""
 
     min: float | None = None
     max: float | None = None
@@ -57,28 +53,14 @@ class Filter:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Location:
-    """Where samples are, at exactly one of ``PLACES``; docs/data.md has a table of the keys.
+    """Where samples are, at exactly one of ``PLACES``; docs/data.md has a table of all keys."""
 
-    Attributes:
-        shards: tar files as webdataset and img2dataset write them: paths, patterns (``{00000..00331}``, ``*``) or URLs.
-        folder: a folder of images, with subfolders. A sample's key is its path within the folder.
-        table: with ``folder``, a CSV, TSV, JSON-lines or Parquet file whose column ``image`` has paths within the
-            folder; only its rows are samples. If rows share an image, a column ``key`` must name them.
-        dataset: a folder that ``datasets.Dataset.save_to_disk`` wrote.
-        parquet: Parquet files with the bytes of images in a column, of which the index has a copy.
-        image: the member (default: jpg, jpeg, png or webp) or the column of the image (default: ``image``, then these).
-        filters: conditions by field; samples that do not meet all are left out.
-        exclude: a file with keys of samples that are left out, a line each, as an audit writes them.
-        storage_options: how the host of URLs is reached (``OPTIONS``); what is secret comes from the environment.
-        index: where the index is. Default: beside the description, with the suffix ``.index``.
-    """
-
-    shards: tuple[str, ...] = ()
+    shards: tuple[str, ...] = ()  # tar files: paths, patterns (``{00000..00331}``, ``*``) or URLs
     folder: str | None = None
     dataset: str | None = None
     parquet: tuple[str, ...] = ()
-    table: str | None = None
-    image: str | None = None
+    table: str | None = None  # with ``folder``: only its rows are samples
+    image: str | None = None  # the member or the column; default: ``IMAGES``, before these ``image`` in a table
     filters: dict[str, Filter] = dataclasses.field(default_factory=dict)
     exclude: str | None = None
     storage_options: dict[str, str | bool] = dataclasses.field(default_factory=dict)
@@ -121,15 +103,10 @@ class Transforms:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class HeldOutRule:
-    """The samples that training does not show, by exactly one rule.
+    """The samples that training does not show, by exactly one rule."""
 
-    Attributes:
-        fraction: share of the keys, chosen by their hash.
-        field, values: samples whose field has one of these values.
-    """
-
-    fraction: float | None = Field(default=None, gt=0, lt=1)
-    field: str | None = None
+    fraction: float | None = Field(default=None, gt=0, lt=1)  # of the keys, chosen by their hash
+    field: str | None = None  # samples whose field has one of the values
     values: tuple[str | int | bool, ...] = ()
 
     def __post_init__(self) -> None:
@@ -140,19 +117,10 @@ class HeldOutRule:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class SourceDescription(Location):
-    """A source of image-text pairs. Its name in reports and run names is that of its file.
+    """A source of image-text pairs. Its name in reports and run names is that of its file."""
 
-    Attributes:
-        short: fields of the alt-text, with the probability of each. A field with a list holds several captions.
-        dense: fields of synthetic or detailed captions. Without it, samples always show the short caption.
-        questions: field of questions about the image: a list of ``{question: TEXT, answer: TEXT}``, or its JSON text.
-        held_out: default: at most 20,000 pairs and a fifth of all, by the hash of the key.
-        transforms: augmentation of this source.
-        licence: a line for reports.
-    """
-
-    short: Fields = dataclasses.field(default_factory=dict)
-    dense: Fields = dataclasses.field(default_factory=dict)
+    short: Fields = dataclasses.field(default_factory=dict)  # alt-text, by the probability of each field
+    dense: Fields = dataclasses.field(default_factory=dict)  # synthetic or detailed captions
     questions: str | None = None
     held_out: HeldOutRule | None = None
     transforms: Transforms = Transforms()
@@ -164,6 +132,11 @@ class SourceDescription(Location):
             raise ValueError("short or dense must name the field of the captions, such as txt or json.caption")
         for name in (*self.short, *self.dense, self.questions):
             _check_field(name)
+
+    @property
+    def kinds(self) -> tuple[CaptionKind, ...]:
+        """The kinds of captions that there are."""
+        return tuple(kind for kind in CAPTION_KINDS if getattr(self, kind))
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -196,23 +169,27 @@ class LabelledDescription:
         if len(set(indices)) < len(indices):
             raise ValueError("train, test and validation need an index each, at different paths")
 
+    def splits(self) -> list[tuple[str, Location]]:
+        """Return the splits that there are, with their names."""
+        return [(split, place) for split in SPLITS if (place := getattr(self, split)) is not None]
 
-def read_source(path: Path) -> SourceDescription:
-    """Read the description of a source.
 
-    Raises:
-        UsageError: the file is missing or not YAML, a key is unknown, or a value is not allowed.
-    """
-    path = path.expanduser()
+def read_source(path: Path | str) -> SourceDescription:
+    """Read the description of a source; a UsageError if it is missing or not YAML, or a key or value is not allowed."""
+    path = Path(path).expanduser()
     values = read_yaml(path)
-    values["short"], values["dense"] = (_weighted(values.get(key)) for key in ("short", "dense"))
+    for key in ("short", "dense"):  # one name, or a list of names, has equal probabilities
+        names = [values[key]] if isinstance(values.get(key), str) else values.get(key)
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            names = dict.fromkeys(names, 1.0)
+        values[key] = {} if names is None else names
     described: SourceDescription = checked(str(path), SourceDescription, _located(path, values))
     return described
 
 
-def read_labelled(path: Path) -> LabelledDescription:
-    """Read the description of a labelled set; errors as ``read_source``."""
-    path = path.expanduser()
+def read_labelled(path: Path | str) -> LabelledDescription:
+    """Read the description of a labelled set, as ``read_source`` reads that of a source."""
+    path = Path(path).expanduser()
     values = read_yaml(path)
     if isinstance(values.get("classes"), dict):
         values["classes"] = {str(label): name for label, name in values["classes"].items()}  # YAML reads 0 as a number
@@ -224,9 +201,9 @@ def read_labelled(path: Path) -> LabelledDescription:
     return described if described.name else dataclasses.replace(described, name=path.stem)
 
 
-def is_labelled(path: Path) -> bool:
+def is_labelled(path: Path | str) -> bool:
     """True if a description is one of a labelled set."""
-    return any(split in read_yaml(path.expanduser()) for split in SPLITS)
+    return any(split in read_yaml(Path(path).expanduser()) for split in SPLITS)
 
 
 def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:
@@ -253,20 +230,11 @@ def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     return located
 
 
-def _weighted(value: Any) -> Any:
-    """Return the fields of a caption with their probabilities; one name, or a list of names, has equal ones."""
-    if value is None:
-        return {}
-    names = [value] if isinstance(value, str) else value
-    is_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return dict.fromkeys(names, 1.0) if is_names else value
-
-
 def _check_options(shards: tuple[str, ...], options: dict[str, str | bool]) -> None:
     """Raise a ValueError for an option that no protocol of the shards has, or that could be a secret."""
     protocols = sorted({name.partition("://")[0] for name in shards if "://" in name})
-    each = [OPTIONS.get(protocol, ()) for protocol in protocols]
-    allowed = [option for option in (each or [()])[0] if all(option in one for one in each)]
+    options_of = [OPTIONS.get(protocol, ()) for protocol in protocols] or [()]
+    allowed = [option for option in options_of[0] if all(option in names for names in options_of)]
     if others := options.keys() - set(allowed):
         what = f"for {', '.join(protocols)}:// are {', '.join(allowed) or 'none'}" if protocols else "is none for files"
         raise ValueError(

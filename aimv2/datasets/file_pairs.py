@@ -15,12 +15,12 @@ from aimv2.base import address
 from aimv2.base.errors import BadSampleError, short
 from aimv2.config.data_config import AugmentConfig, DataConfig
 from aimv2.data.decode import square
-from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Sides
+from aimv2.data.pairs import CaptionKind, Pairs, Sides
 from aimv2.data.sources.scene import Caption, Question, WordClass
 from aimv2.data.tokenizer import clean
 from aimv2.datasets.description import Fields, SourceDescription
-from aimv2.datasets.open import Opened
 from aimv2.datasets.records import Records, json_of
+from aimv2.datasets.selection import Selection
 
 MAX_CAPTION = 2**15  # characters, far more than any model reads; cleaning megabytes of broken unicode takes seconds
 
@@ -39,7 +39,7 @@ FUNCTION_WORDS = frozenset(_CLOSED_CLASSES.split())
 
 
 class FilePairs(Pairs):
-    """Samples of a source that was opened: those of its records ``row_N``. ``name`` is part of the ids of samples."""
+    """Samples of a source: those of its records ``row_N``. ``name`` is part of the ids of samples."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class FilePairs(Pairs):
         self._questions = description.questions
         self._transforms = description.transforms.given
         self.block_rows, self.concurrency = records.block_rows, records.concurrency
-        self.kinds = tuple(kind for kind in CAPTION_KINDS if getattr(description, kind))
+        self.kinds = description.kinds
 
     def __len__(self) -> int:
         return len(self._row_N)
@@ -120,7 +120,6 @@ class FilePairs(Pairs):
         return [_question(given) for given in value or ()]
 
     def field(self, row: int, name: str) -> Any:
-        """Return the value of a field (``Records.field``)."""
         return self._records.field(int(self._row_N[row]), name)
 
     def image(self, row: int) -> np.ndarray:
@@ -160,9 +159,8 @@ class _Choice:
     """A random choice among fields by their probabilities."""
 
     def __init__(self, fields: Fields) -> None:
-        self._names = list(fields)
         total = sum(fields.values())
-        self._ends = list(accumulate(weight / total for weight in fields.values()))
+        self._names, self._ends = list(fields), list(accumulate(weight / total for weight in fields.values()))
 
     def at(self, number: float) -> tuple[str, float]:
         """Return the field that a number on [0, 1) chooses, and a number on [0, 1) for a choice within it."""
@@ -191,9 +189,11 @@ class _Others(Sequence[int]):
         return below_B - np.searchsorted(self._without_M, below_B)
 
 
-def open_pairs(opened: Opened, config: DataConfig, name: str = "") -> Sides:
+def open_pairs(
+    records: Records, selected: Selection, description: SourceDescription, config: DataConfig, name: str = ""
+) -> Sides:
     """Return the training and held-out pairs of a source."""
-    records, kept_N, held_out_M, description = opened
+    kept_N, held_out_M = selected[:2]
     size = len(records) if kept_N is None else len(kept_N)
     held_out = held_out_M if kept_N is None else kept_N[held_out_M]
     return Sides(

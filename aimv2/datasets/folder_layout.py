@@ -7,8 +7,11 @@ import hashlib
 import itertools
 import json
 import os
+import stat
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -17,23 +20,12 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from aimv2.base.errors import UsageError
-from aimv2.datasets.description import Location
-from aimv2.datasets.files import (
-    IMAGES,
-    MISSING,
-    FolderListing,
-    Stamp,
-    checksums,
-    is_utf8,
-    is_within,
-    list_folder,
-    sha256_of,
-    splits,
-    stamp_at,
-)
+from aimv2.base.processes import in_processes
+from aimv2.datasets.description import IMAGES, Location
 from aimv2.datasets.index import (
     IMAGE,
     MAX_CONTENT,
+    MISSING,
     Content,
     DataPart,
     Index,
@@ -41,9 +33,16 @@ from aimv2.datasets.index import (
     IndexWriter,
     OnProgress,
     Record,
+    Stamp,
     known_indexes,
+    stamp_at,
+    stamp_of,
 )
+from aimv2.datasets.remote import Patience
 
+OTHER_IMAGES = ("avif", "bmp", "gif", "heic", "jxl", "tif", "tiff")  # formats that are not decoded
+CHUNK = 1 << 20  # bytes that are read at a time
+GROUP = 128  # files that a process reads at a time
 BATCH = 2**14  # rows of a table that are read at a time
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson", ".json")
@@ -61,48 +60,138 @@ class Row(NamedTuple):
 def write_folder(location: Location, writer: IndexWriter, workers: int, on_progress: OnProgress) -> None:
     """Write the samples of a folder. Images and files beside them are read once, for their checksums."""
     root = _root(location)
+    beside: dict[str, dict[str, str]] = {}
     if location.table:
         table = Path(location.table)
-        stamp = _table_stamp(table)
+        if (stamp := stamp_at(table)) == MISSING:
+            raise UsageError(f"table: {table} is no file that can be read")
         paths = _table_paths(location, root)
-        listing = list_folder(root, named=paths)
-        num_missing = sum(path not in listing.images for path in paths)
-        if num_missing:
-            writer.notes.append(f"{num_missing} of {len(paths)} images of the table are missing in {location.folder}")
         if not paths:
             raise UsageError(f"table: {location.table} has no rows")
+        # In the order of folders and names, as without a table.
+        stamps = {path: stamp_within(root, path) for path in sorted(paths, key=os.path.split)}
+        if num_missing := sum(stamps[path] == MISSING for path in paths):
+            writer.notes.append(f"{num_missing} of {len(paths)} images of the table are missing in {location.folder}")
         rows: Iterable[Row] = table_rows(location)
         writer.parts.append(DataPart(f"table {table.name}", len(paths), stamp.size, sha256_of(table, stamp)))
     else:
         listing = list_folder(root, _extensions(location))
-        paths = sorted(listing.images)
+        stamps, beside, paths = listing.stamps, listing.beside, sorted(listing.images)
         writer.notes += _left_out(location, listing)
         if not paths:
             wanted = ", ".join(_extensions(location))
             raise UsageError("; ".join([f"folder: {location.folder} has no images ({wanted})", *writer.notes]))
         rows = (Row(path, path) for path in paths)
-    stamps = listing.stamps | {path: MISSING for path in paths if path not in listing.stamps}
-    contents = write_files(location, writer, root, stamps, workers, on_progress)
-    beside = _beside(listing)
-    writer.add(
-        Record(row.key, {IMAGE: contents[row.path], **_texts(row.path, beside, contents)}, row.fields) for row in rows
-    )
-    writer.parts += _parts(listing.stamps, contents, paths)
+    contents = _write_files(location, writer, root, stamps, workers, on_progress)
+
+    def record(row: Row) -> Record:
+        texts = {name: contents[path] for name, path in beside.get(_stem(row.path), {}).items()}
+        texts = {name: content for name, content in texts.items() if content.length <= MAX_CONTENT}
+        return Record(row.key, {IMAGE: contents[row.path], **texts}, row.fields)
+
+    writer.add(map(record, rows))
+    writer.parts += _parts(stamps, contents, paths)
     on_progress(writer.num_samples, writer.num_samples)
 
 
 def table_of(location: Location) -> list[Path]:
-    """Return the table of a folder, if it has one."""
     return [Path(location.table)] if location.table else []
 
 
 def folder_stamps(location: Location, index: Index) -> dict[str, Stamp]:
-    """Return the stamps of a folder's files now."""
-    named = index.files["name"].to_pylist() if location.table else None
-    return list_folder(_root(location), _extensions(location), named).stamps
+    """Return the stamps of a folder's files now; with a table those of the images that it names."""
+    root = _root(location)
+    if not location.table:
+        return list_folder(root, _extensions(location)).stamps
+    stamps = {name: stamp_within(root, name) for name in index.files["name"].to_pylist()}
+    return {name: stamp for name, stamp in stamps.items() if stamp != MISSING}
 
 
-def write_files(
+class FolderListing(NamedTuple):
+    """The files of a folder that belong to samples: images, and files beside them with the same stem."""
+
+    stamps: dict[str, Stamp]  # by path within the folder, in the order of folders and names
+    images: set[str]  # paths
+    beside: dict[str, dict[str, str]]  # files by the path of an image without its extension, and by their extensions
+    num_outside: int  # links that lead out of the folder or to a folder, which are not followed
+    others: Counter[str]  # numbers of files in formats of images that are not read, by extension
+
+
+def list_folder(root: str, extensions: Sequence[str] = IMAGES) -> FolderListing:
+    """List a folder, a real path, and its subfolders. Hidden names and those that end in ``~`` are left out."""
+
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"folder: {error.filename} cannot be read: {error.strerror}") from error
+
+    listing = FolderListing({}, set(), {}, 0, Counter())
+    num_outside, suffixes = 0, tuple(f".{extension.lower()}" for extension in extensions)
+    for parent, folders, names in os.walk(root, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        num_outside += sum(os.path.islink(os.path.join(parent, name)) for name in folders)
+        folder = "" if parent == root else f"{os.path.relpath(parent, root)}/"
+        stamps = dict[str, Stamp]()
+        for name in sorted(name for name in names if not name.startswith(".") and not name.endswith("~")):
+            if not is_within(root, os.path.join(parent, name)):
+                num_outside += 1
+            elif (stamp := stamp_within(root, folder + name)) != MISSING:
+                stamps[name] = stamp
+            listing.others.update(end for end in [name.lower().rpartition(".")[2]] if end in OTHER_IMAGES)
+        images = {name for name in stamps if name.lower().endswith(suffixes)}
+        listing.beside.update((folder + _stem(name), {}) for name in sorted(images))
+        for name, stamp in stamps.items():
+            # The divisions of a name at its dots: a, b.txt and a.b, txt of a.b.txt.
+            divisions = [(folder + name[:at], name[at + 1 :]) for at, sign in enumerate(name) if sign == "."]
+            stems = [(stem, member) for stem, member in divisions if stem in listing.beside]
+            if name not in images and not stems:
+                continue
+            if not is_utf8(folder + name):
+                raise UsageError(f"the name of {folder + name!r} is not UTF-8; rename it")
+            listing.stamps[folder + name] = stamp
+            if name in images:
+                listing.images.add(folder + name)
+            else:
+                for stem, member in stems:
+                    listing.beside[stem].setdefault(member.lower(), folder + name)
+    return listing._replace(num_outside=num_outside)
+
+
+def _stem(path: str) -> str:
+    return path.rpartition(".")[0]
+
+
+def stamp_within(root: str, path: str) -> Stamp:
+    """Return the stamp of a regular file in a folder; MISSING if there is none, or if it is elsewhere."""
+    file = os.path.join(root, path)
+    try:
+        status = os.stat(file)
+    except OSError:  # also of a link that leads to itself
+        return MISSING
+    return stamp_of(status) if stat.S_ISREG(status.st_mode) and is_within(root, file) else MISSING
+
+
+def is_within(root: str, file: str) -> bool:
+    """True if a file is in a folder once links are followed; ``root`` is a real path."""
+    parent, name = os.path.split(file)
+    is_link = name in ("", ".", "..") or os.path.islink(file)
+    real = os.path.realpath(file) if is_link else f"{_real(parent)}/"
+    return real.startswith(root.rstrip("/") + "/")
+
+
+@lru_cache(maxsize=4096)  # to follow all links of a path takes as long as to read a small file
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+def is_utf8(text: str) -> bool:
+    """False for text with half a character, as of names of files in another encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _write_files(
     location: Location,
     writer: IndexWriter,
     root: str,
@@ -137,16 +226,66 @@ def write_files(
     return contents
 
 
+def checksums(
+    root: str, stamps: Mapping[str, Stamp], workers: int, on_progress: OnProgress
+) -> Iterator[tuple[str, str]]:
+    """Yield the paths of files and their CRC-32, read by several processes; the files must still have their stamps."""
+    items, num_read = list(stamps.items()), 0
+    groups = [items[start : start + GROUP] for start in range(0, len(items), GROUP)]
+    for group in in_processes(partial(_read_files, root), groups, min(workers, len(groups)), "reads files"):
+        yield from group
+        num_read += len(group)
+        on_progress(num_read, len(items))
+
+
+def _read_files(root: str, files: Sequence[tuple[str, Stamp]]) -> list[tuple[str, str]]:
+    return [(path, _checksum(os.path.join(root, path), stamp)) for path, stamp in files]
+
+
+def _checksum(file: str, stamp: Stamp) -> str:
+    def read() -> tuple[int, Stamp]:
+        checksum = 0
+        with open(file, "rb", buffering=0) as opened:
+            while content := opened.read(CHUNK):
+                checksum = zlib.crc32(content, checksum)
+            return checksum, stamp_of(os.fstat(opened.fileno()))
+
+    try:
+        checksum, now = Patience().read(read)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    _require_unchanged(file, stamp, now)
+    return f"{checksum:08x}"
+
+
+def sha256_of(file: Path, stamp: Stamp) -> str:
+    """Return the SHA-256 of a file, which must still have its stamp."""
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        _require_unchanged(str(file), stamp, stamp_of(os.fstat(opened.fileno())))
+    return digest
+
+
+def _require_unchanged(file: str, before: Stamp, now: Stamp) -> None:
+    if now != before:
+        raise UsageError(f"{file} changed while it was indexed; index again when it is complete")
+
+
 def _parts(stamps: Mapping[str, Stamp], contents: Mapping[str, Content], paths: Iterable[str]) -> list[DataPart]:
     """Return a part for each subfolder; its checksum is of the content, without times, so a copy has the same one."""
     num_samples = Counter(map(_subfolder, paths))
     hashes = {name: hashlib.sha256() for name in sorted(num_samples)}
     sizes = Counter[str]()
     for path, stamp in stamps.items():
-        name = _subfolder(path)
-        hashes[name].update(f"{path}\0{stamp.size}\0{contents[path].checksum:08x}\n".encode())
-        sizes[name] += stamp.size
+        if stamp != MISSING:
+            name = _subfolder(path)
+            hashes[name].update(f"{path}\0{stamp.size}\0{contents[path].checksum:08x}\n".encode())
+            sizes[name] += stamp.size
     return [DataPart(name, num_samples[name], sizes[name], each.hexdigest()) for name, each in hashes.items()]
+
+
+def _subfolder(path: str) -> str:
+    return path.partition("/")[0] if "/" in path else "."
 
 
 def _root(location: Location) -> str:
@@ -157,7 +296,7 @@ def _root(location: Location) -> str:
 
 
 def _extensions(location: Location) -> tuple[str, ...]:
-    return (location.image,) if location.image and not location.table else IMAGES
+    return (location.image,) if location.image else IMAGES
 
 
 def _left_out(location: Location, listing: FolderListing) -> list[str]:
@@ -170,33 +309,6 @@ def _left_out(location: Location, listing: FolderListing) -> list[str]:
         counts = ", ".join(f"{count:,} {extension}" for extension, count in listing.others.most_common())
         notes.append(f"files left out, because they are none of {', '.join(_extensions(location))}: {counts}")
     return notes
-
-
-def _beside(listing: FolderListing) -> dict[str, dict[str, str]]:
-    """Return the paths of files beside images, by the path of the image without its extension, and by their names."""
-    beside: dict[str, dict[str, str]] = {image.rpartition(".")[0]: {} for image in sorted(listing.images)}
-    for path in listing.stamps:
-        folder, slash, name = path.rpartition("/")
-        if path not in listing.images:
-            for stem, member in splits(name):
-                if (files := beside.get(folder + slash + stem)) is not None:
-                    files.setdefault(member.lower(), path)
-    return beside
-
-
-def _texts(image: str, beside: Mapping[str, Mapping[str, str]], contents: Mapping[str, Content]) -> dict[str, Content]:
-    files = beside.get(image.rpartition(".")[0], {})
-    return {name: contents[path] for name, path in files.items() if contents[path].length <= MAX_CONTENT}
-
-
-def _subfolder(path: str) -> str:
-    return path.partition("/")[0] if "/" in path else "."
-
-
-def _table_stamp(table: Path) -> Stamp:
-    if (stamp := stamp_at(table)) == MISSING:
-        raise UsageError(f"table: {table} is no file that can be read")
-    return stamp
 
 
 def _table_paths(location: Location, root: str) -> list[str]:
@@ -217,16 +329,16 @@ def _table_paths(location: Location, root: str) -> list[str]:
 
 def table_rows(location: Location) -> Iterator[Row]:
     """Yield the rows of a table; errors as those of ``write_folder``."""
-    table, folder, name = Path(location.table or ""), Path(location.folder or ""), location.image or IMAGE
+    table, root, name = Path(location.table or ""), _root(location), location.image or IMAGE
     first = 1
     for fields in read_rows(table):
         if not any(name in row for row in fields):
-            columns = dict.fromkeys(column for row in fields for column in row)
-            has = f"; it has {', '.join(columns)}" if columns else ""
+            columns = ", ".join(dict.fromkeys(column for row in fields for column in row))
+            has = f"; it has {columns}" if columns else ""
             raise UsageError(f"table: {table} has no column {name!r} with the paths of images{has}")
         has_key = any("key" in row for row in fields)
         for number, row in enumerate(fields, first):
-            path = _path(row.get(name), folder, f"row {number} of {table}")
+            path = _path(row.get(name), location, root, f"row {number} of {table}")
             key = str(row.get("key")) if has_key else path
             if not is_utf8(key):
                 raise UsageError(f"row {number} of {table} has a key that is no valid text: {key!r}")
@@ -234,43 +346,38 @@ def table_rows(location: Location) -> Iterator[Row]:
         first += len(fields)
 
 
-def _path(value: object, folder: Path, where: str) -> str:
+def _path(value: object, location: Location, root: str, where: str) -> str:
     """Return the path of an image within the folder, in its shortest form."""
     path = PurePosixPath(value) if isinstance(value, str) and value and "\0" not in value else None
     if path is None or not is_utf8(str(path)):
         raise UsageError(f"{where} has no path of an image (got {value!r})")
     if path.is_absolute():
-        within = _below(path, folder)
-        if within is None:
+        path = PurePosixPath(_real(str(path.parent)), path.name)
+        if not path.is_relative_to(root):
             raise UsageError(
-                f"{where}: the path {value!r} is not in folder: {folder}; set folder to one that contains it"
+                f"{where}: the path {value!r} is not in folder: {location.folder}; set folder to one that contains it"
             )
-        path = within
+        path = path.relative_to(root)
     if ".." in path.parts:
         raise UsageError(f"{where}: the path {value!r} leaves the folder; paths have no ..")
     return str(path)
-
-
-def _below(path: PurePosixPath, folder: Path) -> PurePosixPath | None:
-    """Return an absolute path within a folder, also if links lead to one of them; None if it is elsewhere."""
-    real = PurePosixPath(os.path.realpath(path.parent), path.name)
-    bases = (PurePosixPath(os.path.normpath(folder)), PurePosixPath(os.path.realpath(folder)))
-    return next((each.relative_to(base) for each in (path, real) for base in bases if each.is_relative_to(base)), None)
 
 
 def read_rows(path: Path) -> Iterator[list[dict[str, Any]]]:
     """Read a table in batches. Columns of CSV and TSV are text; those of Parquet have its types, without bytes."""
     try:
         if path.suffix in DELIMITERS:
-            for batch in _delimited(path, DELIMITERS[path.suffix]):
-                yield batch.to_pylist()
+            for read in _delimited(path, DELIMITERS[path.suffix]):
+                yield read.to_pylist()
         elif path.suffix in JSON_LINES:
-            yield from _json_lines(path)
+            rows = _json_lines(path)
+            while batch := list(itertools.islice(rows, BATCH)):
+                yield batch
         elif path.suffix == ".parquet":
             with pq.ParquetFile(path) as file:
                 names = [field.name for field in file.schema_arrow if not has_bytes(field.type)]
-                for batch in file.iter_batches(BATCH, columns=names):
-                    yield batch.to_pylist()
+                for read in file.iter_batches(BATCH, columns=names):
+                    yield read.to_pylist()
         else:
             raise UsageError(f"table: {path} must end in one of {', '.join(SUFFIXES)}")
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
@@ -296,18 +403,14 @@ def _delimited(path: Path, delimiter: str) -> Iterator[pa.RecordBatch]:
         yield from reader
 
 
-def _json_lines(path: Path) -> Iterator[list[dict[str, Any]]]:
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as file:
-        numbered = ((number, line) for number, line in enumerate(file, 1) if line.strip())
-        while lines := list(itertools.islice(numbered, BATCH)):
-            yield [_json_line(line, f"table: line {number} of {path}") for number, line in lines]
-
-
-def _json_line(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise UsageError(f"{where} must be a JSON object with the key of the image")
-    return row
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line) if line.strip() else None
+            except (ValueError, RecursionError) as error:
+                raise UsageError(f"table: line {number} of {path} is not JSON: {error}") from error
+            if isinstance(row, dict):
+                yield row
+            elif line.strip():
+                raise UsageError(f"table: line {number} of {path} must be a JSON object with the key of the image")

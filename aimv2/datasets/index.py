@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import operator
 import os
 import shlex
 import shutil
@@ -23,7 +24,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -33,8 +34,8 @@ from aimv2.base.address import hash64
 from aimv2.base.errors import UsageError
 from aimv2.base.files import beside, replace_folder, replacing
 from aimv2.config.arguments import as_typed
-from aimv2.datasets.description import INDEX_SUFFIX, PATTERNS, PLACES, SPLITS, SUFFIXES, Location
-from aimv2.datasets.files import Stamp
+from aimv2.config.data_config import DESCRIPTIONS
+from aimv2.datasets.description import INDEX_SUFFIX, PATTERNS, PLACES, SPLITS, Location
 from aimv2.datasets.remote import base_of
 
 FACTS, PARTS, FILES, RECORDS, HASHES = "index.json", "parts.parquet", "files.arrow", "records.arrow", "hashes.bin"
@@ -44,16 +45,27 @@ ROWS = 2**14  # of a batch
 MAX_FIELDS = 1000  # whose names are kept
 MAX_CONTENT = 2**32 - 1  # bytes
 IMAGE = "image"  # the name of the content that is a sample's image; in shards it is that of a member
+NAMED = 3  # files of each kind that a difference names
 
-CONTENT = pa.struct(
-    {
-        "name": pa.string(),
-        "file": pa.uint32(),
-        "offset": pa.uint64(),
-        "length": pa.uint32(),
-        "checksum": pa.uint32(),
-    }
-)
+
+class Stamp(NamedTuple):
+    """What a file system says of a file."""
+
+    size: int  # bytes; -1 if there is no file
+    modified: int  # nanoseconds of the last change of the content. Copies can keep it, and anybody can set it.
+    # Of the last change of content or status. Nobody can set it, but backups, chmod and copies change it too, so it
+    # only decides which files are read again for an index.
+    changed: int
+
+    def is_same(self, other: "Stamp") -> bool:
+        """True if a file with the other stamp has the same content, unless somebody has set its time."""
+        return self[:2] == other[:2]
+
+
+MISSING = Stamp(-1, 0, 0)
+Entry = TypeVar("Entry")
+NUMBERS = {"file": pa.uint32(), "offset": pa.uint64(), "length": pa.uint32(), "checksum": pa.uint32()}
+CONTENT = pa.struct({"name": pa.string(), **NUMBERS})
 SCHEMA = pa.schema({"key": pa.string(), "contents": pa.list_(CONTENT), "fields": pa.string()})
 FILE_SCHEMA = pa.schema(
     {"name": pa.string(), **dict.fromkeys(Stamp._fields, pa.int64()), "version": pa.string(), "checksum": pa.string()}
@@ -61,6 +73,35 @@ FILE_SCHEMA = pa.schema(
 
 OnProgress = Callable[[int, int | None], None]  # samples or files so far, and of all if that is known
 hash_key = hash64.__wrapped__  # keys do not repeat, so a cache is only in the way
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def stamp_at(path: str | os.PathLike[str]) -> Stamp:
+    """Return the stamp of a file, MISSING if there is none."""
+    try:
+        return stamp_of(os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return MISSING
+
+
+def difference(
+    before: Mapping[str, Entry], now: Mapping[str, Entry], is_same: Callable[[Entry, Entry], bool] = operator.eq
+) -> str:
+    """Return one sentence on names: ``a.jpg is missing; b.jpg, c.jpg, d.jpg and 2 more are changed``, or nothing."""
+    kinds = {
+        "missing": sorted(before.keys() - now.keys()),
+        "new": sorted(now.keys() - before.keys()),
+        "changed": sorted(name for name in before.keys() & now.keys() if not is_same(before[name], now[name])),
+    }
+    sentences = []
+    for kind, names in kinds.items():
+        rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        if names:
+            sentences.append(f"{', '.join(names[:NAMED])}{rest} {'is' if len(names) == 1 else 'are'} {kind}")
+    return "; ".join(sentences)
 
 
 class DataPart(NamedTuple):
@@ -82,17 +123,11 @@ class Content(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A sample, as a layout describes it.
+    """A sample, as a layout describes it."""
 
-    Attributes:
-        key: unique and stable.
-        contents: by name: ``image``, and what holds texts, such as ``txt`` and ``json``.
-        fields: values of JSON by name.
-    """
-
-    key: str
-    contents: dict[str, Content]
-    fields: Mapping[str, Any] | None = None
+    key: str  # unique and stable
+    contents: dict[str, Content]  # by name: ``image``, and what holds texts, such as ``txt`` and ``json``
+    fields: Mapping[str, Any] | None = None  # values of JSON
 
 
 class IndexedFile(NamedTuple):
@@ -126,24 +161,16 @@ def batch_of(records: Sequence[Record]) -> RecordBatch:
 
 
 class IndexWriter:
-    """Writes the files of an index.
-
-    Attributes:
-        folder: of the index; a layout may write more into it.
-        parts: to be set by a layout.
-        facts: more facts.
-        notes: sentences about samples that were left out or cannot be used.
-        names: of contents.
-        num_read: files that were read and not known; with some, an interrupted index is worth keeping.
-    """
+    """Writes the files of an index."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder  # a layout may write more into it
         self.parts: list[DataPart] = []
-        self.facts: dict[str, Any] = {}
-        self.notes: list[str] = []
-        self.names: dict[str, None] = {}
-        self.num_read = self.num_samples = 0
+        self.facts: dict[str, Any] = {}  # more of them
+        self.notes: list[str] = []  # sentences about samples that were left out or cannot be used
+        self.names: dict[str, None] = {}  # of contents
+        self.num_samples = 0
+        self.num_read = 0  # files that were read and not known; with some, an interrupted index is worth keeping
         self._files: list[IndexedFile] = []
         self._fields: dict[str, None] = {}
         self._pending: list[pa.RecordBatch] = []
@@ -152,12 +179,10 @@ class IndexWriter:
         self._hashes = (folder / HASHES).open("wb")
 
     def add_file(self, file: IndexedFile) -> int:
-        """Add a file, and return its number."""
         self._files.append(file)
         return len(self._files) - 1
 
     def add(self, records: Iterable[Record]) -> None:
-        """Add records."""
         records = iter(records)
         while chunk := list(itertools.islice(records, ROWS)):
             for record in chunk if len(self._fields) < MAX_FIELDS else ():
@@ -165,7 +190,6 @@ class IndexWriter:
             self.add_batch(batch_of(chunk))
 
     def add_batch(self, batch: RecordBatch) -> None:
-        """Add records."""
         self.names.update(dict.fromkeys(batch.rows.column("contents").flatten().field("name").unique().to_pylist()))
         self.num_samples += len(batch.rows)
         self._hashes.write(batch.hash_B.astype("<u8").tobytes())
@@ -175,7 +199,6 @@ class IndexWriter:
             self._write_pending(ROWS)
 
     def _write_pending(self, least: int) -> None:
-        """Write batches of ROWS, while there are at least so many rows."""
         table = pa.Table.from_batches(self._pending, SCHEMA)
         while len(table) >= least:
             self._records.write_table(table.slice(0, ROWS).combine_chunks(), ROWS)
@@ -183,7 +206,6 @@ class IndexWriter:
         self._pending, self._num_pending = table.combine_chunks().to_batches(), len(table)
 
     def close_files(self) -> None:
-        """Close the files of records."""
         self._records.close()
         self._hashes.close()
 
@@ -191,8 +213,8 @@ class IndexWriter:
         """Write what is left, and the facts."""
         self._write_pending(1)
         self.close_files()
-        rows = [(file.name, *file.stamp, file.version, file.checksum) for file in self._files]
-        table = pa.table([list(column) for column in zip(*rows, strict=True)] or [[]] * 6, schema=FILE_SCHEMA)
+        rows = [file._asdict() | file.stamp._asdict() for file in self._files]
+        table = pa.Table.from_pylist(rows, FILE_SCHEMA)
         with pa.ipc.new_file(str(self.folder / FILES), FILE_SCHEMA) as writer:
             writer.write_table(table)
         write_parts(self.folder / PARTS, self.parts)
@@ -202,27 +224,26 @@ class IndexWriter:
 
 
 class Index:
-    """An open index, mapped into memory; the time to open it does not depend on the number of samples.
-
-    Attributes:
-        facts: as they were written.
-        hash_N: of the keys, uint64 [N].
-        files: a table of the files.
-        first_row: of each shard, and the end of the last one; int64 [P + 1].
-    """
+    """An open index, mapped into memory; with ``of_any_files`` also one that was made for another list of shards."""
 
     def __init__(self, location: Location, *, of_any_files: bool = False) -> None:
-        """Open the index of a location; with ``of_any_files`` also one that was made for another list of shards."""
         self._folder, self._has_shards = index_path(location), bool(location.shards)
-        self.facts = read_facts(location, of_any_files=of_any_files)
+        if not (self._folder / FACTS).exists():
+            raise UsageError(f"there is no index at {self._folder}; write it with {command(location)}")
         try:
+            self.facts: dict[str, Any] = json.loads((self._folder / FACTS).read_text())
+            if self.facts["version"] != VERSION:
+                raise ValueError("it is of another version")
+            for key, now in made_for(location).items():
+                if self.facts.get(key) != now and not of_any_files:
+                    raise ValueError(f"it was made for another {key} than the description has now")
             self.base = self.facts["base"] if of_any_files else base_path(location)
             self.names: list[str] = self.facts["names"]
             self.fields: list[str] = self.facts["fields"]
             self.files: pa.Table = pa.ipc.open_file(pa.memory_map(str(self._folder / FILES))).read_all()
             self._reader = pa.ipc.open_file(pa.memory_map(str(self._folder / RECORDS)))
             is_empty = not (self._folder / HASHES).stat().st_size
-            self.hash_N: np.ndarray = (
+            self.hash_N: np.ndarray = (  # of the keys, uint64 [N]
                 np.empty(0, np.uint64) if is_empty else np.memmap(self._folder / HASHES, "<u8", mode="r")
             )
             if self._reader.num_record_batches != -(-len(self.hash_N) // ROWS):
@@ -230,6 +251,7 @@ class Index:
             if self.files.schema != FILE_SCHEMA or self._reader.schema != SCHEMA:
                 raise ValueError("it has other columns")
             num_samples = pq.read_table(self._folder / PARTS)["num_samples"].to_numpy()
+            # Of each shard, and the end of the last one; int64 [P + 1].
             self.first_row = np.concatenate([[0], np.cumsum(num_samples)]).astype(np.int64)
         except (OSError, ValueError, KeyError, TypeError) as error:  # arrow's errors are among these
             raise UsageError(
@@ -246,12 +268,10 @@ class Index:
         return read_parts(self._folder / PARTS)
 
     def path(self, file: int) -> str:
-        """Return the path or URL of a file."""
         name = self.files["name"][file].as_py()
         return str(self._folder / COPY) if name == COPY else self.base + name
 
     def read_files(self) -> list[IndexedFile]:
-        """Return all files."""
         columns = [self.files[name].to_pylist() for name in FILE_SCHEMA.names]
         return [IndexedFile(name, Stamp(*rest[:3]), *rest[3:]) for name, *rest in zip(*columns, strict=True)]
 
@@ -263,7 +283,6 @@ class Index:
         return str(self._value(row, "key"))
 
     def contents(self, row: int) -> dict[str, Content]:
-        """Return the contents of a sample by name."""
         contents = {values.pop("name"): Content(**values) for values in self._value(row, "contents")}
         if not self._has_shards:
             return contents
@@ -271,12 +290,9 @@ class Index:
         return {name: content._replace(file=shard) for name, content in contents.items()}
 
     def fields_of(self, row: int) -> dict[str, Any]:
-        """Return the other fields of a sample."""
-        values: dict[str, Any] = json.loads(self._value(row, "fields") or "{}")
-        return values
+        return dict(json.loads(self._value(row, "fields") or "{}"))
 
     def batches(self, start: int, stop: int) -> Iterator[RecordBatch]:
-        """Yield consecutive rows."""
         while start < stop:
             number, place = divmod(start, ROWS)
             end = min(stop, (number + 1) * ROWS)
@@ -294,13 +310,12 @@ class Index:
 
 
 def index_path(location: Location) -> Path:
-    """Return the folder of a location's index."""
     assert location.index, "descriptions that are read from a file have the path of an index"
     return Path(location.index)
 
 
 def unfinished(location: Location) -> Location:
-    """Return a location whose index has what an interrupted call has read for that of a location."""
+    """Return the location of what an interrupted call has read for an index."""
     return dataclasses.replace(location, index=f"{index_path(location)}.unfinished")
 
 
@@ -315,7 +330,7 @@ def command(location: Location) -> str:
     """Return the command line that writes a location's index, quoted for the shell."""
     stem = index_path(location).name.removesuffix(INDEX_SUFFIX)
     names = [stem, *(stem.removesuffix(f"-{split}") for split in SPLITS)]
-    files = (index_path(location).with_name(f"{name}{suffix}") for name in names for suffix in SUFFIXES)
+    files = (index_path(location).with_name(f"{name}{suffix}") for name in names for suffix in DESCRIPTIONS)
     description = next((str(file) for file in files if file.is_file()), "FILE.yaml")
     return f"{as_typed('data')} index {shlex.quote(description)}"
 
@@ -333,9 +348,7 @@ def writing(location: Location) -> Iterator[IndexWriter]:
     try:
         partial.mkdir(parents=True)
     except OSError as error:
-        raise UsageError(
-            f"the index {folder} cannot be written ({error.strerror}); set index to a path that can"
-        ) from error
+        raise UsageError(f"index: {folder} cannot be written ({error.strerror}); set index to another path") from error
     writer = IndexWriter(partial)
     try:
         try:
@@ -356,26 +369,6 @@ def writing(location: Location) -> Iterator[IndexWriter]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def read_facts(location: Location, *, of_any_files: bool = False) -> dict[str, Any]:
-    """Return the facts of a location's index."""
-    folder = index_path(location)
-    try:
-        facts: dict[str, Any] = json.loads((folder / FACTS).read_text())
-    except FileNotFoundError:
-        raise UsageError(f"there is no index at {folder}; write it with {command(location)}") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"the index {folder} cannot be read ({error}); write it with {command(location)}") from error
-    if not isinstance(facts, dict) or facts.get("version") != VERSION:
-        raise UsageError(f"the index {folder} is of another version; write it again with {command(location)}")
-    for key, now in made_for(location).items():
-        if facts.get(key) != now and not of_any_files:
-            raise UsageError(
-                f"the index {folder} was made for another {key} than the description has now; "
-                f"write it again with {command(location)}"
-            )
-    return facts
-
-
 def made_for(location: Location) -> dict[str, Any]:
     """Return what an index depends on beside its files, which have names, sizes and times."""
     depends: dict[str, Any] = {key: bool(getattr(location, key)) for key in (*PLACES, "table")}
@@ -394,14 +387,12 @@ def base_path(location: Location) -> str:
 
 def write_parts(path: Path, parts: Sequence[DataPart]) -> None:
     """Write parts to a Parquet file, atomically."""
-    columns = {name: [part[column] for part in parts] for column, name in enumerate(DataPart._fields)}
     schema = pa.schema({"name": pa.string(), "num_samples": pa.int64(), "size": pa.int64(), "checksum": pa.string()})
     with replacing(path) as partial:
-        pq.write_table(pa.table(columns, schema=schema), partial)
+        pq.write_table(pa.Table.from_pylist([part._asdict() for part in parts], schema), partial)
 
 
 def read_parts(path: Path) -> list[DataPart]:
-    """Read what ``write_parts`` wrote."""
     try:
         return [DataPart(**row) for row in pq.read_table(path).to_pylist()]
     except (OSError, pa.ArrowException, TypeError) as error:

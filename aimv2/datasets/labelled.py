@@ -22,8 +22,7 @@ from aimv2.data.decode import square, whole
 from aimv2.data.transfer import Task, TransferSet
 from aimv2.data.transforms import CENTRE_CROP
 from aimv2.datasets.description import read_labelled
-from aimv2.datasets.open import open_location
-from aimv2.datasets.plugin import set_version
+from aimv2.datasets.open import content_version, copies_of, open_location
 from aimv2.datasets.records import Records
 
 VALIDATION_PARTS = 5  # one of five training images is for validation
@@ -91,12 +90,11 @@ def pictures(
         except BadSampleError as error:
             return error
 
-    for row, found in zip(rows, in_threads(shown, rows, records.concurrency), strict=True):
-        if isinstance(found, BadSampleError):
-            unusable.append(Unusable.of(records, row, found))
-            yield np.zeros(shape.blank, dtype=np.uint8)
-        else:
-            yield found
+    for row, image in zip(rows, in_threads(shown, rows, records.concurrency), strict=True):
+        if isinstance(image, BadSampleError):
+            unusable.append(Unusable.of(records, row, image))
+            image = np.zeros(shape.blank, dtype=np.uint8)
+        yield image
 
 
 class PictureBatch(NamedTuple):
@@ -147,15 +145,15 @@ def check_rate(unusable: Sequence[Unusable], num_rows: int, max_bad_rate: float,
 def labelled_sets(config: RunConfig, names: Sequence[str]) -> list[TransferSet]:
     """Return the sets that ``evaluation.sets`` names, each with one task of the set's name (in names of metrics).
 
-    A set with another version (``plugin.set_version``) than before is read again. Of each set at most
+    A set with another version than before is read again. Of each set at most
     ``evaluation.set_images`` images are read: those with the smallest hashes of their keys, a quarter of them for the
     test. Images are squares as of ``python -m aimv2 evaluate``.
     """
     evaluation, data = config.evaluation, config.data
     shape = Shape(config.model.image_px, CENTRE_CROP, data.max_pixels)
-    cache = str(Path(data.cache_dir) / "shards"), int(data.cache_gb * 1e9)
+    limits, copies = (evaluation.set_images, data.max_bad_rate), copies_of(data)
     return [
-        _labelled_set(Path(path), name, set_version(path), shape, evaluation.set_images, data.max_bad_rate, *cache)
+        _labelled_set(Path(path), name, content_version(path), shape, *limits, copies)
         for path, name in zip(evaluation.sets, names, strict=True)
     ]
 
@@ -168,17 +166,12 @@ def _labelled_set(
     shape: Shape,
     max_images: int,
     max_bad_rate: float,
-    cache_dir: str,
-    cache_bytes: int,
+    copies: tuple[str, int],
 ) -> TransferSet:
     described = read_labelled(path)
     if not described.train:
         raise UsageError(f"{path}: an evaluation of a run needs train")
-    records = {
-        name: open_location(place, cache_dir, cache_bytes)
-        for name in ("train", "validation", "test")
-        if (place := getattr(described, name)) is not None
-    }
+    records = {split: open_location(place, *copies) for split, place in described.splits()}
     parts = {
         name: _read(records[source], row_M, described.label, name, shape, max_bad_rate)
         for name, (source, row_M) in _chosen(records, max_images).items()
@@ -238,13 +231,9 @@ def _read(records: Records, row_M: np.ndarray, label: str, split: str, shape: Sh
 
 
 class Labels(NamedTuple):
-    """The label of each row of a split, and the rows whose label cannot be read.
+    """The label of each row of a split, and the rows whose label cannot be read."""
 
-    Attributes:
-        text_N: labels as text; empty for those rows.
-    """
-
-    text_N: list[str]
+    text_N: list[str]  # empty for those rows
     unusable: list[Unusable]
 
 
@@ -292,7 +281,7 @@ def class_numbers(train: Sequence[str], test: Sequence[str]) -> dict[str, int]:
 
 
 def is_validation(records: Records, row_N: np.ndarray) -> np.ndarray:
-    """Return True for the rows that are for validation, by the hash of their keys: bool [N]."""
+    """True for the rows that are for validation, by the hash of their keys: bool [N]."""
     # By the remainder, because the held-out pairs of a source are those with the smallest hashes.
     is_validation_N: np.ndarray = records.key_hashes(row_N) % np.uint64(VALIDATION_PARTS) == 0
     return is_validation_N

@@ -15,9 +15,21 @@ import numpy as np
 
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets import folder_layout, table_layouts, tar_shards
-from aimv2.datasets.description import Location
-from aimv2.datasets.files import IMAGES, Stamp, difference, stamp_at, stamp_of
-from aimv2.datasets.index import COPY, IMAGE, Content, DataPart, Index, IndexWriter, OnProgress, command
+from aimv2.datasets.description import IMAGES, Location
+from aimv2.datasets.index import (
+    COPY,
+    IMAGE,
+    Content,
+    DataPart,
+    Index,
+    IndexWriter,
+    OnProgress,
+    Stamp,
+    command,
+    difference,
+    stamp_at,
+    stamp_of,
+)
 from aimv2.datasets.remote import (
     CopiesFolder,
     OtherContentError,
@@ -63,15 +75,10 @@ class Records:
     Opened objects can be pickled and read by several processes and threads. A field is named as in a description:
     ``txt`` is a text member, ``json.caption`` a key of the JSON member, and in tables and datasets ``caption`` is a
     column. ``folder`` is the name of the folder that contains an image.
-
-    Attributes:
-        block_rows: rows whose order is shuffled together; blocks of them are read one after the other.
-        concurrency: reads that are worth being made at the same time, by threads: several where each is a request to
-            another host.
     """
 
-    block_rows: int
-    concurrency: int = 1
+    block_rows: int  # whose order is shuffled together; blocks of them are read one after the other
+    concurrency: int = 1  # reads at a time, by threads: several where each is a request to another host
 
     def __init__(
         self,
@@ -87,10 +94,6 @@ class Records:
         Args:
             cache_dir, cache_bytes: where to save copies of remote files, and how much at most; without a folder, none.
             kept_N: the rows that are samples, int64 [N]; None for all.
-            sleep: waits before a read is repeated.
-
-        Raises:
-            UsageError: the index is missing or does not fit the location, a table has changed, or there are no images.
         """
         self._arguments = location, cache_dir, cache_bytes, sleep
         self._location, self._index, self._kept_N = location, Index(location), kept_N
@@ -120,7 +123,6 @@ class Records:
 
     @property
     def retries(self) -> int:
-        """Reads that were repeated after a transient error, in this process."""
         return self._patience.retries
 
     def __len__(self) -> int:
@@ -145,7 +147,6 @@ class Records:
             self._copies.fetch_ahead([self._remote(shard) for shard in expected if is_url(self._index.path(shard))])
 
     def key(self, row: int) -> str:
-        """Return the unique and stable name of a sample."""
         return self._index.key(self._at(row))
 
     def key_hashes(self, row_B: np.ndarray) -> np.ndarray:
@@ -153,7 +154,6 @@ class Records:
         return np.asarray(self._index.hash_N[row_B if self._kept_N is None else self._kept_N[row_B]], np.uint64)
 
     def image(self, row: int) -> bytes:
-        """Return the image file of a sample."""
         contents = self._index.contents(self._at(row))
         for name in self._images:
             if name in contents and (content := self._content(contents[name])) is not None:
@@ -174,9 +174,15 @@ class Records:
             if member in contents and member != IMAGE:
                 where = f"{self.key(row)}: {member}"
                 if words[end:]:
-                    return value_at(self._json(number, member, contents[member], where), words[end:])
+                    value = self._json(number, member, contents[member], where)
+                    for word in words[end:]:
+                        value = value.get(word) if isinstance(value, dict) else None
+                    return value
                 content = self._content(contents[member])
-                return None if content is None else text_of(content, where)
+                try:
+                    return None if content is None else content.decode()
+                except UnicodeDecodeError as error:
+                    raise BadSampleError("missing caption", f"{where} is not UTF-8: {error}") from error
         return None
 
     def fields(self) -> list[str]:
@@ -197,14 +203,13 @@ class Records:
         """Compare sizes and times of files with those that were indexed."""
         self._require_tables()
         now = LAYOUTS[self._location.place].stamps(self._location, self._index)
-        if sentence := difference(self._index.stamps(), now):
+        if sentence := difference(self._index.stamps(), now, Stamp.is_same):
             place = self._location.folder or self._location.dataset or self._index.base
             raise UsageError(
                 f"{place} is not as it was indexed ({sentence}); restore it, or run {command(self._location)}"
             )
 
     def parts(self) -> list[DataPart]:
-        """Return the parts, whose names, sizes and checksums say whether two locations have the same content."""
         return self._index.parts
 
     def digest(self) -> str:
@@ -218,17 +223,13 @@ class Records:
         """Raise a UsageError if a table has changed whose rows are in the index."""
         tables = LAYOUTS[self._location.place].tables(self._location)
         before = [Stamp(*values) for values in self._index.facts.get("tables", ())]
-        for table, stamp in zip(tables, before, strict=False):
-            if not stamp_at(table).is_same(stamp):
-                raise UsageError(f"{table} has changed since it was indexed; run {command(self._location)}")
-        if len(tables) != len(before):
-            raise UsageError(
-                f"there are {len(tables)} files of rows, and were {len(before)} when they were indexed; run"
-                f" {command(self._location)}"
-            )
+        pairs = zip(tables, before, strict=False)
+        changed = [str(table) for table, stamp in pairs if not stamp_at(table).is_same(stamp)]
+        if changed or len(tables) != len(before):
+            name = changed[0] if changed else "the list of files"
+            raise UsageError(f"{name} has changed since it was indexed; run {command(self._location)}")
 
     def _name(self, content: Content) -> str:
-        """Return the path of a file within the folder, or of a shard."""
         return str(self._index.files["name"][content.file].as_py())
 
     def _json(self, row: int, member: str, content: Content, where: str) -> Any:
@@ -260,9 +261,8 @@ class Records:
 
     def _read(self, content: Content) -> bytes:
         file, offset, length, _ = content
-        try:
-            opened = self._opened.pop(file, None) or self._open_file(file)
-        except _NoCopy:
+        opened = self._opened.pop(file, None) or self._open_file(file)
+        if opened is None:
             return self._read_part(self._remote(file), offset, length)
         self._opened[file] = opened
         for oldest in list(self._opened)[:-MAX_OPEN]:
@@ -279,19 +279,19 @@ class Records:
             data += more
         return data
 
-    def _open_file(self, file: int) -> "_OpenFile":
-        """Open a file of this host, or the copy of a remote one."""
+    def _open_file(self, file: int) -> "_OpenFile | None":
+        """Open a file of this host, or the copy of a remote one; None if there is none, so that parts are read."""
         path = self._index.path(file)
         name, *stamp = (self._index.files[column][file].as_py() for column in ("name", *Stamp._fields))
         if is_url(path):
             remote = self._remote(file)
             if self._copies is None:
-                raise _NoCopy
+                return None
             copy = self._copies.path(remote)
             if file in self._expected or not self._gives_parts:
                 copy = self._copies.fetch(remote)
             elif not copy.exists():
-                raise _NoCopy
+                return None
             return _OpenFile(str(copy))
         opened = _OpenFile(path)
         if name != COPY and not stamp_of(os.fstat(opened.descriptor)).is_same(Stamp(*stamp)):
@@ -337,10 +337,6 @@ class Records:
         return RunFailedError("data", f"{name} cannot be read: {why}; {message}")
 
 
-class _NoCopy(Exception):
-    """A remote file of which there is no copy, and of which parts are read."""
-
-
 class _OpenFile:
     """An open file, closed when it is no longer used, so that threads can share it."""
 
@@ -367,24 +363,9 @@ def _reopened(
     return records
 
 
-def text_of(content: bytes, where: str) -> str:
-    """Return a text member; one that is not UTF-8 is a bad sample."""
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise BadSampleError("missing caption", f"{where} is not UTF-8: {error}") from error
-
-
 def json_of(content: bytes, where: str) -> Any:
     """Return the value of a JSON member; one that is not JSON is a bad sample."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise BadSampleError("broken json", f"{where}: {error}") from error
-
-
-def value_at(value: Any, keys: Sequence[str]) -> Any:
-    """Return a value within a value of JSON; None if a key is missing."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value

@@ -27,18 +27,9 @@ MAGIC = "*?["
 # Descriptions are not trusted, and others of fsspec's protocols log in to hosts or open archives and repositories.
 PROTOCOLS = ("file", "gcs", "gs", "hf", "http", "https", "memory", "s3")
 WAITS = (0.1, 0.4, 1.5, 4.0)  # seconds before each new attempt
-TRANSIENT = {
-    errno.EIO,
-    errno.ESTALE,
-    errno.ETIMEDOUT,
-    errno.EAGAIN,
-    errno.ENETDOWN,
-    errno.ENETUNREACH,
-    errno.EHOSTDOWN,
-    errno.EHOSTUNREACH,
-    errno.EBUSY,  # s3fs: the server is busy (503, SlowDown)
-    errno.EREMOTEIO,  # s3fs: another error of the server
-}
+TRANSIENT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN}
+TRANSIENT |= {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH}
+TRANSIENT |= {errno.EBUSY, errno.EREMOTEIO}  # s3fs: the server is busy (503, SlowDown), or has another error
 BLOCK_BYTES = 16 << 20  # of a request, where a file is read in several
 CONNECT_SECONDS, SILENT_SECONDS = 30, 60  # after which a web server has failed; s3fs and gcsfs have limits of their own
 # Status codes of HTTP; others from 400 to 499 are not asked for again, those from 500 on are.
@@ -57,15 +48,10 @@ class OtherContentError(ConnectionError):
 
 
 class Patience:
-    """Attempts at reads that can fail for a moment.
-
-    Attributes:
-        retries: attempts that were repeated.
-    """
+    """Attempts at reads that can fail for a moment; ``retries`` were repeated."""
 
     def __init__(self, sleep: Callable[[float], object] = time.sleep) -> None:
-        self.retries = 0
-        self._sleep = sleep
+        self.retries, self._sleep = 0, sleep
 
     def read(self, action: Callable[[], Value]) -> Value:
         """Return the result of the action; repeat it after a transient error, for some seconds in all."""
@@ -96,11 +82,13 @@ def expand(patterns: Iterable[str], key: str = "shards", options: Options = Mapp
     Patterns are paths and URLs, with brace ranges (``{00000..00331}``) and globs (``*``), whose matches are sorted. The
     key is that of the description, for messages.
     """
-    patterns = list(patterns)
+    patterns, num_names = list(patterns), 0
     for pattern in patterns:
         if pattern.startswith("pipe:") or "|" in pattern:
             raise UsageError(f"{key}: {pattern!r} is a pipe, which would run a command; paths and URLs are allowed")
-    if sum(math.prod(_lengths(pattern)) for pattern in patterns) > MAX_NAMES:  # before memory is full of their names
+        lengths = [abs(int(last) - int(first)) + 1 for first, last in RANGE.findall(pattern)]
+        num_names += math.prod(lengths + [names.count(",") + 1 for names in LIST.findall(pattern)])
+    if num_names > MAX_NAMES:  # before memory is full of their names
         raise UsageError(f"{key}: {', '.join(patterns)} are more than {MAX_NAMES:,} files, and no more are allowed")
     names = list(dict.fromkeys(name for pattern in patterns for name in _matches(pattern, key, options)))
     if not names:
@@ -113,12 +101,6 @@ def base_of(patterns: Iterable[str]) -> str:
     starts = [re.split(r"[{*?\[\\]", pattern)[0] for pattern in patterns]
     literal = os.path.commonprefix(starts)  # noqa: RUF071 – of characters, because URLs are no paths
     return literal[: literal.rfind("/") + 1]
-
-
-def _lengths(pattern: str) -> list[int]:
-    """Return the numbers of names of the pattern's ranges and lists."""
-    lists = [names.count(",") + 1 for names in LIST.findall(pattern)]
-    return [abs(int(last) - int(first)) + 1 for first, last in RANGE.findall(pattern)] + lists
 
 
 def _matches(pattern: str, key: str, options: Options) -> Iterator[str]:
@@ -202,8 +184,14 @@ def file_system(url: str, options: Options) -> tuple[Any, str]:
     """Return the fsspec file system of a URL and the path in it; errors as ``open_url``."""
     from fsspec.core import url_to_fs
 
+    arguments = dict(options)
+    if is_web(url):  # so that a server that says nothing fails; the default ends large transfers, too
+        from aiohttp import ClientTimeout
+
+        timeout = ClientTimeout(None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS)
+        arguments["client_kwargs"] = {"timeout": timeout}
     try:
-        system, path = translated(lambda: url_to_fs(url, **(_timeouts(url) | dict(options))))
+        system, path = translated(lambda: url_to_fs(url, **arguments))
     except OSError as error:
         if isinstance(error.__cause__, ImportError | ValueError):  # a protocol whose package is not installed
             raise UsageError(f"{url} cannot be read: {error.__cause__}") from error
@@ -213,15 +201,6 @@ def file_system(url: str, options: Options) -> tuple[Any, str]:
 
 def is_web(url: str) -> bool:
     return url.startswith(("http://", "https://"))
-
-
-def _timeouts(url: str) -> dict[str, Any]:
-    """Return options by which a server that says nothing fails. The default ends large transfers, too."""
-    if not is_web(url):
-        return {}
-    from aiohttp import ClientTimeout
-
-    return {"client_kwargs": {"timeout": ClientTimeout(None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS)}}
 
 
 def translated(action: Callable[[], Value]) -> Value:
@@ -301,7 +280,12 @@ class CopiesFolder:
         with path.with_suffix(".lock").open("w") as lock:  # one process copies
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists() and self._has_room(file.size, kept_since):
-                self._copy(file, path)
+                system, remote_path = file_system(file.url, self._options)
+                partial = path.with_suffix(".part")
+                translated(lambda: system.get_file(remote_path, str(partial)))
+                if (size := partial.stat().st_size) != file.size:
+                    raise OtherContentError(f"it has {size:,} bytes, and had {file.size:,} when it was indexed")
+                partial.replace(path)
         with contextlib.suppress(FileNotFoundError):
             os.utime(path)
         return path
@@ -319,14 +303,6 @@ class CopiesFolder:
             # Its reader copies the file again, and meets the error.
             with contextlib.suppress(OSError, UsageError, RunFailedError):
                 self.fetch(file, kept_since)
-
-    def _copy(self, file: RemoteFile, path: Path) -> None:
-        system, remote_path = file_system(file.url, self._options)
-        partial = path.with_suffix(".part")
-        translated(lambda: system.get_file(remote_path, str(partial)))
-        if (size := partial.stat().st_size) != file.size:
-            raise OtherContentError(f"it has {size:,} bytes, and had {file.size:,} when it was indexed")
-        partial.replace(path)
 
     def _has_room(self, size: int, kept_since: float) -> bool:
         """Delete copies until there is room for more bytes, and return whether there is."""

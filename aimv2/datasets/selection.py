@@ -25,18 +25,11 @@ KEPT, HELD_OUT, RULES = "kept.npy", "held_out.npy", "selection.json"
 
 
 class Selection(NamedTuple):
-    """Rows of a location.
+    """Rows of a location."""
 
-    Attributes:
-        kept_N: rows that meet all filters and are not excluded, int64 [K], ascending; None if all are kept.
-        held_out_M: indices into the kept rows of those that training does not show, int64 [M], ascending.
-        num_broken: samples that were left out, or not held out, because a member that decides is broken.
-        num_excluded: samples whose keys are excluded.
-    """
-
-    kept_N: np.ndarray | None
-    held_out_M: np.ndarray
-    num_broken: int = 0
+    kept_N: np.ndarray | None  # rows that meet all filters and are not excluded, int64 [K], ascending; None for all
+    held_out_M: np.ndarray  # indices into the kept rows of those that training does not show, int64 [M], ascending
+    num_broken: int = 0  # samples that were left out, or not held out, because a member that decides is broken
     num_excluded: int = 0
 
 
@@ -61,7 +54,8 @@ def write_selection(records: Records, location: Location, workers: int, on_progr
         raise UsageError(f"none of {len(records)} samples meets the filters {', '.join(location.filters)}")
     if location.exclude:
         hash_M = np.array([address.hash64(key) for key in excluded_keys(location)], np.uint64)
-        kept_N = _where(records, kept_N, lambda hash_B: ~np.isin(hash_B, hash_M))[1]
+        index_N = _where(records, kept_N, lambda hash_B: ~np.isin(hash_B, hash_M))
+        kept_N = index_N if kept_N is None else kept_N[index_N]
     num_kept = num_met if kept_N is None else len(kept_N)
     if not num_kept:
         raise UsageError(f"exclude: {location.exclude} has the keys of all samples")
@@ -72,7 +66,7 @@ def write_selection(records: Records, location: Location, workers: int, on_progr
         fraction = held_out.fraction or 0.0
         if isinstance(location, SourceDescription) and location.held_out is None:
             fraction = min(MAX_HELD_OUT_FRACTION, MAX_HELD_OUT / num_met)  # the same one whatever is excluded
-        held_out_M = _where(records, kept_N, lambda hash_B: held_out_by_hash(hash_B, fraction))[0]
+        held_out_M = _where(records, kept_N, lambda hash_B: held_out_by_hash(hash_B, fraction))
     if held_out and not 0 < len(held_out_M) < num_kept:
         if held_out.field:
             require_field(records, "held_out", held_out.field)
@@ -82,7 +76,12 @@ def write_selection(records: Records, location: Location, workers: int, on_progr
             f"held_out: {what} held out ({rule}); training and evaluation need at least one each: change held_out"
         )
     selected = Selection(kept_N, held_out_M, num_broken, num_met - num_kept)
-    save(selected, records, location)
+    remove(location)  # until all is written, there is none
+    for name, array in ((KEPT, selected.kept_N), (HELD_OUT, selected.held_out_M)):
+        if array is not None:
+            with replacing(index_path(location) / name) as partial, partial.open("wb") as file:
+                np.save(file, array.astype(np.int64), allow_pickle=False)
+    write_json(index_path(location) / RULES, _rules(records, location))
     return selected
 
 
@@ -102,16 +101,6 @@ def read_selection(records: Records, location: Location) -> Selection:
     is_selected = bool(location.filters or location.exclude)
     kept_N = np.load(index / KEPT, mmap_mode="r", allow_pickle=False) if is_selected else None
     return Selection(kept_N, np.load(index / HELD_OUT, mmap_mode="r", allow_pickle=False))
-
-
-def save(selected: Selection, records: Records, location: Location) -> None:
-    """Write a selection into the index of its location."""
-    remove(location)  # until all is written, there is none
-    for name, array in ((KEPT, selected.kept_N), (HELD_OUT, selected.held_out_M)):
-        if array is not None:
-            with replacing(index_path(location) / name) as partial, partial.open("wb") as file:
-                np.save(file, array.astype(np.int64), allow_pickle=False)
-    write_json(index_path(location) / RULES, _rules(records, location))
 
 
 def remove(location: Location) -> None:
@@ -135,17 +124,14 @@ def excluded_digest(location: Location) -> str:
     return hashlib.sha256("\n".join(keys).encode()).hexdigest() if keys else ""
 
 
-def _where(
-    records: Records, kept_N: np.ndarray | None, is_chosen: Callable[[np.ndarray], np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the chosen kept rows, by the hashes of their keys: indices into the kept rows, and rows, int64 [N]."""
+def _where(records: Records, kept_N: np.ndarray | None, is_chosen: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return indices into the kept rows of those that are chosen by the hashes of their keys: int64 [N]."""
     chosen, num_kept = [np.empty(0, np.int64)], len(records) if kept_N is None else len(kept_N)
     for start in range(0, num_kept, CHUNK):
         index_B = np.arange(start, min(start + CHUNK, num_kept))
         row_B = index_B if kept_N is None else kept_N[index_B]
         chosen.append(index_B[is_chosen(records.key_hashes(row_B))])
-    index_N = np.concatenate(chosen)
-    return index_N, index_N if kept_N is None else kept_N[index_N]
+    return np.concatenate(chosen)
 
 
 Chunk = tuple[np.ndarray, np.ndarray, int]  # rows that meet the filters and are held out, bool [B]; and broken ones
@@ -155,13 +141,12 @@ def _pass(
     records: Records, filters: Mapping[str, Filter], by_field: HeldOutRule | None, workers: int, on_progress: OnProgress
 ) -> Chunk:
     """Read the fields of all rows once."""
-    starts = range(0, len(records), CHUNK)
-    chunk_at = partial(_chunk, records, filters, by_field)
-    chunks, num_rows = list[Chunk](), 0
-    for chunk in in_processes(chunk_at, starts, min(workers, len(starts)), "reads fields"):
+    starts, chunks = range(0, len(records), CHUNK), list[Chunk]()
+    for chunk in in_processes(
+        partial(_chunk, records, filters, by_field), starts, min(workers, len(starts)), "reads fields"
+    ):
         chunks.append(chunk)
-        num_rows += len(chunk[0])
-        on_progress(num_rows, len(records))
+        on_progress(min(len(chunks) * CHUNK, len(records)), len(records))
     kept, chosen, num_broken = zip(*chunks, strict=True)
     return np.concatenate(kept), np.concatenate(chosen), sum(num_broken)
 

@@ -1,13 +1,12 @@
 """Tables with the bytes of images: Parquet files, and datasets that the package datasets saved to disk.
 
 A row of Parquet cannot be read without its row group, of up to thousands of images, so images are copied to the index.
-Those in the Arrow files of a dataset are read in place.
 """
 
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aimv2.base.errors import UsageError
-from aimv2.datasets.description import Location
-from aimv2.datasets.files import IMAGES, Stamp, is_within, sha256_of, stamp_at
-from aimv2.datasets.folder_layout import has_bytes
+from aimv2.datasets.description import IMAGES, Location
+from aimv2.datasets.folder_layout import has_bytes, is_within, sha256_of
 from aimv2.datasets.index import (
     COPY,
     IMAGE,
@@ -29,8 +27,10 @@ from aimv2.datasets.index import (
     IndexWriter,
     OnProgress,
     Record,
+    Stamp,
     base_path,
     hash_key,
+    stamp_at,
 )
 from aimv2.datasets.remote import expand, is_url
 
@@ -39,16 +39,13 @@ KEYS = ("key", "__key__", "id")
 BATCH = 256  # rows of Parquet that are read at a time
 ABOUT = ("dataset_info.json", "state.json")  # files of a dataset that say what its columns are
 
-Classes = Mapping[str, list[str]]  # names of classes by column
-Batch = tuple[pa.Buffer | None, pa.RecordBatch]  # and the file, mapped into memory, if images are read in place
-
 
 def write_tables(location: Location, writer: IndexWriter, workers: int, on_progress: OnProgress) -> None:
     """Write the rows of tables. The key is the first of ``KEYS`` with unique values, else the number of the row."""
     files = table_files(location)
     tables = [file for file in files if file.name not in ABOUT]
     images = {file: image_column(location, schema_of(file), file) for file in tables}
-    num_rows = sum(len(batch) for file in tables for _, batch in _batches(file, []))
+    num_rows = sum(len(batch) for file in tables for batch in batches(file, []))
     if not num_rows:
         raise UsageError(f"{location.place}: there are no rows in {', '.join(map(str, files))}")
     key = _key_column(tables, num_rows)
@@ -59,24 +56,25 @@ def write_tables(location: Location, writer: IndexWriter, workers: int, on_progr
         for file in files:
             stamp, first, name = stamp_at(file), writer.num_samples, _name(location, file)
             digest = sha256_of(file, stamp)
-            number = writer.add_file(IndexedFile(name, stamp, checksum=digest))
-            for whole, batch in _batches(file) if file in images else ():
-                values = bytes_of(batch.column(images[file]))
-                contents = list(
-                    _copied(values, target, copy) if whole is None else _in_place(values, whole, number, file)
-                )
-                num_images += len(contents) - contents.count(None)
-                writer.add(_records(batch, contents, key, classes_of(file), writer.num_samples))
+            writer.add_file(IndexedFile(name, stamp, checksum=digest))
+            for batch in batches(file) if file in images else ():
+                contents = list[dict[str, Content]]()
+                for content in bytes_of(batch.column(images[file])).to_pylist():
+                    place = Content(copy, target.tell(), len(content or b""), zlib.crc32(content or b""))
+                    contents.append({IMAGE: place} if content else {})
+                    target.write(content or b"")
+                num_images += sum(map(bool, contents))
+                rows = _fields(batch, classes_of(file))
+                keys = [str(number if key is None else row[key]) for number, row in enumerate(rows, writer.num_samples)]
+                writer.add(map(Record, keys, contents, rows))
                 on_progress(writer.num_samples, num_rows)
             writer.parts.append(DataPart(name, writer.num_samples - first, stamp.size, digest))
         if not num_images:
             raise UsageError(f"{location.place}: no row has the bytes of an image; save them, as to_parquet does")
-        if target.tell():
-            writer.notes.append(f"images that were copied to the index: {target.tell() / 1e6:,.1f} MB")
+        writer.notes.append(f"images that were copied to the index: {target.tell() / 1e6:,.1f} MB")
 
 
 def table_stamps(location: Location, index: Index) -> dict[str, Stamp]:
-    """Return the stamps of tables now."""
     return {_name(location, file): stamp_at(file) for file in table_files(location)}
 
 
@@ -91,7 +89,6 @@ def table_files(location: Location) -> list[Path]:
 
 
 def dataset_files(folder: Path) -> list[Path]:
-    """Return the files of a dataset."""
     try:
         if (splits := folder / "dataset_dict.json").is_file():
             names = json.loads(splits.read_text())["splits"]
@@ -117,7 +114,6 @@ def _name(location: Location, file: Path) -> str:
 
 
 def schema_of(file: Path) -> pa.Schema:
-    """Return the columns of a table."""
     try:
         if file.suffix == ".arrow":
             with pa.memory_map(str(file)) as mapped:
@@ -168,68 +164,36 @@ def bytes_of(column: pa.Array) -> pa.Array:
     return pa.compute.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
 
 
-def _batches(file: Path, columns: list[str] | None = None) -> Iterator[Batch]:
+def batches(file: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a table; ``columns`` limits those that are read of a Parquet file."""
     try:
         if file.suffix == ".arrow":
             with pa.memory_map(str(file)) as mapped:
-                whole = mapped.read_buffer()
-            yield from ((whole, batch) for batch in pa.ipc.open_stream(whole))
+                yield from pa.ipc.open_stream(mapped)
         else:
             with pq.ParquetFile(file) as opened:
-                yield from ((None, batch) for batch in opened.iter_batches(BATCH, columns=columns))
+                yield from opened.iter_batches(BATCH, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"{file} cannot be read: {error}") from error
 
 
-def _key_column(tables: Iterable[Path], num_rows: int) -> str | None:
+def _key_column(tables: list[Path], num_rows: int) -> str | None:
     for name in KEYS:
         if all(name in schema_of(file).names for file in tables):
-            columns = (batch.column(name).to_pylist() for file in tables for _, batch in _batches(file, [name]))
+            columns = (batch.column(name).to_pylist() for file in tables for batch in batches(file, [name]))
             hashes = [hash_key(str(value)) for values in columns for value in values if value is not None]
             if len(hashes) == num_rows == len(np.unique(np.array(hashes, np.uint64))):
                 return name
     return None
 
 
-def _records(
-    batch: pa.RecordBatch, contents: Iterable[Content | None], key: str | None, classes: Classes, first: int
-) -> Iterator[Record]:
-    """Yield the rows of a batch; ``first`` is the number of the first one."""
-    fields = batch.select([field.name for field in batch.schema if not has_bytes(field.type)]).to_pylist()
-    for number, (row, content) in enumerate(zip(fields, contents, strict=True), first):
+def _fields(batch: pa.RecordBatch, classes: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """Return the fields of rows, without bytes, and with the names of classes in place of their numbers."""
+    rows: list[dict[str, Any]] = batch.select(
+        [field.name for field in batch.schema if not has_bytes(field.type)]
+    ).to_pylist()
+    for row in rows:
         for name in classes.keys() & row.keys():
             label = row[name]
             row[name] = None if label is None or label < 0 else classes[name][label]  # -1: an unlabelled sample
-        yield Record(str(number if key is None else row[key]), {IMAGE: content} if content else {}, row)
-
-
-def _copied(images: pa.Array, target: Any, copy: int) -> Iterator[Content | None]:
-    for content in images.to_pylist():
-        offset = target.tell()
-        target.write(content or b"")
-        yield Content(copy, offset, len(content), zlib.crc32(content)) if content else None
-
-
-def _in_place(images: pa.Array, whole: pa.Buffer, number: int, file: Path) -> Iterator[Content | None]:
-    """Yield where the bytes of each image are in a file that is mapped into memory."""
-    buffers = images.buffers()
-    if images.null_count == len(images):
-        yield from [None] * len(images)
-        return
-    start = buffers[2].address - whole.address
-    if not 0 <= start <= whole.size - buffers[2].size:
-        raise UsageError(f"dataset: {file} is compressed; save the dataset without compression")
-    kind = np.int64 if pa.types.is_large_binary(images.type) else np.int32
-    edges = np.frombuffer(buffers[1], kind)[images.offset :][: len(images) + 1].tolist()
-    for place, has_image in enumerate(images.is_valid().to_pylist()):
-        offset, length = start + edges[place], edges[place + 1] - edges[place]
-        checksum = zlib.crc32(whole[offset : offset + length])
-        yield Content(number, offset, length, checksum) if has_image and length else None
-
-
-def first_batch(file: Path) -> list[dict[str, Any]]:
-    """Return the fields of the first rows of a table, without what has bytes."""
-    names = [field.name for field in schema_of(file) if not has_bytes(field.type)]
-    batch = next(_batches(file, names), None)
-    return [] if batch is None else batch[1].select(names).to_pylist()
+    return rows

@@ -7,7 +7,6 @@ import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from io import BufferedIOBase, RawIOBase
 from types import MappingProxyType
 from typing import NamedTuple
@@ -15,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from aimv2.base.errors import UsageError
-from aimv2.base.processes import in_processes
-from aimv2.datasets.description import REFUSED, Location
-from aimv2.datasets.files import IMAGES, MISSING, Stamp, stamp_at
+from aimv2.base.processes import in_processes, in_threads
+from aimv2.datasets.description import IMAGES, REFUSED, Location
 from aimv2.datasets.index import (
     MAX_CONTENT,
+    MISSING,
     Content,
     DataPart,
     Index,
@@ -28,8 +27,10 @@ from aimv2.datasets.index import (
     OnProgress,
     Record,
     RecordBatch,
+    Stamp,
     batch_of,
     known_indexes,
+    stamp_at,
 )
 from aimv2.datasets.remote import (
     Options,
@@ -80,16 +81,12 @@ class UnreachableError(UsageError):
 
 
 class ShardRows(NamedTuple):
-    """The samples of a shard, of which ``num_pairs`` have an image and a text.
-
-    Attributes:
-        notes: numbers of members that were ignored, and of odd samples, by reason.
-    """
+    """The samples of a shard."""
 
     file: IndexedFile
     batches: Iterable[RecordBatch]
-    num_pairs: int = 1  # of known shards
-    notes: Mapping[str, int] = MappingProxyType({})
+    num_pairs: int = 1  # samples with an image and a text; of known shards some
+    notes: Mapping[str, int] = MappingProxyType({})  # numbers of members that were ignored, and of odd samples
 
 
 def write_shards(location: Location, writer: IndexWriter, workers: int, on_progress: OnProgress) -> None:
@@ -141,9 +138,8 @@ def shard_stamps(location: Location, index: Index) -> dict[str, Stamp]:
     def now(name: str) -> Stamp:
         return before[name] if is_url(base + name) else stamp_at(base + name)
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        stamps = zip(before, pool.map(now, before), strict=True)
-        return {name: stamp for name, stamp in stamps if stamp != MISSING}
+    stamps = zip(before, in_threads(now, before, THREADS), strict=True)
+    return {name: stamp for name, stamp in stamps if stamp != MISSING}
 
 
 def block_rows_of(num_samples_S: np.ndarray, block_rows: int = 65_536) -> int:
@@ -220,19 +216,13 @@ def _scan(name: str, images: Sequence[str], known: IndexedFile | None, options: 
 
 
 class _Stream:
-    """A file that is read once, from start to end, and what was read of it so far.
-
-    Attributes:
-        start: the first bytes.
-        size, checksum: of all bytes.
-        content_end: the place behind the last byte that is not zero.
-    """
+    """A file that is read once, from start to end, and what was read of it so far."""
 
     def __init__(self, file: RawIOBase | BufferedIOBase) -> None:
-        self._file = file
-        self._num_empty = 0
-        self.start = b""
-        self.size = self.checksum = self.content_end = 0
+        self._file, self._num_empty = file, 0
+        self.start = b""  # the first bytes
+        self.size = self.checksum = 0  # of all bytes
+        self.content_end = 0  # the place behind the last byte that is not zero
 
     def read(self, num_bytes: int) -> bytes:
         content = translated(lambda: self._file.read(num_bytes)) or b""
@@ -259,7 +249,6 @@ class _Header(tarfile.TarInfo):
 
 
 def _read(stream: _Stream) -> "_Samples":
-    """Read an archive to its end."""
     samples = _Samples()
     try:
         with tarfile.open(  # type: ignore[call-overload]

@@ -14,6 +14,7 @@ from aimv2.base.plugins import Registry, until_end
 from aimv2.config.data_config import is_described, source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.sources.scene import ANSWERED, SCENE_CLASSES
+from aimv2.datasets.description import read_source
 from aimv2.definitions.items import Items
 from aimv2.definitions.objectives import Objective, Report
 
@@ -245,9 +246,8 @@ def _missing(definition: Definition, metric: str, config: RunConfig) -> Needs | 
         needs = None if is_of_glyphs and config.data.kind == "glyphs" else "scenes"
     has = "openmoji" in config.data.sources if needs == "emoji" else config.data.has_scenes
     if needs == "questions" and not has:
-        from aimv2.datasets import plugin  # here, because records are read without its packages
-
-        has = any(is_described(source) and plugin.has_questions(source) for source in config.data.sources)
+        described = filter(is_described, config.data.sources)
+        has = any(read_source(source).questions is not None for source in described)
     return None if needs is None or has else needs
 
 

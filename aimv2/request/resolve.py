@@ -12,6 +12,7 @@ from aimv2.config.data_config import AugmentConfig, is_described
 from aimv2.config.program import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.data.provenance import descriptions_of, version
+from aimv2.datasets.description import read_source
 from aimv2.definitions.metrics import set_names
 from aimv2.definitions.objectives import objective
 from aimv2.definitions.programs import with_plugins
@@ -53,9 +54,9 @@ def resolve(
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
     for path in descriptions_of(config):
-        from aimv2.datasets import plugin
+        from aimv2.datasets.open import check
 
-        plugin.check(path)
+        check(path)
     _check_augment(config)
     augment = config.augment.of(config.data)
     values = {
@@ -76,9 +77,7 @@ def _check_augment(config: RunConfig) -> None:
     usual = {name: {getattr(default, name), value} for name, value in asdict(default.of(config.data)).items()}
     given = {name: value for name, value in asdict(config.augment).items() if value not in usual[name]}
     for source in filter(is_described, config.data.sources):
-        from aimv2.datasets import plugin
-
-        own = plugin.own_augment(source)
+        own = read_source(source).transforms.given
         for name in own.keys() & given.keys():
             if own[name] != given[name]:
                 raise UsageError(
@@ -117,9 +116,9 @@ def data_fingerprint(config: RunConfig, *, needs_data: bool = True) -> str:
     """Hash the versions of the sources, the content of labelled sets, and that of a given tokenizer."""
     parts = [source if not needs_data and missing_data([source]) else version(source) for source in config.data.sources]
     if config.evaluation.sets:
-        from aimv2.datasets import plugin
+        from aimv2.datasets.open import content_version
 
-        parts += map(plugin.set_version, config.evaluation.sets)
+        parts += map(content_version, config.evaluation.sets)
     if config.data.tokenizer is not None:
         from aimv2.data.tokenizer import CaptionTokenizer
 

@@ -183,9 +183,9 @@ def _train_and_evaluate(
     goal = objective(config.objective.name)
     data = prepared(config.data, config.model.vocab_size)
     if config.data.kind == "files" or config.evaluation.sets:
-        from aimv2.datasets import plugin
+        from aimv2.datasets.open import record_content
 
-        plugin.record_content(attempt.folder, attempt.earlier(), config, data_fingerprint(config))
+        record_content(attempt.folder, attempt.earlier(), config, data_fingerprint(config))
     if trained is None:
         training = _train(attempt, config, data, on_rows, interrupts, lead)
     else:

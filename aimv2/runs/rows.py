@@ -130,17 +130,14 @@ class Wandb:
     It has the name of our run, so that every attempt continues the same one.
     """
 
-    def __init__(
-        self, name: str, config: Mapping[str, Any], folder: Path, *, project: str = "", group: str | None = None
-    ) -> None:
+    def __init__(self, name: str, config: Mapping[str, Any], folder: Path) -> None:
         import wandb
 
         mode: Any = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
         self._run = wandb.init(
-            project=project or os.environ.get("WANDB_PROJECT", PROJECT),
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
             id=name,
             name=name,
-            group=group,
             config=dict(config),
             dir=folder,
             mode=mode,
@@ -169,10 +166,6 @@ class Wandb:
 
     def write_picture(self, png: bytes, step: int) -> None:
         """Do nothing: pictures are in TensorBoard."""
-
-    def summarise(self, values: Mapping[str, float | str]) -> None:
-        """Set final values, in the place of earlier ones."""
-        self._run.summary.update(dict(values))
 
     def flush(self) -> None:
         """Do nothing: a process of W&B's own sends rows at once."""

@@ -45,8 +45,7 @@ from aimv2.datasets.labelled import (
     is_validation,
     read_labels,
 )
-from aimv2.datasets.open import open_location
-from aimv2.datasets.plugin import set_version
+from aimv2.datasets.open import content_version, open_location
 from aimv2.evaluation.attentive import attentive_probe, num_steps
 from aimv2.evaluation.features import Chosen, Features, Splits, at_edge, scored
 from aimv2.evaluation.probes import knn
@@ -272,7 +271,7 @@ class Evaluation:
             },
             "images": {name: shape[name] for name in ("image_px", "crop", "area") if name in shape}
             | model.preprocessing.colours._asdict(),
-            "content": set_version(options.data),
+            "content": content_version(options.data),
             "classes": num_classes,
             "splits": {
                 split: {

@@ -6,5 +6,4 @@ BUILT_IN: Mapping[str, str] = {
     "debug": "aimv2.sweeps.executors.local:DebugExecutor",
     "local": "aimv2.sweeps.executors.local:LocalExecutor",
     "slurm": "aimv2.sweeps.executors.slurm:SlurmExecutor",
-    "ray": "aimv2.sweeps.executors.local:RayExecutor",
 }

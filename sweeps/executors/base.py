@@ -27,12 +27,11 @@ from aimv2.sweeps.active_launches import (
     runs_dir_of,
     skipped,
 )
+from aimv2.sweeps.board import Board
 from aimv2.sweeps.freeze import freeze, worker_environment
 from aimv2.sweeps.plan import Plan, Work, write_work
-from aimv2.sweeps.status.board import Board
 from aimv2.sweeps.worker import WorkerReport, read_report
 
-GPU_CORES = 7  # for loader processes of a GPU; with the training process 8, of which most nodes have as many per GPU
 POLL_SECONDS = 1.0
 STOP_SECONDS = 30  # that interrupted workers have to save checkpoints
 MAX_IDLE = 3  # workers in a row that ended though runs were free and not one was tried
@@ -50,14 +49,9 @@ class Launched:
     num_workers: int  # that run at a time; there may be more, one after the other
     board: Board  # shows its progress, and has the console
 
-    @property
-    def code(self) -> Path:
-        """The snapshot of the code from which workers import our packages."""
-        return freeze(runs_dir_of(self.folder))
-
     def environment(self, cores: int) -> dict[str, str]:
         """Return the environment variables that a worker needs, whose ranks have so many cores each."""
-        return worker_environment(self.work.configs[0], cores) | imports_from(self.code)
+        return worker_environment(self.work.configs[0], cores) | imports_from(freeze(runs_dir_of(self.folder)))
 
     def log_of(self, name: str) -> Path:
         """Return the path of a worker's log, which outlives the launch."""
@@ -167,11 +161,6 @@ def cores_per_run(runs: Sequence[Program]) -> int:
     return max(run.threads + (run.loaders or 0) for run in runs)
 
 
-def cores_to_share(run: Program) -> int:
-    """Return the cores that the runs of a GPU share for loader processes, whose number follows from them."""
-    return GPU_CORES if run.device == "cuda" and run.loaders is None else 0
-
-
 @dataclass
 class _Started:
     name: str
@@ -182,9 +171,8 @@ class _Started:
 def keep_workers(launched: Launched, start: Start) -> list[WorkerReport]:
     """Keep workers as long as runs are free, until all tasks are over; return their reports.
 
-    Raises:
-        KeyboardInterrupt: the launch was cancelled, and its workers have ended; or it was interrupted.
-        UsageError: the runs folder cannot be written, or workers end before they try a run, MAX_IDLE in a row.
+    A KeyboardInterrupt if the launch was interrupted, or was cancelled and its workers have ended; a UsageError if the
+    runs folder cannot be written, or MAX_IDLE workers in a row end before they try a run.
     """
     launch_dir, num_workers, board = launched.folder, launched.num_workers, launched.board
     runs_dir, reports, num_idle = runs_dir_of(launch_dir), list[WorkerReport](), 0

@@ -21,7 +21,7 @@ def _check(name: str, kind: type[Executor]) -> None:
     if kind.starting is Executor.starting and kind.launch is Executor.launch:
         raise UsageError(f"{kind.__name__} has neither starting() nor launch()")
     unset = dataclasses.MISSING
-    if missing := [one.name for one in dataclasses.fields(kind) if one.default is one.default_factory is unset]:
+    if missing := [key.name for key in dataclasses.fields(kind) if key.default is key.default_factory is unset]:
         raise UsageError(f"{kind.__name__} has fields without a default: {', '.join(missing)}")
 
 
@@ -39,8 +39,8 @@ def chosen_executor(words: Sequence[str]) -> str:
 
 
 def executor_values(name: str) -> dict[str, dict[str, Any]]:
-    """Return the choices of ``executor=``: that of this name with its keys and their defaults, the others empty."""
-    values = {one: dict[str, Any]() for one in EXECUTORS}
+    """Return the choices of ``executor=``: that of this name with its keys and defaults, the others empty."""
+    values = {executor: dict[str, Any]() for executor in EXECUTORS}
     if name in values:
         default: Any = executor_class(name)()  # a dataclass
         values[name] = dataclasses.asdict(default)
@@ -62,8 +62,7 @@ def executor_class(name: str) -> type[Executor]:
 
 
 def _class_of(launch: ActiveLaunch) -> type[Executor] | None:
-    """Return the executor that submitted a launch's jobs, which may be of a plug-in in its snapshot; None if it has no
-    jobs."""
+    """Return the executor that submitted a launch's jobs, perhaps of a plug-in in its snapshot; None without jobs."""
     if launch.jobs is None:
         return None
     load_from_snapshots(launch.plugins, snapshots(runs_dir_of(launch.folder)))

@@ -41,16 +41,17 @@ from aimv2.sweeps.active_launches import (
     skipped,
     write_jobs,
 )
+from aimv2.sweeps.board import Board
 from aimv2.sweeps.executors import slurm_commands
-from aimv2.sweeps.executors.base import Executor, cores_per_run, cores_to_share
+from aimv2.sweeps.executors.base import Executor, cores_per_run
 from aimv2.sweeps.finish import finish
 from aimv2.sweeps.freeze import FOLDER as CODE
 from aimv2.sweeps.freeze import freeze, worker_environment
 from aimv2.sweeps.plan import OpenTasks, Plan, Task, Work, read_work, write_work
-from aimv2.sweeps.status.board import Board
 from aimv2.sweeps.worker import Worker, WorkerReport
 
 POLL_SECONDS = 5.0
+GPU_CORES = 7  # for loader processes of a GPU; with the training process 8, of which most nodes have as many per GPU
 MAX_REQUEUES = 10**6  # submitit counts time limits reached; a run that makes progress may continue for ever
 PLAIN_KEYS = ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres", "gpus_per_node", "mem")
 OWN_KEYS = frozenset(key.replace("_", "-") for key in PLAIN_KEYS) | {
@@ -135,10 +136,7 @@ class SlurmExecutor(Executor):
         return ""
 
     def launch(self, plan: Plan, work: Work, reports_dir: Path | None, board: Board) -> bool:
-        """Submit workers for this work and the finalizer job, and return at once.
-
-        A run that another launch has in the queue too is done by the worker that comes first.
-        """
+        """Submit workers for this work and the finalizer job, and return at once."""
         self._test_arrays(work.configs, plan.runs_dir)
         plan.prepare_data()
         launch_dir = new_launch(plan.runs_dir, plan.title, work.runs).resolve()
@@ -167,22 +165,22 @@ class SlurmExecutor(Executor):
 
     @staticmethod
     def queue(launch: ActiveLaunch) -> list[Queued] | None:
-        if found := slurm_commands.queue(launch.folder.name):
-            return found
+        if jobs := slurm_commands.queue(launch.folder.name):
+            return jobs
         # An empty queue proves nothing about jobs of another cluster, or of another user, which SLURM may hide.
         with contextlib.suppress(FileNotFoundError, UsageError):
             is_here = launch.jobs is not None and slurm_commands.cluster_setting("ClusterName") == launch.jobs.cluster
-            return found if is_here and launch.folder.stat().st_uid == os.getuid() else None
+            return jobs if is_here and launch.folder.stat().st_uid == os.getuid() else None
         return None
 
     @staticmethod
     def withdraw(launch: ActiveLaunch) -> str:
-        jobs, found = launch.jobs, slurm_commands.queue(launch.folder.name)
+        jobs, queued = launch.jobs, slurm_commands.queue(launch.folder.name)
         assert jobs is not None, "it is of this executor"
-        if found is None:
+        if queued is None:
             return f"{jobs.described}: SLURM does not answer; cancel again when it does"
         try:
-            elements = [job for job in found if job.array in jobs.arrays]
+            elements = [job for job in queued if job.array in jobs.arrays]
             if pending := {job.array for job in elements if job.state == "PENDING"}:
                 slurm_commands.command("scancel", "--state=PENDING", *sorted(pending))
             if jobs.finalizer and all(job.state == "PENDING" for job in elements):
@@ -201,12 +199,13 @@ class SlurmExecutor(Executor):
             template = submitit.SlurmExecutor(folder / "%j", max_num_timeout=MAX_REQUEUES)
         except RuntimeError as error:
             raise UsageError("there is no srun on this machine; is it a login node of a SLURM cluster?") from error
-        cores = self.cpus_per_task or cores_per_run([run]) + cores_to_share(run)
+        shared = GPU_CORES if run.device == "cuda" and run.loaders is None else 0
+        cores = self.cpus_per_task or cores_per_run([run]) + shared
         # srun of SLURM 22.05 to 23.02 does not take its job's number of cores by itself.
         exports = worker_environment(run, cores) | {"SRUN_CPUS_PER_TASK": str(cores)}
         setup = [*self.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exports.items())]
         setup.append(f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}")
-        more = {key: value or True for key, _, value in (one.partition("=") for one in self.more)}
+        more = {key: value or True for key, _, value in (word.partition("=") for word in self.more)}
         values: dict[str, Any] = {
             "job_name": name,
             "time": self.minutes,
@@ -325,10 +324,7 @@ class FinalizerJob(Checkpointable):
 
 
 def submit_workers(finalizer: FinalizerJob, tasks: Sequence[Task]) -> Jobs:
-    """Submit an array of workers per number of ranks, and the finalizer job, which waits for them.
-
-    If SLURM refuses one of them, those before it are withdrawn.
-    """
+    """Submit an array of workers per number of ranks, and the finalizer job, which waits for them; all or none."""
     launch_dir, executor, runs_dir = finalizer.launch_dir, finalizer.executor, finalizer.plan.runs_dir
     work = read_work(launch_dir)
     num_attempts = work.task_list(runs_dir).open_tasks().num_attempts
@@ -359,5 +355,5 @@ def _array_workers(launch_dir: Path, work: Work, tasks: Sequence[Task], number: 
     if number > 1 and (size := slurm_commands.cluster_setting("MaxArraySize")).isdecimal():
         number = min(number, max(int(size) - 1, 1))  # the largest index is below it
     place = {task.name: place for place, task in enumerate(work.tasks)}
-    starts = [place.get(tasks[len(tasks) * one // number].name, 0) for one in range(number)]
+    starts = [place.get(tasks[len(tasks) * worker // number].name, 0) for worker in range(number)]
     return [ArrayWorker(launch_dir, start) for start in starts]

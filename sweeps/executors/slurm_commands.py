@@ -24,7 +24,7 @@ STEPS = re.compile("^(Batch job submission failed|allocation failure): ")  # whe
 
 
 def check_accepted(template: submitit.SlurmExecutor) -> None:
-    """Raise a UsageError with SLURM's reason unless it would accept such a job (``sbatch --test-only``)."""
+    """Raise a UsageError with SLURM's reason unless it would accept such a job."""
     try:
         command("sbatch", "--test-only", script=template._make_submission_file_text("true", "test-only"))
     except UsageError as error:
@@ -32,10 +32,8 @@ def check_accepted(template: submitit.SlurmExecutor) -> None:
 
 
 def submit(template: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]]) -> str:
-    """Submit one job, or several as one array, and return its id.
-
-    A refusal is a UsageError. Jobs that SLURM accepted without an answer find no launch when they start, and end.
-    """
+    """Submit one job, or several as one array, and return its id. Jobs that SLURM accepted without an answer find no
+    launch when they start, and end."""
     # In a job, sbatch would pass on the job's own variables. Those that are kept are the user's and the cluster's.
     kept = {key: value for key, value in os.environ.items() if key.startswith(("SBATCH_", "SLURM_CONF"))}
     outside = clean_env() if "SLURM_JOB_ID" in os.environ else contextlib.nullcontext()
@@ -59,15 +57,12 @@ def queue(name: str) -> list[Queued] | None:
 
 def cluster_setting(name: str) -> str:
     """Return one of the controller's settings, such as ``ClusterName``; empty if it does not report it."""
-    found = re.search(rf"^{name}\s*=\s*(\S+)", command("scontrol", "show", "config"), re.MULTILINE)
-    return found[1] if found else ""
+    setting = re.search(rf"^{name}\s*=\s*(\S+)", command("scontrol", "show", "config"), re.MULTILINE)
+    return setting[1] if setting else ""
 
 
 def command(*words: str, script: str = "") -> str:
-    """Run one of SLURM's commands, with a script as its input, and return what it prints.
-
-    A command that is missing, fails or does not answer is a UsageError.
-    """
+    """Run one of SLURM's commands, with a script as its input, and return what it prints."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}  # user's defaults
     try:
         return subprocess.run(
@@ -83,6 +78,6 @@ def command(*words: str, script: str = "") -> str:
 
 def _sentence(name: str, answer: str) -> str:
     """Return a command's last complaint as a sentence."""
-    lines = [found[1] for line in answer.strip().splitlines() if (found := REFUSALS.match(line.strip()))]
+    lines = [line_match[1] for line in answer.strip().splitlines() if (line_match := REFUSALS.match(line.strip()))]
     complaint = (lines or answer.strip().splitlines() or ["nothing"])[-1].rstrip(". ")
     return f"SLURM's {name} reports: {STEPS.sub('', complaint)}"

@@ -1,8 +1,6 @@
 """The keys of a search, and Optuna's samplers and pruners by their names.
 
-Left out are those that need an object, an argument or a grid of values: the arms of a study are a grid, and Optuna's
-``GridSampler`` repeats points when several workers draw from it. Optuna takes a second to load, so it is imported where
-it is used.
+Optuna takes a second to load, so it is imported where it is used.
 """
 
 import warnings
@@ -23,21 +21,17 @@ if TYPE_CHECKING:
 NONE = "none"  # of ``search=``
 NO_PRUNER = "none"
 MIN_POINTS = 1  # of the held-out curve, before a trial can be pruned
-Sampler = Literal["tpe", "bruteforce", "cmaes", "gp", "nsga2", "qmc", "random"]
-Pruner = Literal["auto", "none", "asha", "hyperband", "median"]
+Sampler = Literal["tpe", "gp", "qmc", "random"]
+Pruner = Literal["auto", "none", "asha", "median"]
 # Optuna's classes, and arguments that are not its defaults, as searches have few trials, several workers, short curves.
 CLASSES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "tpe": ("TPESampler", {"constant_liar": True}),
-    "bruteforce": ("BruteForceSampler", {}),
-    "cmaes": ("CmaEsSampler", {"n_startup_trials": 4}),
     "gp": ("GPSampler", {"deterministic_objective": True}),
-    "nsga2": ("NSGAIISampler", {"population_size": 16}),
     "qmc": ("QMCSampler", {"scramble": True, "warn_independent_sampling": False}),
     "random": ("RandomSampler", {}),
     "none": ("NopPruner", {}),
     # At each rung of successive halving, one in two trials continues.
     "asha": ("SuccessiveHalvingPruner", {"min_resource": MIN_POINTS, "reduction_factor": 2}),
-    "hyperband": ("HyperbandPruner", {"min_resource": MIN_POINTS, "reduction_factor": 2}),
     "median": ("MedianPruner", {"n_startup_trials": 4, "n_warmup_steps": MIN_POINTS}),
 }
 
@@ -48,10 +42,9 @@ class SearchConfig:
 
     Attributes:
         trials: finished and pruned ones in all; failed ones do not count.
-        sampler: draws the points; one of Optuna's: ``tpe``, ``gp`` (Gaussian process), ``cmaes``, ``qmc`` (Sobol),
-            ``random``, ``nsga2``, or ``bruteforce`` for finite spaces.
-        pruner: ends trials that fall behind; one of Optuna's. ``auto`` is ``asha`` (asynchronous successive halving) if
-            the sampler learns from pruned trials and the objective is measured while it trains, else ``none``.
+        sampler: draws the points; of Optuna's, ``gp`` is a Gaussian process and ``qmc`` a Sobol sequence.
+        pruner: ends trials that fall behind. ``auto`` is ``asha`` (asynchronous successive halving) if the sampler
+            learns from pruned trials and the objective is measured while it trains, else ``none``.
         metric: the final metric to optimise; None for the primary metric of the study.
         seed: of the sampler, and of the runs of all trials. The seeds of the study, which confirm the winner, are
             others.
@@ -70,11 +63,7 @@ def search_values() -> dict[str, dict[str, Any]]:
 
 
 def search_config(values: Mapping[str, Any]) -> SearchConfig:
-    """Return the search with the values of a command line.
-
-    Raises:
-        UsageError: a value is not allowed; the message starts with its key.
-    """
+    """Return the search with the values of a command line; a UsageError starts with the key that is wrong."""
     try:
         config: SearchConfig = checked("search", SearchConfig, dict(values))
     except UsageError as error:
@@ -94,12 +83,9 @@ def sampler_of(config: SearchConfig, seed: int) -> "samplers.BaseSampler":
     return sampler
 
 
-def pruner_of(name: str, num_points: int) -> "pruners.BasePruner":
-    """Return a pruner of trials that report ``num_points`` points of their held-out curve."""
+def pruner_of(name: str) -> "pruners.BasePruner":
     import optuna
 
     kind, arguments = CLASSES[name]
-    if name == "hyperband":
-        arguments = {"max_resource": max(num_points, MIN_POINTS), **arguments}
     pruner: pruners.BasePruner = getattr(optuna.pruners, kind)(**arguments)
     return pruner

@@ -1,12 +1,10 @@
 """The space of a search: the factors of a study as Optuna's distributions, and the run of each point."""
 
-import copy
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
@@ -29,7 +27,7 @@ from aimv2.definitions.metrics import (
 )
 from aimv2.definitions.objectives import Report, objective
 from aimv2.definitions.programs import check, max_train_flops, with_plugins
-from aimv2.sweeps.search.config import NO_PRUNER, SearchConfig, sampler_of
+from aimv2.sweeps.search.config import NO_PRUNER, SearchConfig
 
 if TYPE_CHECKING:  # Optuna takes a second to load
     import optuna
@@ -39,8 +37,7 @@ Point = Mapping[str, Any]  # a level's name, or a number, by factor
 SPLIT = "validation"
 ARM = "arm "  # how the keys of arms begin in a definition
 # Samplers that learn from pruned trials, or learn nothing; with the others pruning would leave random points.
-LEARN_FROM_PRUNED = ("tpe", "qmc", "random", "bruteforce")
-EQUAL_SD = NormalDist().inv_cdf(0.975)  # standard deviations that two equal trials differ by at most, in 95 % of cases
+LEARN_FROM_PRUNED = ("tpe", "qmc", "random")
 # What is measured while a run trains, by the first report of its objective, and its direction.
 CURVES: Mapping[Report, tuple[str, Direction]] = {
     "captions": ("held_out_caption_loss", "minimize"),
@@ -51,23 +48,13 @@ CURVES: Mapping[Report, tuple[str, Direction]] = {
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """A search over the factors of a study.
+    """A search over the factors of a study."""
 
-    Attributes:
-        name: of its folder and report.
-        study: whose design has the space.
-        base: the run that points change.
-        seeds: those that confirm the winner.
-        curves: the standard deviation of the difference between two trials, by the column of a held-out curve and the
-            samples at its points; empty if it was not measured.
-    """
-
-    name: str
-    study: Study
-    base: RunConfig
+    name: str  # of its folder and report
+    study: Study  # whose design has the space
+    base: RunConfig  # the run that points change
     config: SearchConfig
-    seeds: tuple[int, ...]
-    curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    seeds: tuple[int, ...]  # those that confirm the winner
 
     @classmethod
     def of(cls, base: Program, **values: Any) -> Self:
@@ -85,30 +72,12 @@ class Search:
             raise UsageError(f"search=optuna has nothing to vary: the factors of sweep={sweep} have one level each")
         if self.metric not in (allowed := tunable(self.base)):
             raise unknown("search.metric", self.metric, allowed)
-        if config.sampler == "cmaes" and (len(ranges) < 2 or len(ranges) < len(space)):
-            raise UsageError(
-                f"search.sampler=cmaes needs two ranges of numbers or more and nothing else; sweep={sweep} has"
-                f" {', '.join(space)}. Take another one, such as tpe."
-            )
         if config.pruner not in ("auto", NO_PRUNER) and (reason := self._unpruned):
             raise UsageError(f"search.pruner={config.pruner} is not possible: {reason}. Allowed here: none.")
         if config.seed in self.seeds:
             raise UsageError(f"search.seed={config.seed} is among sweep.seeds, which confirm the winner; take another")
         if not self.examples:  # it raises itself if the ends of ranges are impossible
             raise UsageError(f"no point of the space of sweep={sweep} is a possible run")
-        self._check_sampler()
-
-    def _check_sampler(self) -> None:
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        study = optuna.create_study(direction=self.goal.direction)
-        study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING))
-        try:
-            self.drawn(study, sampler_of(self.config, self.config.seed), study.trials[-1])
-        except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
-            space = ", ".join(self.study.design.space)
-            raise UsageError(f"search.sampler={self.config.sampler} cannot draw {space}: {error}") from error
 
     @property
     def metric(self) -> str:
@@ -148,13 +117,6 @@ class Search:
             return f"search.sampler={self.config.sampler} learns from finished trials only"
         return "its runs do not all have the same held-out curve" if self.curve is None else ""
 
-    @property
-    def noise(self) -> dict[int, float]:
-        """The largest difference between two equal trials (95 %), by the number of a point of the curve."""
-        measured, batch = self.curves.get(self.curve or "", {}), self.base.budget.batch_size
-        samples = {number: step * batch for number, step in enumerate(self.base.curve_steps)}
-        return {number: EQUAL_SD * measured[at] for number, at in samples.items() if at in measured}
-
     @cached_property
     def distributions(self) -> "dict[str, optuna.distributions.BaseDistribution]":
         from optuna.distributions import CategoricalDistribution, FloatDistribution
@@ -180,11 +142,10 @@ class Search:
         is_sequence = isinstance(sampler, optuna.samplers.QMCSampler)
         known = dict(space) if is_sequence else sampler.infer_relative_search_space(study, trial)
         point = sampler.sample_relative(study, trial, known)
-        trial = copy.deepcopy(trial)  # with the values so far, on which Optuna's brute force depends
-        for name, distribution in space.items():
-            value = point[name] if name in point else sampler.sample_independent(study, trial, name, distribution)
-            trial.params = {**trial.params, name: value}
-        return {name: trial.params[name] for name in space}
+        return {
+            name: point[name] if name in point else sampler.sample_independent(study, trial, name, distribution)
+            for name, distribution in space.items()
+        }
 
     def run(self, point: Point, seed: int | None = None) -> RunConfig:
         """Return the run of a point, by default with the search's seed; raises UsageError if there is no such run."""

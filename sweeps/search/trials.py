@@ -1,11 +1,10 @@
 """The trials of a search: files in its folder, to which several workers, also on several hosts, add without a lock.
 
 ``0003.json`` is a trial as it was drawn, ``0003-curve.json`` as its run last reported it, and ``0003-end.json`` as it
-ended. The last of them has all there is. The first and the last are created once and never change: the file system lets
-only one process create the file of a number, and the others then draw again with that trial in view. So the number of
-trials is exact, and no point is drawn twice. The curve is replaced while others read it, and only pruning needs it: one
-that cannot be read counts as none. A trial is running until its run is over: the lease of the run says whether a
-process works on it.
+ended; the last of them counts. The first and the last are created once and never change: only one process can create
+the file of a number, and the others then draw again with that trial in view. So the number of trials is exact, and no
+point is drawn twice. A curve that cannot be read, as it is replaced meanwhile, counts as none: only pruning needs it. A
+trial is running until its run is over, which the lease of the run says.
 """
 
 import contextlib
@@ -54,31 +53,21 @@ OPTUNA_STATES = {"finished": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL", "
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Trial:
-    """A point of the space, and its run.
-
-    Attributes:
-        run: the name of the run.
-        after: number of the latest attempt at the run when the point was drawn.
-        attributes, study_attributes: what Optuna's sampler and pruner keep about this trial, and about all so far.
-        curve: values by the number of the point, in the direction of the first metric.
-        kept: where it was not pruned, because it was within the noise.
-        values: of the metric; empty unless it is finished.
-        note: why it has none; empty if that needs no reason.
-        spent: the samples, training FLOPs and seconds that its run has cost.
-    """
+    """A point of the space, and its run."""
 
     number: NonNegativeInt
     run: Annotated[str, Field(pattern=RUN_NAME)]
     params: dict[str, float | str]
-    after: NonNegativeInt
+    after: NonNegativeInt  # number of the latest attempt at the run when the point was drawn
+    # What Optuna's sampler and pruner keep about this trial, and about all so far.
     attributes: dict[str, Any] = field(default_factory=dict)
     study_attributes: dict[str, Any] = field(default_factory=dict)
-    curve: dict[PositiveInt, float] = field(default_factory=dict)
-    kept: str = ""
+    curve: dict[PositiveInt, float] = field(default_factory=dict)  # by the number of the point; lower may be better
+    kept: str = ""  # of older searches: where it was not pruned
     state: State = "running"
-    values: tuple[float, ...] = ()
-    note: str = ""
-    spent: dict[str, float] = field(default_factory=dict)
+    values: tuple[float, ...] = ()  # of the metric; empty unless it is finished
+    note: str = ""  # why it has none; empty if that needs no reason
+    spent: dict[str, float] = field(default_factory=dict)  # samples, training FLOPs and seconds
 
 
 def folder_of(runs_dir: Path, name: str) -> Path:
@@ -90,8 +79,7 @@ def file_of(folder: Path, number: int, kind: str) -> Path:
 
 
 def read_trials(folder: Path) -> list[Trial]:
-    """Return the trials of a search, whose folder may not exist, in the order of their numbers; raises UsageError if a
-    file is missing, or is no trial."""
+    """Return the trials of a search by number, none if there is no folder; a UsageError if a file is lost or broken."""
     names = set(os.listdir(folder)) if folder.exists() else set()
     last = max((int(match[1]) for match in map(FILE.fullmatch, names) if match), default=-1)
     return [_read(folder, number, names) for number in range(last + 1)]
@@ -122,8 +110,7 @@ def in_state(trials: Iterable[Trial], *states: State) -> list[Trial]:
 
 
 def trials_of(runs_dir: Path, name: str) -> Trials:
-    """Return the trials of the search with this name, which may not exist, for displays; raises UsageError if they
-    cannot be read."""
+    """Return the trials of the search with this name, which may not exist, for displays."""
     folder = folder_of(runs_dir, name)
     trials, winners, cells = read_trials(folder), read_winners(folder), []
     numbers = {trial.run: trial.number for trial in in_state(trials, "finished", "running")}
@@ -146,8 +133,8 @@ def read_winners(folder: Path) -> list[str]:
 def draw(search: Search, study: "optuna.Study", used: Collection[str]) -> tuple[Point, Program]:
     """Return the point of the next trial of a study, and its run: none of those used, whatever the sampler repeats.
 
-    The baseline's point comes first. Each draw has a new sampler with its own seed, since a process or a launch
-    draws a few trials only. Raises UsageError if the sampler draws nothing but points that cannot exist.
+    The baseline's point comes first. Each draw has a new sampler with its own seed. A UsageError if the sampler draws
+    nothing but points that cannot exist.
     """
     from optuna.trial import TrialState, create_trial
 
@@ -171,12 +158,10 @@ def draw(search: Search, study: "optuna.Study", used: Collection[str]) -> tuple[
 
 
 class SearchFolder:
-    """The folder of a search: draws its trials, and records how they end.
+    """The folder of a search: draws its trials, and records how they end; only in memory if ``is_read_only``.
 
-    Args:
-        failed_before: numbers of the trials that had failed when the launch began. They do not end it, and their points
-            can be drawn again.
-        is_read_only: True writes nothing: how trials have ended is only remembered.
+    ``failed_before`` are numbers of the trials that had failed when the launch began. They do not end it, and their
+    points can be drawn again.
     """
 
     def __init__(
@@ -208,12 +193,11 @@ class SearchFolder:
     def study(
         self, trials: Sequence[Trial], storage: "optuna.storages.InMemoryStorage | None" = None
     ) -> "optuna.Study":
-        """Return the trials as Optuna sees them, in a storage; raises UsageError if Optuna refuses them."""
+        """Return the trials as Optuna sees them."""
         import optuna
 
         storage = storage or optuna.storages.InMemoryStorage()
-        name = self.search.name  # from which Optuna's Hyperband draws a trial's bracket
-        study = optuna.create_study(storage=storage, study_name=name, direction=self.search.goal.direction)
+        study = optuna.create_study(storage=storage, direction=self.search.goal.direction)
         for trial in trials:
             try:
                 study.add_trial(
@@ -229,7 +213,7 @@ class SearchFolder:
             except ValueError as error:
                 raise self._corrupt(trial, error) from error
         for key, value in trials[-1].study_attributes.items() if trials else ():
-            storage.set_study_system_attr(storage.get_study_id_from_name(name), key, value)
+            storage.set_study_system_attr(study._study_id, key, value)
         return study
 
     def num_new(self, trials: Sequence[Trial]) -> int:
@@ -255,7 +239,7 @@ class SearchFolder:
                 params=dict(point),
                 after=RunFolder(self.runs_dir, config.name).num_attempts,
                 attributes=study.get_trials(deepcopy=False)[number].system_attrs,
-                study_attributes=storage.get_study_system_attrs(storage.get_study_id_from_name(study.study_name)),
+                study_attributes=storage.get_study_system_attrs(study._study_id),
             )
             if create_json(file_of(self.path, number, DRAWN), asdict(trial)):
                 return Task(trial.run, config, trial.after, number)
@@ -284,34 +268,20 @@ class SearchFolder:
             self._ended[trial.number] = trial
 
     def report(self, task: Task, row: Mapping[str, Any]) -> bool:
-        """Record a row of a trial's run if it has a point of the curve. Return True if the pruner ends the trial there,
-        which is recorded too."""
+        """Record a row of a trial's run if it has a point of the curve. True if the pruner ends the trial there."""
         if not (points := self._curve(task.config, [row])):
             return False
         trials, number, search = self.trials, task.trial or 0, self.search
         trial = trials[number] = replace(trials[number], curve=trials[number].curve | points)
         study = self.study(trials)
-        pruner = pruner_of(search.pruner, len(search.base.curve_steps) - 1)
+        pruner = pruner_of(search.pruner)
         is_last = row["step"] == task.config.curve_steps[-1]
         is_pruned = not is_last and pruner.prune(study, study.get_trials(deepcopy=False)[number])
-        if is_pruned and (kept := self._within_noise(trials, trial)):
-            trial, is_pruned = replace(trial, kept=kept), False
         trial = replace(trial, attributes=study.get_trials(deepcopy=False)[number].system_attrs)
         write_json(file_of(self.path, number, CURVE), asdict(trial))
         if is_pruned:  # recorded at once: if this process dies now, no worker resumes the trial
             self.end(replace(trial, state="pruned", spent=_spent([row])))
         return is_pruned
-
-    def _within_noise(self, trials: Sequence[Trial], trial: Trial) -> str:
-        """Return where a trial is within the noise of the best one, at its last point; empty if it is not."""
-        point, sign = max(trial.curve), self.search.goal.sign
-        values = [sign * other.curve[point] for other in trials if point in other.curve]
-        worse = sign * trial.curve[point] - min((value for value in values if not math.isnan(value)), default=math.nan)
-        noise = self.search.noise.get(point)
-        if noise is None or not worse <= noise:  # nan is outside
-            return ""
-        behind = f"where it is {worse:.2g} worse than the best"
-        return f"not pruned at point {point}, {behind}: within the noise, {noise:.2g}"
 
     def show_winners(self, runs: list[str]) -> None:
         """Record the runs that confirm the winner, for displays."""

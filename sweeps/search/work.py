@@ -55,18 +55,14 @@ class TrialFollower(Follower):
 
 
 class SearchTasks(TaskList):
-    """The tasks of a search: its unfinished trials, trials to be drawn, and the runs that confirm the winner.
-
-    ``others`` are the tasks that are no trials: the runs that confirm the winner, as far as they are known, and those
-    of a study that is done beside the search. ``after`` has the numbers of the latest attempts at the winner's other
-    runs before this launch.
-    """
+    """The tasks of a search: its unfinished trials, trials to be drawn, and others: the runs that confirm the winner,
+    as far as they are known, and those of a study that is done beside the search."""
 
     def __init__(self, folder: SearchFolder, others: Sequence[Task], watch: Watch | None = None) -> None:
         super().__init__([], folder.runs_dir, watch)
         self.folder = folder
         self._others = {task.name: task for task in others}
-        self.after: Mapping[str, int] = {}
+        self.after: Mapping[str, int] = {}  # latest attempts at the winner's other runs before this launch
 
     def open_tasks(self) -> OpenTasks:
         """As of other tasks; a free task without a name is a trial to be drawn. Trials that are over are recorded."""
@@ -108,8 +104,7 @@ class SearchTasks(TaskList):
 
 @dataclass(frozen=True)
 class SearchWork(Work):
-    """The work of a search's launch: the tasks that were open by then, the baseline's runs that confirm the winner, and
-    the numbers of the trials that had failed."""
+    """The work of a search's launch, with the numbers of the trials that had failed."""
 
     search: Search
     request: Request
@@ -129,8 +124,7 @@ class SearchWork(Work):
         return trials_of(runs_dir, self.search.name)
 
     def finish(self, runs_dir: Path, console: Console) -> Sequence[Cell]:
-        """Print the outcome, write the file that the report reads, and request the winner's runs, which are
-        returned."""
+        """Print the outcome, write the file that the report reads, and request and return the winner's runs."""
         tasks, request = self.task_list(runs_dir), self.request
         tasks.open_tasks()  # records the trials that are over
         folder = tasks.folder
@@ -206,8 +200,8 @@ def _trial_to_json(folder: SearchFolder, trial: Trial) -> dict[str, Any]:
 
 
 def importances(study: "optuna.Study") -> dict[str, float]:
-    """Return the share of the variance of the metric that each factor explains (fANOVA, Hutter et al. 2014); empty with
-    fewer than two factors, or where too few trials differ."""
+    """Return the share of the metric's variance that each factor explains (fANOVA, Hutter et al. 2014); empty with one
+    factor, or where too few trials differ."""
     import optuna
 
     finished = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
@@ -253,8 +247,7 @@ def print_outcome(folder: SearchFolder, trials: Sequence[Trial], console: Consol
 
 @dataclass(frozen=True)
 class PlannedSearch:
-    """What the launch of a search will do: the trials that are left, and the runs that confirm the winner, of which the
-    request has those of the baseline. A dry run writes nothing."""
+    """What the launch of a search will do: the trials that are left, and the runs that confirm the winner."""
 
     search: Search
     request: Request
@@ -283,7 +276,7 @@ class PlannedSearch:
         for name, factor in study.design.space.items():
             console.print(f"  {name}: {_factor(factor)}", soft_wrap=True, markup=False)
         prunes = search.pruner != NO_PRUNER
-        pruning = f"pruned by {search.pruner} on {search.curve}{_noise(search)}" if prunes else "no pruning"
+        pruning = f"pruned by {search.pruner} on {search.curve}" if prunes else "no pruning"
         left = self.work.priced
         lines = [
             f"{search.goal.direction} {search.metric} on the {SPLIT} split; sampler {config.sampler}, {pruning},"
@@ -298,13 +291,6 @@ class PlannedSearch:
         lines.append(price_of(left, clock, executor) if left else "nothing is left to do")
         for line in lines:
             console.print(line, soft_wrap=True)
-
-
-def _noise(search: Search) -> str:
-    if not search.noise:
-        return " (what differences are noise was not measured: sensitivity=auto measures it)"
-    low, high = (f"{of(search.noise.values()):.2g}" for of in (min, max))
-    return f" (not within its noise, {low}{f' to {high}' * (low != high)})"
 
 
 def _factor(factor: Factor | Range) -> str:

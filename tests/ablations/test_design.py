@@ -51,15 +51,10 @@ def test_one_factor_changes_one_value_per_arm():
     }
 
 
-def test_factorial_has_every_combination_but_the_excluded_and_ties_another_value():
-    tie = scaled(2, "budget.samples")
-    design = factorial(WIDTH, ALPHA, exclude=lambda depth, alpha: depth == "h2" and alpha == "t1", tie=tie)
+def test_factorial_has_every_combination_but_the_excluded():
+    design = factorial(WIDTH, ALPHA, exclude=lambda depth, alpha: depth == "h2" and alpha == "t1")
     assert list(design.arms) == ["h0_t0", "h0_t1", "h1_t0", "h1_t1", "h2_t0"]
-    assert values(design)["h0_t1"] == {
-        "model.decoder.depth": 1,
-        "objective.pixel_weight": 0.8,
-        "budget.samples": 2 * demo().budget.samples,
-    }
+    assert values(design)["h0_t1"] == {"model.decoder.depth": 1, "objective.pixel_weight": 0.8}
     assert design.arms["h0_t1"].label == "model.decoder.depth 1, objective.pixel_weight 0.8"
 
 
@@ -116,19 +111,11 @@ def test_scaled_values_are_the_nearest_positive_multiple(ratio, multiple):
 
 
 def test_the_space_of_a_factorial_has_its_factors_and_its_points_are_its_arms():
-    tie = scaled(2, "budget.samples")
-    design = factorial(WIDTH, ALPHA, names=("depth", "alpha"), tie=tie)
+    design = factorial(WIDTH, ALPHA, names=("depth", "alpha"))
     assert design.space == {"depth": WIDTH, "alpha": ALPHA}
     for depth, alpha in product(WIDTH, ALPHA):
         point, arm = design.point({"depth": depth, "alpha": alpha}), design.arms[f"{depth}_{alpha}"]
         assert (point.change(demo()), point.label) == (arm.change(demo()), arm.label)
-
-
-def test_the_space_of_one_factor_has_its_arms():
-    design = one_factor(**WIDTH)
-    assert design.space == {LEVEL: WIDTH}
-    assert design.point({LEVEL: "h2"}) is not None
-    assert differences(design.point({LEVEL: "h2"}).change(demo()), demo()) == {"model.decoder.depth": 3}
 
 
 @pytest.mark.parametrize(
@@ -175,8 +162,3 @@ def test_heads_keep_their_width_and_the_rate_is_that_of_the_ratio(scale, ratio):
     assert after.depth == before.depth
     assert run.optimizer.peak_lr == pytest.approx(RATES[ratio] * base.optimizer.peak_lr)
     assert after.width % base.evaluation.probe.head_dim == 0, "the probe splits features into heads"
-
-
-def test_the_base_itself_is_as_it_was():
-    base = SCALES["laptop"]()
-    assert wide(1).change(base) == base

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.ladder import needs, typed, unmeasured
+from aimv2.ablations.ladder import needs, typed_value, unmeasured
 from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.definitions.programs import absent_metrics
@@ -100,4 +100,4 @@ def test_metrics_that_runs_cannot_have_are_known_before_they_run():
     [((0.6, 0.4), "[0.6,0.4]"), (None, "null"), (True, "true"), (["a.yaml"], "[a.yaml]"), (0.33, "0.33")],
 )
 def test_values_are_shown_as_they_are_typed(value, text):
-    assert typed(value) == text
+    assert typed_value(value) == text

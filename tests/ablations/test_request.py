@@ -194,11 +194,6 @@ def test_records_of_studies_have_no_word_of_searches(study, tiny):
     assert request_to_json(search)["sweep"]["is_search"] is True
 
 
-def test_request_that_was_never_made_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"'prefix_ratio' was not launched into .* launched there: none"):
-        read_request(tmp_path, "prefix_ratio", STUDIES)
-
-
 @pytest.fixture
 def recorded(study, tiny, tmp_path):
     """A request and the file that records it."""

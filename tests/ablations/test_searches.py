@@ -69,9 +69,3 @@ def test_broken_searches_are_refused_in_one_sentence(change, message):
 def test_other_json_is_refused(content):
     with pytest.raises(UsageError, match="x is not the record of a search"):
         search_from_json(content, "x")
-
-
-def test_trials_without_a_value_need_none():
-    values = search_of([trial(0, "failed", params={}, run=""), trial(1, "pruned", share=0.5)])
-    assert values["winner"] is None
-    assert parsed(values).winning is None

@@ -9,8 +9,7 @@ from pathlib import Path
 import webdataset as wds
 
 from aimv2.datasets.description import Location
-from aimv2.datasets.files import stamp_at
-from aimv2.datasets.index import writing
+from aimv2.datasets.index import stamp_at, writing
 from aimv2.datasets.records import LAYOUTS, Records
 from tests.helpers.own_data import picture
 

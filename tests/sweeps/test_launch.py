@@ -1,9 +1,7 @@
 """The launcher, and the files that it leaves."""
 
 import contextlib
-import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,16 +13,17 @@ import pytest
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.request import read_request, requested_names
+from aimv2.cli import main
 from aimv2.config.recipes.scales import demo
-from aimv2.runs.lease import process_start
 from aimv2.sweeps import launch
 from aimv2.sweeps.active_launches import active_launches
 from aimv2.sweeps.executors.registry import queue_of
 from aimv2.sweeps.parse import parse
 from aimv2.sweeps.plan import Plan
-from aimv2.sweeps.status.status import plan_status
+from aimv2.sweeps.progress import plan_status
 from tests.helpers.slurm import on_path
 from tests.helpers.sweeps import small_sweep, training, wait_for
+from tests.helpers.training import small_run
 
 LAUNCH = Path(__file__).parents[2] / "sweeps" / "launch.py"
 ONE_ARM = ("sweep.arms=[uniform]", "sweep.seeds=1")
@@ -59,15 +58,6 @@ def test_plans_and_status_load_no_torch_once_speeds_are_measured(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert f"{num_runs} runs, {num_runs} to do" in done.stdout, done.stderr
     assert not {"torch", "pandas", "scipy", "sklearn", "optuna"} & set(done.stdout.splitlines()[-1].split())
-
-
-def test_help_lists_the_sweeps_with_their_questions(capsys):
-    assert launch.main(["--help"]) == 0
-    shown = capsys.readouterr().out
-    assert launch.main([]) == 2
-    for study in STUDIES.values():
-        assert study.slug in shown
-        assert study.question in shown
 
 
 def test_a_sweep_does_each_run_once_and_writes_a_report(here, tmp_path):
@@ -170,45 +160,6 @@ def test_a_closed_terminal_releases_the_runs_with_a_checkpoint(closed, tmp_path)
 
 
 @pytest.mark.exhaustive
-def test_a_launch_after_a_closed_terminal_completes_the_runs(closed, started, tmp_path):
-    terminal, run = closed("budget.samples=20000")
-    terminal.process.wait()
-    again = started(*ONE_ARM, "executor.workers=1", "budget.samples=20000")
-    output = again.communicate()[0]
-    assert again.returncode == 0, output
-    assert len(results(tmp_path)) == 2
-    assert json.loads((run.path / "attempts/0002/manifest.json").read_text())["resumed"]["step"] > 0
-
-
-@pytest.mark.exhaustive
-def test_a_detached_launch_continues_in_a_session_of_its_own(started, tmp_path):
-    process = started(*ONE_ARM, "executor=debug", "detach=true")
-    output = process.communicate()[0]
-    assert process.returncode == 0, output
-    assert "2 runs, 2 to do" in output, "the plan is shown in the foreground"
-    pid, log = re.search(r"process (\d+) continues in the background; its log is (\S+)", output).groups()
-    try:
-        assert os.getsid(int(pid)) == int(pid)
-        while process_start(int(pid)) not in (None, "ended"):
-            time.sleep(0.1)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(int(pid), signal.SIGKILL)
-    shown = (tmp_path / log).read_text()
-    assert "2 runs done" in shown, shown
-    assert (tmp_path / "reports/prefix_ratio/report.md").exists()
-    for command in ("status", "cancel"):
-        assert f"sweeps/manage.py {command} prefix_ratio " in output
-
-
-def test_a_detached_launch_is_refused_in_the_foreground(here, tmp_path):
-    status, _, error = here("detach=true", "limit=1s")
-    assert status == 2
-    assert "times limit=1s; nothing was started" in error
-    assert not (tmp_path / "runs/workers").exists()
-
-
-@pytest.mark.exhaustive
 def test_two_launches_at_once_do_each_run_once(started, tmp_path):
     both = [started("sweep.arms=[uniform]", "sweep.seeds=2") for _ in range(2)]
     outputs = [process.communicate()[0] for process in both]
@@ -296,3 +247,89 @@ def test_on_a_cluster_one_launch_has_the_runs_of_both_studies_and_one_job_writes
         slurm.queue("7|RUNNING|None")
         plan = Plan(name, request.cells, tmp_path / "runs")
         assert plan_status(plan, queue_of=queue_of).num_launches == 1
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """SLURM's commands, as scripts."""
+    return on_path(monkeypatch, tmp_path / "bin")
+
+
+@pytest.fixture
+def train(tmp_path, cache_dir, monkeypatch, capsys):
+    """Call ``train`` for a small run on SLURM; return exit status, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def train(*arguments):
+        return main(["train", *small_run(cache_dir, "executor=slurm", *arguments)]), *capsys.readouterr()
+
+    return train
+
+
+def test_run_and_untrained_encoder_are_submitted_with_the_keys_of_sweeps(train, slurm, tmp_path):
+    status, printed, errors = train("ranks=2", "executor.partition=gpu", "executor.nodes=1", "executor.minutes=7")
+    assert (status, errors) == (0, "")
+    assert "submitted: 1 worker as array 7 and 1 worker as array 8, then finalizer job 9" in printed
+    untrained, trained, finalizer = slurm.submissions(tmp_path / "runs")
+    for submission in (untrained, trained, finalizer):
+        assert {"#SBATCH --partition=gpu", "#SBATCH --time=7"} <= set(submission.script)
+    assert "#SBATCH --ntasks-per-node=2" in trained.script
+    assert "#SBATCH --ntasks-per-node=2" not in untrained.script
+    assert finalizer.dependency == "afterany:7:8"
+    (launch,) = active_launches(tmp_path / "runs")
+    assert (launch.study, len(launch.runs)) == ("train", 2)
+
+
+@pytest.mark.exhaustive
+def test_jobs_do_the_run_once_and_the_finalizer_ends_the_launch(train, slurm, tmp_path):
+    train()
+    array, finalizer = slurm.submissions(tmp_path / "runs")
+    done = [name for job in array.jobs for name in job().done]
+    assert len(done) == len({*done}) == 2
+    finalizer.jobs[0]()
+    assert active_launches(tmp_path / "runs") == []
+    assert not (tmp_path / "reports").exists()
+    status, printed, _ = train()
+    assert status == 0
+    assert "run folder: " in printed
+    assert len(slurm.submissions(tmp_path / "runs")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["executor.minute=5"], "Did you mean 'executor.minutes'?"),
+        (["ranks=2", "executor.nodes=3"], "ranks=2 cannot be spread evenly over executor.nodes=3"),
+        (["executor.workers=2", "ranks=2"], "such runs need one job each"),
+        (["limit=1FLOPs"], "times limit=1FLOPs; nothing was started"),
+        (["limit=2h"], "limit=2h"),
+    ],
+)
+def test_wrong_keys_are_refused_in_one_sentence(train, slurm, tmp_path, words, message):
+    status, _, errors = train(*words)
+    assert status == 2
+    assert message in errors
+    assert slurm.submissions(tmp_path) == []
+
+
+@pytest.mark.exhaustive
+def test_an_executor_that_waits_prints_the_results(tmp_path, cache_dir, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *small_run(cache_dir, "executor=debug")]) == 0
+    printed = capsys.readouterr().out
+    assert "2 runs done" in printed
+    assert "run folder: " in printed
+    assert len(list(tmp_path.glob("runs/*/result.json"))) == 2
+    assert active_launches(tmp_path / "runs") == []
+    diverging = ("budget.samples=64", "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
+    assert main(["train", *small_run(cache_dir, "executor=debug", *diverging)]) == 1
+    assert "failed, not finite" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("executor", ["local", "debug"])
+def test_training_that_takes_days_is_refused_as_without_workers(tmp_path, cache_dir, monkeypatch, capsys, executor):
+    monkeypatch.chdir(tmp_path)
+    words = ("scale=vit_l_2b", "device=cpu", "precision=float32", f"executor={executor}")
+    assert main(["train", *words, f"data.cache_dir={cache_dir}"]) == 2
+    assert "on the CPU this takes" in capsys.readouterr().err
+    assert not list(tmp_path.glob("runs/v2-*"))

@@ -18,7 +18,6 @@ from aimv2.sweeps.machine import (
     Room,
     core_slots,
     gpu_slot,
-    in_use,
     largest_bytes,
     largest_run,
     memory_slot,
@@ -34,7 +33,7 @@ import sys, tempfile, time
 tempfile.tempdir = sys.argv[1]
 from aimv2.sweeps.machine import Machine, core_slots, memory_slot
 here = Machine(num_cores=lambda: 3, available_memory=lambda: 10 * 10**9, resident_memory=lambda pid: 0)
-with core_slots(2, here, "a study in /runs") as cores, memory_slot(7 * 10**9, here) as memory:
+with core_slots(2, here) as cores, memory_slot(7 * 10**9, here) as memory:
     print(cores and memory, flush=True)
     time.sleep(600)
 """
@@ -152,16 +151,6 @@ def test_slots_of_a_killed_process_are_free(holder):
     holder.wait()
     with core_slots(3, THREE_CORES) as cores, memory_slot(10 * GB, THREE_CORES) as memory:
         assert (cores, memory) == (True, True)
-
-
-def test_what_is_in_use_names_other_processes_and_their_work(holder):
-    held = f"core-0, core-1 by process {holder.pid} (a study in /runs)"
-    with core_slots(2, THREE_CORES) as too_many, core_slots(1, THREE_CORES) as free:
-        assert (too_many, free) == (False, True)
-        assert in_use() == held
-    holder.kill()
-    holder.wait()
-    assert in_use() == ""
 
 
 def test_allocated_memory_is_not_reserved_as_well(holder):

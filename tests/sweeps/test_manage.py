@@ -5,10 +5,7 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -25,7 +22,6 @@ from aimv2.sweeps import manage
 from aimv2.sweeps.active_launches import active_launches, at_work, cancelled
 from aimv2.sweeps.launch import launch, relaunch
 from tests.helpers.finished_sweeps import finished, requested, small_arguments
-from tests.helpers.programs import skip_without
 
 
 @pytest.fixture
@@ -109,15 +105,6 @@ def test_replay_of_an_unfinished_run_is_refused(folder, cache_dir, command):
     status, shown = command("replay", cell.name)
     assert status == 2
     assert "is not done yet; only a finished run can be replayed" in shown
-
-
-@pytest.mark.exhaustive
-def test_extend_does_the_runs_of_more_seeds(folder, copied, command):
-    status, shown = command("extend", "prefix_ratio", "seeds=2")
-    assert status == 0, shown
-    assert "4 runs, 2 to do" in shown
-    assert len(list(copied.glob("*/result.json"))) == 4
-    assert {cell.seed for cell in last_request(copied).cells} == {0, 1}
 
 
 @pytest.mark.exhaustive
@@ -243,16 +230,6 @@ def test_launch_reuses_trainings_of_its_own_code_only(copied, cache_dir, capsys)
     assert "measure the weights" not in shown.replace("to measure the weights", "")
     assert "1 of these runs are trained again, though finished runs of other code" in shown
     assert "sweeps/manage.py measure" in shown
-
-
-@pytest.mark.exhaustive
-def test_two_processes_measure_each_run_once(folder, copied):
-    command = [sys.executable, manage.__file__, "measure", "prefix_ratio", *READER, "executor=local"]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
-    outputs = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
-    runs = [RunFolder(copied, cell.name) for cell in last_request(copied).cells]
-    assert [(run.is_done, run.num_attempts) for run in runs] == [(True, 1), (True, 1)]
 
 
 def test_retry_does_failed_runs_only(folder, copied, command):
@@ -466,32 +443,12 @@ def test_prune_names_what_it_cannot_delete(folder, unneeded, command, monkeypatc
         (["extend", "prefix_ratio_test", "seeds=2", "seeds=3"], "seeds= is given twice; once is allowed"),
         (["status", "debug=perhaps"], "debug: Input should be a valid boolean"),
         (["cancel", "nothing"], "sweep 'nothing' was not launched into 'runs' yet"),
-        (["export", "prefix_ratio_test"], "no run of prefix_ratio_test is done yet in 'runs'"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(untried, command, arguments, message):
     status, shown = command(*arguments)
     assert status == 2
     assert message in shown
-
-
-def test_help_lists_the_commands(command):
-    status, shown = command("--help")
-    assert status == 0
-    assert all(f" {name} " in shown for name in manage.COMMANDS)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.filterwarnings("default")  # of its packages
-def test_export_uploads_the_runs_of_a_sweep(copied, command, tmp_path, monkeypatch):
-    skip_without(find_spec("wandb"), "no package wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    status, shown = command("export", "prefix_ratio", f"runs_dir={copied}", f"reports_dir={tmp_path}")
-    assert status == 0, shown
-    sync = f"wandb sync {copied}/exports/wandb/offline-run-*"
-    assert shown == f"2 records in Weights & Biases; send what is offline: {sync}"
-    name = last_request(copied).cells[0].name
-    assert command("export", name[:9], "project=mine", f"runs_dir={copied}")[1].startswith("1 records in W")
 
 
 def test_status_without_a_name_shows_single_runs_too(copied, tiny, command):

@@ -10,7 +10,7 @@ import pytest
 from aimv2.ablations.expand import Cell
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json
-from aimv2.datasets import plugin
+from aimv2.datasets import open as opening
 from aimv2.definitions.metrics import Metric
 from aimv2.request.resolve import resolve
 from aimv2.runs.failure import Failure
@@ -18,7 +18,7 @@ from aimv2.runs.index import Entry, read
 from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import LAYOUT_VERSION, MAX_STALLED, RunFolder
-from aimv2.sweeps.plan import MAX_WATCHED, Plan, Task, TaskList, Work, code_note, restart_note
+from aimv2.sweeps.plan import MAX_WATCHED, Plan, Task, TaskList, code_note, restart_note
 from tests.helpers.own_data import own_source
 
 
@@ -161,13 +161,13 @@ def test_a_finished_run_on_data_that_was_edited_is_refused_when_planning(tiny, t
     config = resolve(replace(tiny, data=replace(tiny.data, sources=(path,))))
     plan = Plan("a plan", [Cell(arm="a", seed=0, config=config)], tmp_path / "runs")
     (tmp_path / "mine/03.txt").write_text("another caption")
-    plugin._check.cache_clear()  # as in a new process
+    opening._check.cache_clear()  # as in a new process
     plan.check_finished(plan.remaining())  # a run that is left reads the file
     (run,) = plan.runs.values()
     with run.acquire(config) as attempt:
         attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
     assert plan.remaining() == [], "as the end of a launch counts, whatever happens to the data"
-    plugin._check.cache_clear()  # as in a new process
+    opening._check.cache_clear()  # as in a new process
     with pytest.raises(UsageError, match=r"mine is not as it was indexed \(03.txt is changed\)"):
         plan.check_finished(plan.remaining())
 
@@ -249,7 +249,3 @@ def test_runs_that_were_given_up_hide_no_other_run(tiny, tmp_path):
     task_list = TaskList(tasks, tmp_path)
     task_list.open_tasks()
     assert task_list.open_tasks().free == [tasks[-1]]
-
-
-def test_the_work_of_a_sweep_lacks_nothing_but_runs(task, tmp_path):
-    assert Work([task]).is_complete(tmp_path)

@@ -167,19 +167,6 @@ def test_a_finished_run_is_searched_once(cells, attempt, tmp_path):
     assert prune(tmp_path) == {str(path.relative_to(tmp_path))}, "without the index, all are searched"
 
 
-def test_a_run_that_ends_in_order_is_not_searched(cells, attempt, tmp_path):
-    done = RunFolder(tmp_path, cells[0].name)
-
-    def end(taken):
-        taken.publish({}, train_flops=0)
-        taken.remove_unfinished()
-
-    assert not attempt(done, cells[0].config, end=end).exists()
-    with counted(done.path) as counts:
-        assert prune(tmp_path) == set()
-    assert counts == {}
-
-
 def test_prune_deletes_code_snapshots_and_logs_that_are_not_needed(cells, attempt, tmp_path):
     runs_dir = tmp_path
     needed, unneeded, fresh = (snapshot(runs_dir, digit * 12, days) for digit, days in (("a", 9), ("b", 9), ("c", 0)))

@@ -9,7 +9,7 @@ from aimv2.sweeps.usage import launch_usage, manage_usage
 def test_a_launch_lists_every_study_with_its_question():
     text = launch_usage()
     assert all(f"\n  {name}\n    {study.question}\n" in text for name, study in STUDIES.items())
-    assert "executor=debug|local|slurm|ray" in text
+    assert "executor=debug|local|slurm" in text
 
 
 def test_every_command_of_manage_is_listed():

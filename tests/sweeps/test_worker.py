@@ -1,16 +1,12 @@
 """Workers that are interrupted, run out of time or space, and take over runs."""
 
 import errno
-import json
 import multiprocessing
 import os
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +18,6 @@ from aimv2.sweeps.plan import Task, Work, write_work
 from aimv2.sweeps.worker import (
     WATCH_POLL_SECONDS,
     Worker,
-    WorkerReport,
     read_report,
     stop,
     worker_command,
@@ -80,17 +75,6 @@ def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path,
     run = RunFolder(tmp_path, config.name)
     assert (run.state(), run.num_stalled()) == ("new", 0)
     assert (run.path / "attempts/0001/checkpoint").exists()
-
-
-def test_a_worker_signs_the_slots_that_it_holds(tasks, tmp_path, launch_dir):
-    signed = []
-
-    def read(rows):
-        (core,) = Path(tempfile.gettempdir()).glob("aimv2-slots-*/core-0")
-        signed.append(core.read_text())
-
-    Worker(Work(tasks[:1]), launch_dir, read).work()
-    assert signed[0] == f"process {os.getpid()} (a test in {tmp_path})"
 
 
 def test_a_worker_out_of_time_releases_its_run_after_a_step(tasks, tmp_path, launch_dir):
@@ -179,32 +163,6 @@ def test_a_worker_process_reports_in_its_folder_and_hears_no_terminal(tasks, tmp
     assert process.returncode == 0
     assert read_report(launch_dir, "one").signal == signal.SIGTERM
     assert holder(run.path / "attempts/0001")["log"] == "its.log"
-
-
-def test_a_worker_in_a_process_of_another_program_writes_its_log(tasks, tmp_path, launch_dir):
-    """Ray starts processes elsewhere, and keeps what they print."""
-    about = {"launch_dir": str(launch_dir), "name": "one", "log": str(tmp_path / "one.log")}
-    script = (
-        "import json, sys; from aimv2.sweeps.worker import work_in;"
-        " work_in(sys.argv[1], json.loads(sys.argv[2])); print('at the end')"
-    )
-
-    def work():
-        words = [sys.executable, "-c", script, str(tmp_path), json.dumps(about)]
-        done = subprocess.run(words, capture_output=True, text=True)
-        assert (done.stdout, done.stderr) == ("", "")
-        return done.returncode, (tmp_path / "one.log").read_text()
-
-    status, log = work()
-    assert status == 1
-    assert "Traceback" in log
-    assert "work.pickle" in log, "there is no work"
-    for task in tasks:
-        with RunFolder(tmp_path, task.name).acquire(task.config) as attempt:
-            attempt.publish({})
-    write_work(launch_dir, Work(tasks))
-    assert work() == (0, f"{log}at the end\n")
-    assert read_report(launch_dir, "one") == WorkerReport()
 
 
 def test_a_worker_takes_over_the_run_of_a_stopped_process(tasks, tmp_path, launch_dir, monkeypatch):

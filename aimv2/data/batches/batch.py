@@ -49,7 +49,6 @@ class Tally:
 
     @classmethod
     def of(cls, count_X: Sequence[int] | np.ndarray, num_sources: int) -> "Tally":
-        """Return the tally whose ``counts`` these are."""
         scalar_X, shown, bad = np.split(
             np.asarray(count_X, dtype=np.int64), [NUM_SCALARS, NUM_SCALARS + num_sources * len(CAPTION_KINDS)]
         )
@@ -68,7 +67,6 @@ class Tally:
         return int(self.bad_SR.sum())
 
     def check(self, max_bad_rate: float, sources: Sequence[str]) -> None:
-        """Stop a run whose data is too bad."""
         num_shown = int(self.shown_SK.sum())
         if self.num_bad > max_bad_rate * max(num_shown, MIN_SAMPLES):
             counts = ", ".join(
@@ -115,22 +113,18 @@ class Batch(NamedTuple):
     """The input of a training step, or a part of it.
 
     Letters: B images, I patches, T caption tokens, N supervised tokens, K scored patches.
-
-    Attributes:
-        image: float32 [B, 3, image_px, image_px], normalised; hidden patches are 0, the mean colour. At native
-            resolution strips of patches, as many as the area has (``strips``). A loader gives pictures of files as
-            uint8, a quarter of the bytes, and ``to`` normalises them.
-        tally: counts of the whole batch, which the CPU knows, so that no step waits for the device. A loader gives
-            those of the part alone, which ``of_step`` replaces.
     """
 
+    # float32 [B, 3, image_px, image_px], normalised; hidden patches are 0, the mean colour. At native resolution strips
+    # of patches, as many as the area has (``strips``). A loader gives pictures of files as uint8, a quarter of the
+    # bytes, and ``to`` normalises them.
     image: Tensor
     token_BT: Tensor  # int64 [B, T]
     prefix_len_B: Tensor  # int64 [B], in patches
     supervised_N: Tensor  # int64 [N], indices of the supervised tokens in the flattened [B x T], ascending
     scored_K: Tensor  # int64 [K], indices of the patches after the prefixes in the flattened [B x I], ascending
     text_len_B: Tensor  # int64 [B], tokens up to and including end-of-text
-    tally: Tally
+    tally: Tally  # of the whole batch, so that no step waits for the device; from a loader, of the part alone
     num_scored_of_rank: int  # patches outside the prefixes in all micro-batches of this rank; ``of_step`` sets it too
     num_supervised_of_rank: int  # supervised tokens in all micro-batches of this rank, likewise
     share: Share = Share()  # the place of this part in the whole batch
@@ -174,12 +168,10 @@ class Batch(NamedTuple):
 
     @property
     def num_supervised(self) -> int:
-        """Supervised tokens of the whole batch."""
         return self.tally.num_supervised
 
     @property
     def num_scored(self) -> int:
-        """Patches outside the prefixes in the whole batch."""
         return self.tally.num_scored
 
     def each(self, number: int) -> float:
@@ -238,15 +230,14 @@ def of_step(parts: Sequence[Batch], tally: Tally) -> list[Batch]:
 def _within(index_N: Tensor, rows: slice, width: int) -> Tensor:
     """Return those of the ascending indices that lie in these rows of a width, counted from the first of the rows."""
     first, end = (int(np.searchsorted(index_N.numpy(), row * width)) for row in (rows.start, rows.stop))
-    own_N: Tensor = index_N[first:end] - rows.start * width
-    return own_N
+    within_N: Tensor = index_N[first:end] - rows.start * width
+    return within_N
 
 
 def scored_patches(prefix_len_B: np.ndarray, num_patches: int, num_own: int | np.ndarray) -> Tensor:
     """Return the indices of the patches after the prefixes in the flattened [B x I]: int64 [K].
 
-    Args:
-        num_own: patches that are no padding, of all images or of each: int64 [B].
+    ``num_own`` patches are no padding, of all images or of each: int64 [B].
     """
     pos_I, end_B = np.arange(num_patches), np.broadcast_to(num_own, prefix_len_B.shape)
     return torch.from_numpy(np.flatnonzero((pos_I >= prefix_len_B[:, None]) & (pos_I < end_B[:, None])))

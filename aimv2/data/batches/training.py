@@ -56,10 +56,7 @@ class TrainBatches:
         return [range(start, min(start + size, number)) for start in range(0, number, size)]
 
     def part(self, step: int, images: range) -> Batch:
-        """Return some images of a batch, counted from the first one of the rank's share, with their own counts.
-
-        Pictures of files are uint8 yet.
-        """
+        """Return some images, counted from the first one of the rank's share, with their own counts."""
         config, steps = self.config, self._steps
         area, share = steps.area(step), Share(images.start)
         if self.rank is not None:
@@ -158,7 +155,7 @@ def loaded(
     items: Dataset[T], keys: Iterable[Any], *, num_workers: int, pin_memory: bool, prefetched: int | None = None
 ) -> Iterator[T]:
     """Load items by their keys, in order, with processes that ignore a scheduler's signals."""
-    found: DataLoader[T | RunFailedError] = DataLoader(
+    loader: DataLoader[T | RunFailedError] = DataLoader(
         _Guarded(items),
         sampler=keys,
         batch_size=None,
@@ -167,7 +164,7 @@ def loaded(
         prefetch_factor=prefetched if num_workers else None,
         worker_init_fn=ignore_signals,
     )
-    for item in found:
+    for item in loader:
         if isinstance(item, RunFailedError):
             raise item
         yield item

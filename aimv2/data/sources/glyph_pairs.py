@@ -32,27 +32,21 @@ class GlyphPictures:
         self.path = path
 
     def __getitem__(self, row: int) -> np.ndarray:
-        picture: np.ndarray = self.mapped[row]
-        return picture
+        return np.asarray(self.mapped[row])
 
     @cached_property
     def mapped(self) -> np.ndarray:
-        mapped: np.ndarray = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        return mapped
+        return np.asanyarray(np.load(self.path, mmap_mode="r", allow_pickle=False))
 
     def __reduce__(self) -> tuple[type["GlyphPictures"], tuple[Path]]:
         return type(self), (self.path,)
 
 
 class GlyphPairs(Pairs):
-    """Rendered glyphs. The short caption is the name, the dense one the description.
-
-    Attributes:
-        table: a row per pair: ``Glyph.labels``, with the glyph's group (``aimv2.data.sources.glyphs``) as
-            ``concept``; ``sample_id`` (for random addresses), and ``row``, the place of its picture.
-    """
+    """Rendered glyphs. The short caption is the name, the dense one the description."""
 
     def __init__(self, table: "pd.DataFrame", pictures: GlyphPictures) -> None:
+        # ``Glyph.labels``, with the glyph's group as ``concept``; ``sample_id``, and ``row``, the place of its picture.
         self.table = table.reset_index(drop=True)
         self._pictures = pictures
         self._ids = self.table["sample_id"].to_numpy()
@@ -68,19 +62,20 @@ class GlyphPairs(Pairs):
         return self.table["key"].iloc[row_B].tolist()
 
     def sample_ids(self, row_B: np.ndarray) -> np.ndarray:
-        id_B: np.ndarray = self._ids[row_B]
-        return id_B
+        return np.asarray(self._ids[row_B])
 
     def items(self, row_B: np.ndarray) -> np.ndarray:
         """Return a number for the concept of each pair, because its variants are near copies."""
-        item_B: np.ndarray = self._items[row_B]
-        return item_B
+        return np.asarray(self._items[row_B])
 
     def picture(self, row: int) -> np.ndarray:
         return self._pictures[self._rows[row]]
 
     def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
-        return _worded(self._texts["short"][row], self._texts[kind][row])
+        names = set(clean(self._texts["short"][row]).split())
+        words = tuple(clean(self._texts[kind][row]).split())
+        classes: list[WordClass] = ["object" if word in names else "ink" if word in INKS else "other" for word in words]
+        return Caption(words, tuple(classes))
 
     def where(self, chosen: "pd.Series | np.ndarray") -> "GlyphPairs":
         """Return the pairs for which ``chosen`` (bool, a value per row) is True."""
@@ -102,7 +97,6 @@ def open_glyphs(source: str, config: DataConfig, *, show_progress: bool = False)
 
 
 def _read(folder: Path) -> GlyphPairs:
-    """Open rendered glyphs."""
     import pandas as pd  # here, because a run on scenes needs none to start
 
     try:
@@ -117,14 +111,6 @@ def _read(folder: Path) -> GlyphPairs:
 def concept_position(concept: str) -> float:
     """Map the name of a group of like glyphs to [0, 1) by its hash. A group is on the same side in every source."""
     return address.hash64(concept) / 2**64
-
-
-def _worded(name: str, text: str) -> Caption:
-    """Return a caption whose words are of class object if the name has them, else ink or other."""
-    names = set(clean(name).split())
-    words = tuple(clean(text).split())
-    classes: list[WordClass] = ["object" if word in names else "ink" if word in INKS else "other" for word in words]
-    return Caption(words, tuple(classes))
 
 
 def _rendered(source: str, config: DataConfig, show_progress: bool) -> Path:

@@ -41,25 +41,20 @@ CHUNK = 1024  # rows of the distance matrix at a time
 
 @dataclass(frozen=True)
 class Glyph:
-    """One picture with its captions and labels.
-
-    Attributes:
-        concept: never split between training and held-out pairs: all skin tones and genders of a person, all icons
-            whose name starts with the same word. ``group_names`` joins concepts to groups.
-        category, subcategory: Unicode's groups for emoji; the source's name for icons.
-        mask: function from the side in px to uint8 [side, side], how much ink each pixel gets: 0 none, 255 all.
-    """
+    """One picture with its captions and labels."""
 
     key: str  # unique name, such as ``openmoji-1F34E``
     source: str
+    # Never split between training and held-out pairs: all skin tones and genders of a person, all icons whose name
+    # starts with the same word. ``group_names`` joins concepts to groups.
     concept: str
     name: str  # the short caption, like alt-text
     description: str  # the longer caption
-    category: str
+    category: str  # with ``subcategory`` Unicode's groups for emoji; the source's name for icons
     subcategory: str
     is_variant: bool  # True for a skin-tone variant of another glyph
     render: Callable[[int], np.ndarray]  # function from the side in px to uint8 RGB [side, side, 3]
-    mask: Callable[[int], np.ndarray]
+    mask: Callable[[int], np.ndarray]  # to uint8 [side, side], how much ink each pixel gets: 0 none, 255 all
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -201,13 +196,11 @@ def _svg_mask(path: Path, side: int) -> np.ndarray:
     from PIL import Image
 
     grey_SS = np.asarray(Image.fromarray(_render_svg(path, (255, 255, 255), side)).convert("L"))
-    inked_SS: np.ndarray = np.minimum(2 * (255 - grey_SS.astype(np.int16)), 255).astype(np.uint8)
-    return inked_SS
+    return np.minimum(2 * (255 - grey_SS.astype(np.int16)), 255).astype(np.uint8)
 
 
 def _icon_mask(font_file: str, character: str, side: int) -> np.ndarray:
-    inked_SS: np.ndarray = 255 - _render_icon(font_file, character, (0, 0, 0), (255, 255, 255), side)[..., 0]
-    return inked_SS
+    return np.asarray(255 - _render_icon(font_file, character, (0, 0, 0), (255, 255, 255), side)[..., 0])
 
 
 def _render_icon(
@@ -254,45 +247,34 @@ def group_names(found: Sequence[Glyph]) -> dict[str, str]:
 
 
 def shape(picture: np.ndarray) -> np.ndarray:
-    """Return what a picture shows, whatever its ink and paper: uint8 [P], the contrast of each 2 x 2 square.
+    """Return what a picture, uint8 [S, S, 3] with paper in its first corner, shows, whatever its ink and paper.
 
-    Args:
-        picture: uint8 [S, S, 3] with paper in its first corner.
+    It is the contrast of each 2 x 2 square: uint8 [P].
     """
     contrast_SS = np.abs(picture.astype(np.int64) - picture[0, 0]).sum(axis=-1)
     scaled_SS = 255 * contrast_SS // max(int(contrast_SS.max()), 1)
     half = len(picture) // 2
-    squares: np.ndarray = scaled_SS.reshape(half, 2, half, 2).sum(axis=(1, 3)) // 4
-    return squares.astype(np.uint8).ravel()
+    return np.asarray(scaled_SS.reshape(half, 2, half, 2).sum(axis=(1, 3)) // 4, dtype=np.uint8).ravel()
 
 
 def near_copies(shape_NP: np.ndarray) -> np.ndarray:
-    """Return the pairs of shapes that are near copies: int64 [K, 2], places in the input, lower first.
-
-    Args:
-        shape_NP: uint8 [N, P], P at most 256.
-    """
-    found = []
+    """Return the pairs of shapes, uint8 [N, P], that are near copies: int64 [K, 2], places, lower first."""
+    pairs = []
     for start in range(0, len(shape_NP), CHUNK):
         one, other = np.nonzero(are_near(shape_NP[start : start + CHUNK], shape_NP[start:]))
-        found.append(start + np.stack([one, other], axis=1)[one < other])
-    return np.concatenate(found)
+        pairs.append(start + np.stack([one, other], axis=1)[one < other])
+    return np.concatenate(pairs)
 
 
 def are_near(one_CP: np.ndarray, other_NP: np.ndarray) -> np.ndarray:
-    """True where two shapes are near copies: bool [C, N].
-
-    Args:
-        one_CP, other_NP: uint8, P at most 256.
-    """
+    """True where two shapes, uint8, P at most 256, are near copies: bool [C, N]."""
     # Sums of at most 256 products of bytes are integers below 2^24, which float32 holds exactly on every machine.
     assert other_NP.shape[1] <= 256
     one_CP, other_NP = one_CP.astype(np.float32), other_NP.astype(np.float32)
     square_C, square_N = ((value**2).sum(axis=1).astype(np.float64) for value in (one_CP, other_NP))
     sum_CN = square_C[:, None] + square_N
     distance_CN = sum_CN - 2 * (one_CP @ other_NP.T).astype(np.float64)
-    near_CN: np.ndarray = distance_CN <= NEAR_COPY * sum_CN / 2
-    return near_CN
+    return np.asarray(distance_CN <= NEAR_COPY * sum_CN / 2)
 
 
 def _same(values: Sequence[str]) -> np.ndarray:

@@ -59,35 +59,26 @@ class Caption(NamedTuple):
 
 
 class Thing(NamedTuple):
-    """An object in a scene.
+    """An object in a scene."""
 
-    Attributes:
-        name, ink: words of the caption.
-        side, top, left: size and corner of its square in px.
-    """
-
-    name: str
+    name: str  # word of the caption, as ``ink``
     ink: str
     cell: int  # place in the grid, in reading order
-    side: int
+    side: int  # of its square in px, whose corner is at ``top`` and ``left``
     top: int
     left: int
     size: int = 0  # number of its size, from 0, whatever the resolution
 
 
 class Scene(NamedTuple):
-    """A picture of one or more objects on a paper.
-
-    Attributes:
-        form: the form of the dense caption: ``places`` names each object's cell; ``relations`` compares each object
-            with the next instead, and exists for two objects or more.
-    """
+    """A picture of one or more objects on a paper."""
 
     source: str  # of its objects' pictures
     paper: str
     grid: int  # cells along a side
     things: tuple[Thing, ...]  # the objects in reading order, at most one in a cell
     order: tuple[int, ...]  # the order in which the relations form names them
+    # The dense caption names each object's cell, or, with two objects or more, compares each object with the next.
     form: Literal["places", "relations"]
     alt_text: Caption  # the short caption
     composition: Literal["inks", "looks"] = "inks"  # what its composition is (``SceneConfig.composition``)
@@ -123,7 +114,6 @@ def dense_caption(scene: Scene) -> Caption:
 
 
 def caption(words: Sequence[tuple[str, WordClass]]) -> Caption:
-    """Return a caption of words with classes."""
     return Caption(tuple(word for word, _ in words), tuple(kind for _, kind in words))
 
 
@@ -169,21 +159,21 @@ def questions(scene: Scene) -> list[Question]:
     An object is asked about by its name if no other has it, and by a relation if no other object is so related.
     """
     num_named = Counter(thing.name for thing in scene.things)
-    found = [Question("count", ("how", "many"), (COUNTS[len(scene.things) - 1],))]
+    asked = [Question("count", ("how", "many"), (COUNTS[len(scene.things) - 1],))]
     for thing in scene.things:
         cell = tuple(place(thing.cell, scene.grid).split())
-        found.append(Question("object", ("what", *cell), (thing.name,)))
+        asked.append(Question("object", ("what", *cell), (thing.name,)))
         if num_named[thing.name] > 1:
             continue
-        found.append(Question("ink", ("ink", thing.name), (thing.ink,)))
-        found.append(Question("place", ("where", thing.name), cell))
+        asked.append(Question("ink", ("ink", thing.name), (thing.ink,)))
+        asked.append(Question("place", ("where", thing.name), cell))
         related: dict[str, list[str]] = {name: [] for name in RELATIONS}
         for other in scene.things:
             if other.cell != thing.cell:
                 related[relation(other, thing, scene.grid)].append(other.name)
-        found += [
+        asked += [
             Question("relation", ("what", *name.split(), thing.name), (others[0],))
             for name, others in related.items()
             if len(others) == 1
         ]
-    return found
+    return asked

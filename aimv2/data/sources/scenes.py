@@ -74,8 +74,7 @@ class Scenes(Pairs):
         return [f"{self._objects.source}-{self._objects.side}-{row}" for row in row_B.tolist()]
 
     def sample_ids(self, row_B: np.ndarray) -> np.ndarray:
-        id_B: np.ndarray = self._first_id + row_B
-        return id_B
+        return np.asarray(self._first_id + row_B)
 
     def items(self, row_B: np.ndarray) -> np.ndarray:
         """Scenes of one composition are one item: there are few compositions of a single object."""
@@ -134,24 +133,24 @@ def vocabulary(source: str, config: SceneConfig) -> tuple[dict[str, Glyph], dict
     order and whether it is unseen, so a name is unseen in every source or in none, and a larger vocabulary contains a
     smaller one.
     """
-    found: dict[str, Glyph] = {}
+    usable: dict[str, Glyph] = {}
     for glyph in glyphs.SOURCES[source]():
         is_usable = glyph.name.isalpha() and glyph.name.islower() and glyph.subcategory not in glyphs.BRANDS
         if is_usable and glyph.name not in RESERVED:
-            found.setdefault(glyph.name, glyph)
-    names = sorted(found, key=lambda name: address.hash64(f"object {name}"))
+            usable.setdefault(glyph.name, glyph)
+    names = sorted(usable, key=lambda name: address.hash64(f"object {name}"))
     seen: dict[str, Glyph] = {}
     unseen: dict[str, Glyph] = {}
     shapes: list[np.ndarray] = []
     for name in names:
         if len(seen) >= config.num_objects and len(unseen) >= config.num_unseen:
             break
-        own = shape(found[name].render(RENDER_PX))
-        if shapes and are_near(own[None], np.stack(shapes)).any():
+        shape_P = shape(usable[name].render(RENDER_PX))
+        if shapes and are_near(shape_P[None], np.stack(shapes)).any():
             continue
-        shapes.append(own)
+        shapes.append(shape_P)
         side = unseen if address.hash64(f"unseen {name}") / 2**64 < UNSEEN_SHARE else seen
-        side[name] = found[name]
+        side[name] = usable[name]
     sides = []
     for key, side in (("num_objects", seen), ("num_unseen", unseen)):
         number = getattr(config, key)

@@ -18,7 +18,6 @@ class DescribeOptions:
     to: str | None = Field(
         default=None, examples=["FILE.yaml"], description="the description to write; default: NAME.yaml, here"
     )
-    index: bool = Field(default=True, description="false: do not index the data")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -32,7 +31,7 @@ class IndexOptions:
         default=False,
         description="also report what cannot be used, copies and near copies, and images that training shares with"
         " held-out sides or evaluation sets; the findings are written to FILE.audit.json, and the keys of these"
-        " training pairs to FILE.leaks.txt. Built-in sources may be named too.",
+        " training pairs to FILE.leaks.txt.",
     )
     num: PositiveInt = Field(
         default=100_000, description="samples that an audit reads of each side, a random sample if it has more"
@@ -65,8 +64,8 @@ COMMANDS: dict[str, tuple[str, type, str, str, str]] = {
         "aimv2.tools.data.describe:describe_command",
         DescribeOptions,
         "describe PATH",
-        "Write the description of a folder, a table, shards, Parquet files or a dataset from what is seen in them, and"
-        " index them. Look at the description: what was guessed has a comment.",
+        "Describe and index a folder, a table, shards, Parquet files or a dataset. Look at the description that is"
+        " written: what was guessed has a comment.",
         "",
     ),
     "index": (
@@ -80,29 +79,20 @@ COMMANDS: dict[str, tuple[str, type, str, str, str]] = {
         "aimv2.tools.data.samples:write_command",
         WriteOptions,
         "write to=FOLDER",
-        "Write image-text pairs as tar shards in WebDataset's format, in random order, with a description that training"
-        " reads and that holds out the same pairs. Each sample has an image, its short caption as txt, and json with"
-        " both captions. Files keep their bytes; pictures that are drawn become PNG.",
+        "Write pairs of any source as tar shards. They are in WebDataset's format and in random order, with a"
+        " description that training reads and that holds out the same pairs. Each sample has an image, its short"
+        " caption as txt, and json with both captions. Files keep their bytes; pictures that are drawn become PNG.",
         "  data.sources=[openmoji]      built-in sources, or the path of one description; other data.* as in train",
     ),
     "show": (
         "aimv2.tools.data.samples:show_command",
         ShowOptions,
         "show",
-        "Draw samples of a run as training sees them: the crop, whose patches after the prefix are dimmed, and the"
-        " caption, whose words are divided into tokens; truncated words are underlined.",
+        "Draw samples of a run as training sees them. Of the crop, patches after the prefix are dimmed; the words of"
+        " the caption are divided into tokens, and truncated words are underlined.",
         "  scale=demo                   any value of a run, as in train",
     ),
 }
-USAGE = """usage: {typed} COMMAND [...]
-
-  describe PATH                write the description of data from what is seen in them, and index them
-  index FILE.yaml ...          index the data of descriptions; audit=true reports what is in them
-  write to=FOLDER              write pairs of any source as tar shards
-  show to=sheet.png            draw samples as training sees them
-
-  COMMAND --help               show the arguments of a command
-"""
 
 
 def data_command(arguments: Sequence[str]) -> int:
@@ -113,17 +103,19 @@ def data_command(arguments: Sequence[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         raise unknown("data command", name, COMMANDS)
+    if HELP & set(rest) or (not rest and name != "show"):
+        print(data_usage([name]), end="")
+        return 0 if rest else 2
     status: int = resolve_name(COMMANDS[name][0])(rest)
     return status
 
 
 def data_usage(arguments: Sequence[str] = ()) -> str:
     """Return the help of the command that is named first, or of all."""
-    name = arguments[0] if arguments else ""
-    return usage_of(name) if name in COMMANDS else USAGE.format(typed=as_typed("data"))
-
-
-def usage_of(name: str) -> str:
-    """Return the help of a command on data."""
-    _, kind, line, summary, notes = COMMANDS[name]
+    if not arguments or arguments[0] not in COMMANDS:
+        lines = [f"  {line:28} {summary.partition('.')[0]}" for _, _, line, summary, _ in COMMANDS.values()]
+        return "\n".join(
+            [f"usage: {as_typed('data')} COMMAND [...]\n", *lines, "\n  COMMAND --help for its arguments\n"]
+        )
+    _, kind, line, summary, notes = COMMANDS[arguments[0]]
     return usage(f"{as_typed('data')} {line} [key=value ...]", summary, kind, notes)

@@ -1,33 +1,29 @@
-"""``python -m aimv2 data describe``: write the description of data from what is seen in them, and index them."""
+"""``python -m aimv2 data describe``: describe data by their layout and first texts, and index them."""
 
 import json
 import os
 import re
-import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import yaml
-
-from aimv2.base.errors import RunFailedError, UsageError, short
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError, short
 from aimv2.base.files import to_yaml, write_text
-from aimv2.config.arguments import HELP, read_options
-from aimv2.config.data_config import is_described
-from aimv2.datasets.description import SUFFIXES
-from aimv2.datasets.files import IMAGES, is_within
+from aimv2.config.arguments import read_options
+from aimv2.config.data_config import DESCRIPTIONS, is_described
+from aimv2.datasets.description import IMAGES, INDEX_SUFFIX, PATTERNS, Location
 from aimv2.datasets.folder_layout import SUFFIXES as TABLES
-from aimv2.datasets.folder_layout import has_bytes, read_rows
+from aimv2.datasets.folder_layout import has_bytes, list_folder, read_rows
+from aimv2.datasets.records import Records
 from aimv2.datasets.remote import expand
-from aimv2.datasets.table_layouts import NAMES, classes_of, dataset_files, first_batch, is_image, schema_of
-from aimv2.datasets.tar_shards import split
-from aimv2.tools.data.command import DescribeOptions, usage_of
-from aimv2.tools.data.index import index_command
+from aimv2.datasets.table_layouts import NAMES, dataset_files, is_image, schema_of
+from aimv2.tools.data.command import DescribeOptions
+from aimv2.tools.data.index import index_command, prepare_with_progress
 
 FIRST = 20  # texts of each field that are looked at
-ROWS = 2000  # rows, and images of a folder, that are looked at
-MEMBERS = 20_000  # members of a shard that are looked at
-MAX_TEXT = 2**20  # bytes of a file with a text
+ROWS = 2000  # rows of a table that are looked at
+SAMPLES = 60  # at equal distances
 MIN_SHARE = 0.5  # of a table's images that must be in a folder
 SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval")
 SIGNS = "*?[]{}"  # with a meaning in patterns
@@ -35,27 +31,18 @@ ENDS = tuple(f".{extension}" for extension in IMAGES)
 LISTED = 8  # fields in a comment
 # Words of names of fields, best first.
 DENSE = ("recaption", "dense", "synthetic", "detailed", "description", "long")
-SHORT = ("caption", "captions", "text", "txt", "title", "alt", "sentence", "prompt", "label", "folder")
+SHORT = ("caption", "captions", "text", "txt", "title", "alt", "sentence", "prompt", "label")
 NEVER = {"url", "key", "sha256", "md5", "hash", "uid", "id", "path", "file", "filename", "status", "error", "exif"}
 NEVER |= {"split", "licence", "license", "author", "source", "date"}
+NUMBER = re.compile(r"[-+]?\d*\.?\d*(e[-+]?\d+)?|nan", re.IGNORECASE)
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
-Texts = dict[str, list[str]]  # values of the first samples by field
-
-
-class Seen(NamedTuple):
-    """What is seen in data."""
-
-    place: dict[str, Any]  # keys of the description that say where they are; paths are absolute
-    texts: Texts
-    comments: list[str]  # on what was guessed
+Place = dict[str, Any]  # keys of the description that say where the data are; paths are absolute
+Found = tuple[Place, list[str]]  # and comments on what was guessed
 
 
 def describe_command(arguments: Sequence[str]) -> int:
     """Write a description, print it, and index the data. A description that cannot be indexed is not kept."""
-    if not arguments or HELP & set(arguments):
-        print(usage_of("describe"), end="")
-        return 0 if arguments else 2
     if "://" in arguments[0]:
         raise UsageError(
             f"{arguments[0]}: describe reads files of this host; for others write shards: URL (docs/large-data.md)"
@@ -63,49 +50,67 @@ def describe_command(arguments: Sequence[str]) -> int:
     path, options = Path(arguments[0]).expanduser().absolute(), read_options(DescribeOptions, arguments[1:])
     target = Path(options.to or f"{path.name.partition('.')[0] or 'data'}.yaml")
     if not is_described(str(target)):
-        raise UsageError(f"to={str(target)!r} must end in {' or '.join(SUFFIXES)}")
+        raise UsageError(f"to={str(target)!r} must end in {' or '.join(DESCRIPTIONS)}")
     if target.exists():
         raise UsageError(f"{target} exists; choose another name with to=, or delete it")
-    text = described(see(path), target)
-    write_text(target, text)
-    print(text, end="", flush=True)
-    if options.index:
-        try:
-            index_command([str(target)])
-        except (UsageError, RunFailedError):
-            target.unlink()
-            raise
+    place, comments = find_place(path)
+    index = target.absolute().with_name(f"{target.stem}{INDEX_SUFFIX}")
+    try:
+        text = described(place, first_texts(place, index), comments, target)
+        write_text(target, text)
+        print(text, end="", flush=True)
+        index_command([str(target)])
+    except (UsageError, RunFailedError):
+        target.unlink(missing_ok=True)
+        shutil.rmtree(index, ignore_errors=True)
+        raise
     print(f"wrote {target}")
     return 0
 
 
-def see(path: Path) -> Seen:
-    """Return what is seen at a path; a UsageError if that is nothing known, or not clear."""
+def find_place(path: Path) -> Found:
+    """Return where the samples at a path are; a UsageError if that is no known layout, or not clear."""
     if set(str(path)) & set(SIGNS):
         raise UsageError(f"{path} has one of {' '.join(SIGNS)} in its name, which are signs of patterns; rename it")
     if path.is_dir():
-        for look in (_dataset, _shard_folder, _parquet_folder, _folder):
-            if seen := look(path):
-                return seen
-        raise UsageError(
-            f"{path} has no images ({', '.join(IMAGES)}), no .tar files, no Parquet files with images, and is no"
-            " saved dataset"
-        )
+        if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
+            return _with_image(dataset_files(path)[0], {"dataset": str(path)}), []
+        if shards := _files(path, ".tar"):
+            chosen, comments = _of_training(shards, path)
+            return {"shards": _patterns(chosen, "shards")}, comments
+        if tables := list(filter(_image_column, _files(path, ".parquet"))):
+            chosen, comments = _of_training(tables, path)
+            return _with_image(chosen[0], {"parquet": _patterns(chosen, "parquet")}), comments
+        return _folder(path)
     if not path.is_file():
         raise UsageError(f"{path} does not exist")
     if path.suffix == ".tar":
-        return _shards([path], str(path))
+        return {"shards": str(path)}, []
     if path.suffix == ".parquet" and _image_column(path):
-        return _table_of_images(path, {"parquet": str(path)})
-    if path.suffix in TABLES:
-        folders = [
-            path.parent,
-            *sorted(each for each in path.parent.iterdir() if each.is_dir() and each.name[0] != "."),
-        ]
-        if seen := _named_by(path, folders):
-            return seen
-        raise UsageError(f"{path} has no column with paths of images that exist, or with their bytes")
-    raise UsageError(f"{path} is no folder, .tar file or table ({', '.join(TABLES)})")
+        return _with_image(path, {"parquet": str(path)}), []
+    if path.suffix not in TABLES:
+        raise UsageError(f"{path} is no folder, .tar file or table ({', '.join(TABLES)})")
+    folders = [path.parent, *sorted(each for each in path.parent.iterdir() if each.is_dir() and each.name[0] != ".")]
+    if place := _named_by(path, folders):
+        return place, []
+    raise UsageError(f"{path} has no column with paths of images that exist, or with their bytes")
+
+
+def _files(path: Path, suffix: str) -> list[Path]:
+    """Return the files in a folder and its subfolders, without hidden ones."""
+    names = sorted(file.relative_to(path) for file in path.rglob(f"*{suffix}") if file.is_file())
+    return [path / name for name in names if not any(part.startswith(".") for part in name.parts)]
+
+
+def _image_column(file: Path) -> str | None:
+    """Return the column of a table with the bytes of images; None if there is none."""
+    columns = [field.name for field in schema_of(file) if is_image(field.type) and has_bytes(field.type)]
+    return next((name for name in NAMES if name in columns), next(iter(columns), None))
+
+
+def _with_image(file: Path, place: Place) -> Place:
+    image = _image_column(file)
+    return place if image is None or image in NAMES else {**place, "image": image}
 
 
 def _of_training(files: Sequence[Path], root: Path, *, by_folders: bool = False) -> tuple[list[Path], list[str]]:
@@ -127,7 +132,7 @@ def _of_training(files: Sequence[Path], root: Path, *, by_folders: bool = False)
     return splits[chosen], [f"The split {chosen}; left out: {others}."]
 
 
-def _pattern(files: Sequence[Path], key: str) -> str | list[str]:
+def _patterns(files: Sequence[Path], key: str) -> str | list[str]:
     """Return a pattern of exactly these files, or a list of them."""
     if len(files) == 1:
         return str(files[0])
@@ -139,141 +144,21 @@ def _pattern(files: Sequence[Path], key: str) -> str | list[str]:
     return list(map(str, files))
 
 
-def _walk(path: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield a folder and those below it, and the names of files, sorted, without hidden ones."""
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Path(folder), sorted(name for name in names if not name.startswith("."))
-
-
-def _files(path: Path, suffix: str) -> list[Path]:
-    return sorted(folder / name for folder, names in _walk(path) for name in names if name.endswith(suffix))
-
-
-def _dataset(path: Path) -> Seen | None:
-    if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
-        return _table_of_images(dataset_files(path)[0], {"dataset": str(path)})
-    return None
-
-
-def _parquet_folder(path: Path) -> Seen | None:
-    files = [file for file in _files(path, ".parquet") if _image_column(file)]
-    if not files:
-        return None
-    files, comments = _of_training(files, path)
-    seen = _table_of_images(files[0], {"parquet": _pattern(files, "parquet")})
-    return seen._replace(comments=comments)
-
-
-def _image_column(file: Path) -> str | None:
-    """Return the column of a table with the bytes of images; None if there is none."""
-    columns = [field.name for field in schema_of(file) if is_image(field.type) and has_bytes(field.type)]
-    return next((name for name in NAMES if name in columns), next(iter(columns), None))
-
-
-def _table_of_images(file: Path, place: dict[str, Any]) -> Seen:
-    image, classes = _image_column(file), classes_of(file)
-    rows = first_batch(file)
-    texts = _texts({**row, **dict.fromkeys(classes)} for row in rows) | classes
-    default = NAMES if "parquet" in place else ("image",)
-    return Seen(place if image in (None, *default) else {**place, "image": image}, texts, [])
-
-
-def _shard_folder(path: Path) -> Seen | None:
-    if not (files := _files(path, ".tar")):
-        return None
-    files, comments = _of_training(files, path)
-    seen = _shards(files, _pattern(files, "shards"))
-    return seen._replace(comments=[*comments, *seen.comments])
-
-
-def _shards(files: Sequence[Path], pattern: str | list[str]) -> Seen:
-    texts, has_image = Texts(), False
-    try:
-        with tarfile.open(files[0]) as tar:
-            for number, member in enumerate(tar):
-                enough = has_image and texts and all(len(values) >= FIRST for values in texts.values())
-                if number >= MEMBERS or (enough and number >= ROWS):
-                    break
-                key, extension = split(member.name) or ("", "")
-                has_image = has_image or extension in IMAGES
-                if (
-                    key
-                    and extension not in IMAGES
-                    and member.isfile()
-                    and member.size < MAX_TEXT
-                    and len(texts.get(extension, ())) < FIRST
-                ):
-                    content = tar.extractfile(member)
-                    _add(texts, _fields_of(extension, b"" if content is None else content.read()))
-    except (OSError, tarfile.TarError) as error:
-        raise UsageError(f"{files[0]} cannot be read as a tar archive") from error
-    return Seen({"shards": pattern}, texts, [])
-
-
-def _folder(path: Path) -> Seen | None:
-    """Return what is seen in a folder of images: files beside them, a table that names them, or folders by class."""
-    images, classes = _images(path)
-    if not images:
-        return None
+def _folder(path: Path) -> Found:
+    listing = list_folder(os.path.realpath(path))
+    if not listing.images:
+        raise UsageError(
+            f"{path} has no images ({', '.join(IMAGES)}), no .tar files, no Parquet files with images, and is no"
+            " saved dataset"
+        )
+    images = [path / name for name in sorted(listing.images)]
     chosen, comments = _of_training(images, path, by_folders=True)
-    root = path
-    if len(chosen) < len(images):
-        root = Path(os.path.commonpath([image.parent for image in chosen]))
-        classes = [name for name in classes if (root / name).is_dir()]
-    if links := sum(not is_within(os.path.realpath(path), str(image)) for image in chosen):
-        comments.append(f"{links:,} links lead out of the folder, and are left out; copy what they lead to: cp -rL.")
-    texts = _beside(chosen)
-    if not texts and (table := _only_table(root, path)):
-        return table._replace(comments=[*comments, *table.comments])
-    if not texts and len(classes) > 1:
-        texts["folder"] = classes
-        comments.append(f"Captions are the names of folders, such as {', '.join(classes[:3])}.")
-    return Seen({"folder": str(root)}, texts, comments)
+    root = path if len(chosen) == len(images) else Path(os.path.commonpath([image.parent for image in chosen]))
+    return {"folder": str(root)}, comments
 
 
-def _images(path: Path) -> tuple[list[Path], list[str]]:
-    """Return the first images of a folder, and the names of all folders with images."""
-    images, classes = list[Path](), dict[str, None]()
-    for folder, names in _walk(path):
-        own = [folder / name for name in names if name.lower().endswith(ENDS)]
-        if own and folder != path:
-            classes[folder.name] = None
-        images += own[: max(ROWS - len(images), 1)]
-    return images, list(classes)
-
-
-def _beside(images: Sequence[Path]) -> Texts:
-    """Return the texts in files beside the first images."""
-    texts = Texts()
-    names = {folder: sorted(os.listdir(folder)) for folder in {image.parent for image in images[:FIRST]}}
-    for image in images[:FIRST]:
-        for name in names[image.parent]:
-            file = image.parent / name
-            if name.startswith(f"{image.stem}.") and not name.lower().endswith(ENDS) and file.stat().st_size < MAX_TEXT:
-                _add(texts, _fields_of(name.removeprefix(f"{image.stem}."), file.read_bytes()))
-    return texts
-
-
-def _only_table(folder: Path, given: Path) -> Seen | None:
-    """Return what is seen in the table that names the images of a folder; None if there is none."""
-    places = dict.fromkeys([folder, given, *([given.parent] if given == folder else [])])
-    tables = dict[Path, Seen]()
-    for table in (each for place in places for each in sorted(place.iterdir()) if each.suffix in TABLES):
-        try:
-            if seen := _named_by(table, [folder]):
-                tables[table] = seen
-        except UsageError:
-            continue  # it is no table
-    named = {table: seen for table, seen in tables.items() if table.stem == folder.name}
-    if len(tables) > 1 and len(named) != 1:
-        names = ", ".join(map(str, tables))
-        raise UsageError(f"several tables name images of {folder}: {names}; describe one of them")
-    return next(iter((named or tables).values()), None)
-
-
-def _named_by(table: Path, folders: Sequence[Path]) -> Seen | None:
-    """Return what is seen in a table whose column has paths of images in one of the folders, or absolute ones."""
+def _named_by(table: Path, folders: Sequence[Path]) -> Place | None:
+    """Return the place of a table whose column has paths of images in one of the folders, or absolute ones."""
     rows = next(read_rows(table), [])
     for name in dict.fromkeys(name for row in rows[:ROWS] for name in row):
         paths = [path for row in rows if isinstance(path := row.get(name), str) and path.lower().endswith(ENDS)]
@@ -281,61 +166,64 @@ def _named_by(table: Path, folders: Sequence[Path]) -> Seen | None:
             continue
         if os.path.isabs(paths[0]):
             folders = [Path(os.path.commonpath({os.path.dirname(path) for path in paths}))]
-        folder, share = _folder_of(table, paths, folders)
-        if share < MIN_SHARE:
+        some = paths[:: max(1, len(paths) // ROWS)][:ROWS]
+        shares = {folder: sum((folder / path).is_file() for path in some) / len(some) for folder in folders}
+        most = max(shares.values())
+        if most < MIN_SHARE:
             continue
-        texts = _texts({**row, name: None} for row in rows[:ROWS])
-        place = {"folder": str(folder), "table": str(table)} | ({} if name == "image" else {"image": name})
-        return Seen(place, texts, [f"{share:.0%} of the first rows of {table.name} have an image in {folder.name}."])
+        best = [folder for folder, share in shares.items() if share == most]
+        best = [folder for folder in best if folder.name == table.stem] or best
+        if len(best) > 1:
+            names = ", ".join(map(str, best))
+            raise UsageError(f"the images of {table} are in several folders: {names}; write the description yourself")
+        return {"folder": str(best[0]), "table": str(table)} | ({} if name == "image" else {"image": name})
     return None
 
 
-def _folder_of(table: Path, paths: Sequence[str], folders: Sequence[Path]) -> tuple[Path, float]:
-    """Return the folder that has most of some images, and its share of them."""
-    some = paths[:: max(1, len(paths) // ROWS)][:ROWS]
-    shares = {folder: sum((folder / path).is_file() for path in some) / len(some) for folder in folders}
-    most = max(shares.values())
-    best = [folder for folder, share in shares.items() if share == most]
-    best = [folder for folder in best if folder.name == table.stem] or best
-    if len(best) > 1 and most >= MIN_SHARE:
-        raise UsageError(
-            f"the images of {table} are in several folders: {', '.join(map(str, best))}; write the description yourself"
-        )
-    return best[0], most
+def first_texts(place: Place, index: Path) -> dict[str, list[str]]:
+    """Index data, of several shards or Parquet files the first one, and return texts of some samples by field.
 
-
-def _texts(rows: Iterable[Mapping[str, Any]]) -> Texts:
-    texts = Texts()
-    for row in rows:
-        _add(texts, row)
+    The names of folders are only a field where there is no other one.
+    """
+    first = {
+        key: expand([place[key]] if isinstance(place[key], str) else place[key], key)[:1]
+        for key in PATTERNS
+        if key in place
+    }
+    location = Location(**place | first, index=str(index))
+    prepare_with_progress(str(index), location, 1)
+    records, texts = Records(location), dict[str, list[str]]()
+    names = [name for name in records.fields() if name not in ("folder", location.image, *IMAGES)]
+    rows = sorted({number * len(records) // SAMPLES for number in range(SAMPLES)})
+    for name in names:
+        for row in rows:
+            _add(texts, name, _value(records, row, name))
+    if not texts and place.get("folder"):
+        folders = [records.field(row, "folder") for row in range(len(records))]
+        if len(classes := sorted(set(filter(None, folders)))) > 1:
+            texts["folder"] = classes
     return texts
 
 
-def _fields_of(name: str, content: bytes) -> dict[str, Any]:
-    """Return the text of a file, or the values of a JSON object by their keys."""
+def _value(records: Records, row: int, name: str) -> Any:
+    """Return the value of a field, or those of a JSON object by their keys."""
     try:
-        value = json.loads(content) if name.rpartition(".")[2] == "json" else content.decode()
-    except ValueError:
-        return {}
-    return {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
+        value = records.field(row, name)
+        return json.loads(value) if name.endswith("json") and isinstance(value, str) else value
+    except (BadSampleError, ValueError):
+        return None
 
 
-def _add(texts: Texts, row: Mapping[str, Any]) -> None:
-    """Add the values that are texts, but no addresses or numbers, or lists of texts."""
-    for name, each in row.items():
-        value = each[0] if isinstance(each, list) and each else each
-        if isinstance(value, str) and value.strip() and "://" not in value and not _is_number(value):
-            values = texts.setdefault(name, [])
-            if len(values) < FIRST:
-                values.append(value)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _add(texts: dict[str, list[str]], name: str, value: Any) -> None:
+    """Add a value that is a text, but no address or number, or a list of texts; of an object, the values."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            _add(texts, f"{name}.{key}", None if isinstance(each, dict) else each)
+    value = value[0] if isinstance(value, list) and value else value
+    if isinstance(value, str) and value.strip() and "://" not in value and not NUMBER.fullmatch(value.strip()):
+        values = texts.setdefault(name, [])
+        if len(values) < FIRST:
+            values.append(value)
 
 
 def captions(texts: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -348,7 +236,7 @@ def captions(texts: Mapping[str, Sequence[str]]) -> dict[str, str]:
         sentences = [
             field for field in others if sum(" " in text.strip() for text in texts[field]) > len(texts[field]) / 2
         ]
-        first = max(sentences, key=lambda field: _length(texts[field]), default=None)
+        first = max(sentences, key=lambda field: _length(texts[field]), default="folder" if "folder" in texts else None)
     if first is None:
         return {} if dense is None else {"short": dense}
     if dense is None or _length(texts[dense]) <= _length(texts[first]):
@@ -373,42 +261,34 @@ def _length(values: Sequence[str]) -> float:
     return sum(map(len, values)) / len(values)
 
 
-def described(seen: Seen, target: Path) -> str:
+def described(place: Place, texts: Mapping[str, Sequence[str]], comments: Sequence[str], target: Path) -> str:
     """Return a description whose paths are relative to the folder of ``target``; a UsageError without captions."""
-    base = Path(os.path.realpath(target.absolute().parent))
-    roles = captions(seen.texts)
-    fields = [field for field in seen.texts if field not in roles.values()]
+    roles = captions(texts)
+    fields = [field for field in texts if field not in roles.values()]
     listed = ", ".join(fields[:LISTED]) + (", …" if len(fields) > LISTED else "")
     if not roles:
         others = f"; there are {listed}, which do not look like captions" if fields else ""
         raise UsageError(
-            f"no captions are seen: they are a column, or in files beside the images, such as a.txt{others}"
+            "no captions are seen: they are in files beside the images, such as a.txt, or in a column of a table, which"
+            f" is described by its own path{others}"
         )
-    values = {key: _relative(value, base) for key, value in seen.place.items()} | roles | {"licence": ""}
-    comments = {role: f"such as {short(' '.join(seen.texts[field][0].split()))}" for role, field in roles.items()}
-    comments["licence"] = "of images and captions, a line for reports"
-    lines = [f"# {_plain(comment)}" for comment in seen.comments]
-    for key, value in values.items():
-        line = to_yaml({key: value}, width=10**6).rstrip("\n")
-        lines.append(f"{line}  # {_plain(comments[key])}" if key in comments else line)
+    base = Path(os.path.realpath(target.absolute().parent))
+    values = {key: _relative(value, base) for key, value in place.items()} | roles | {"licence": ""}
+    guessed = [f"{role}: {field}, such as {short(' '.join(texts[field][0].split()))}" for role, field in roles.items()]
     if fields:
-        lines.append(f"# Other fields with texts: {_plain(listed)}")
-    lines.append("# Held out is a fifth, at most 20,000 pairs, by the hash of the key; held_out: changes that.")
-    text = "\n".join(lines) + "\n"
-    assert yaml.safe_load(text) == values, "names from data are escaped"
-    return text
-
-
-def _plain(text: str) -> str:
-    """Return a text without line breaks and other signs that end a comment."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
+        guessed.append(f"Other fields with texts: {listed}")
+    guessed.append("licence: of images and captions, a line for reports.")
+    guessed.append("Held out is a fifth, at most 20,000 pairs, by the hash of the key; held_out: changes that.")
+    # Line breaks and other signs would end a comment.
+    lines = ("".join(sign if sign.isprintable() else "?" for sign in text) for text in (*comments, *guessed))
+    return "".join(f"# {line}\n" for line in lines) + to_yaml(values, width=10**6)
 
 
 def _relative(value: Any, base: Path) -> Any:
     """Return paths relative to a real path, unless links make other ones of them."""
     if isinstance(value, list):
         return [_relative(each, base) for each in value]
-    if not isinstance(value, str) or not os.path.isabs(value):
+    if not os.path.isabs(value):
         return value
     path, folder = os.path.relpath(value, base), os.path.dirname(value)
     return path if os.path.realpath(base / os.path.dirname(path)) == os.path.realpath(folder) else value

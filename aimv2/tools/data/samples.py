@@ -21,7 +21,7 @@ from aimv2.base.address import Bijection
 from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.base.files import check_new, replacing, to_yaml, writable_folder
 from aimv2.base.processes import in_threads
-from aimv2.config.arguments import HELP, as_typed, defaults_of, options_of
+from aimv2.config.arguments import as_typed, defaults_of, options_of
 from aimv2.config.data_config import SCENE_SOURCES, AugmentConfig, DataConfig, glyphs_of, is_described, source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Selected
@@ -30,12 +30,11 @@ from aimv2.data.sources.glyphs import LICENCES
 from aimv2.data.tokenizer import CaptionTokenizer, clean
 from aimv2.datasets.description import SourceDescription, read_source
 from aimv2.datasets.file_pairs import FilePairs
-from aimv2.datasets.plugin import caption_kinds
 from aimv2.definitions.objectives import objective
 from aimv2.evaluation.sheet import Shown, Word, sheet
 from aimv2.request.compose import compose, run_config, with_file
 from aimv2.request.resolve import with_attention
-from aimv2.tools.data.command import ShowOptions, WriteOptions, usage_of
+from aimv2.tools.data.command import ShowOptions, WriteOptions
 
 CHUNK = 2**16  # rows whose order is computed at a time
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
@@ -54,18 +53,13 @@ class SourceSide(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What was written: samples by source and side, and pairs that were left out, by reason."""
-
-    samples: Counter[tuple[str, SideName]]
-    left_out: Counter[str]
+    samples: Counter[tuple[str, SideName]]  # by source and side
+    left_out: Counter[str]  # pairs, by reason
     num_shards: int
 
 
 def write_command(arguments: Sequence[str]) -> int:
     """Write shards and their description, and print what to type next."""
-    if not arguments or HELP & set(arguments):
-        print(usage_of("write"), end="")
-        return 0 if arguments else 2
     values = compose(arguments, defaults={}, values=defaults_of(WriteOptions))
     options = options_of(WriteOptions, values)
     if options.to is None:
@@ -91,7 +85,7 @@ def sides_of(source: str, config: DataConfig) -> list[SourceSide]:
         fraction = config.held_out_fraction
         num_held_out = max(1, round(len(sides.train) * fraction / (1 - fraction)))
         held_out = Selected(held_out, np.arange(min(num_held_out, len(held_out))))
-    name, description = source_name(source), read_source(Path(source)) if is_described(source) else None
+    name, description = source_name(source), read_source(source) if is_described(source) else None
     return [SourceSide(name, "train", sides.train, description), SourceSide(name, "held_out", held_out, description)]
 
 
@@ -100,9 +94,7 @@ def write(folder: Path, sides: Sequence[SourceSide], num: int, pairs_per_shard: 
     try:
         with replacing(folder, only_new=True) as partial:
             partial.mkdir(parents=True)
-            concurrency = max(side.pairs.concurrency for side in sides)
-            members = in_threads(_attempt, _order(sides, num), concurrency)
-            written = _write_shards(partial, members, num, pairs_per_shard)
+            written = _write_shards(partial, sides, num, pairs_per_shard)
             if not written.samples:
                 reasons = ", ".join(f"{reason} {count:,}" for reason, count in written.left_out.items())
                 raise UsageError(f"no pair can be written ({reasons})")
@@ -113,22 +105,17 @@ def write(folder: Path, sides: Sequence[SourceSide], num: int, pairs_per_shard: 
     return written
 
 
-def _attempt(place: tuple[SourceSide, int]) -> tuple[SourceSide, dict[str, Any] | BadSampleError]:
-    """Return the members of a pair, or why it cannot be used."""
-    side, row = place
-    try:
-        return side, _members(side, row)
-    except BadSampleError as error:
-        return side, error
-
-
-def _write_shards(
-    folder: Path, found: Iterator[tuple[SourceSide, dict[str, Any] | BadSampleError]], num: int, pairs_per_shard: int
-) -> Written:
+def _write_shards(folder: Path, sides: Sequence[SourceSide], num: int, pairs_per_shard: int) -> Written:
     import webdataset as wds  # here, because it loads torch
 
-    samples: Counter[tuple[str, SideName]] = Counter()
-    left_out: Counter[str] = Counter()
+    def attempt(place: tuple[SourceSide, int]) -> tuple[SourceSide, dict[str, Any] | BadSampleError]:
+        try:
+            return place[0], _members(*place)
+        except BadSampleError as error:
+            return place[0], error
+
+    pairs = in_threads(attempt, _order(sides, num), max(side.pairs.concurrency for side in sides))
+    samples, left_out = Counter[tuple[str, SideName]](), Counter[str]()
     pattern = f"{str(folder).replace('%', '%%')}/%06d.tar"
     numbers = itertools.count()
     # Without times, equal pairs make equal files.
@@ -136,7 +123,7 @@ def _write_shards(
         Progress(console=console, transient=True) as progress,
         wds.ShardWriter(pattern, maxcount=pairs_per_shard, verbose=0, mtime=0) as writer,
     ):
-        for side, members in progress.track(found, total=num, description="writing"):
+        for side, members in progress.track(pairs, total=num, description="writing"):
             if isinstance(members, BadSampleError):
                 left_out[members.reason] += 1
                 continue
@@ -196,14 +183,14 @@ def _described(sides: Sequence[SourceSide], written: Written) -> str:
     values: dict[str, Any] = {"shards": f"{{{0:06d}..{last:06d}}}.tar" if last else f"{0:06d}.tar"}
     if description is None:
         values |= {"short": "txt", "dense": "json.dense"}
-        licence = "; ".join(dict.fromkeys(LICENCES[glyphs_of(side.source)] for side in sides))
-        transforms: dict[str, float] = {}
+        licence, transforms = "; ".join(dict.fromkeys(LICENCES[glyphs_of(side.source)] for side in sides)), {}
         if sides[0].pairs.scene(0) is not None:  # crops and flips would make captions false
             scenes = AugmentConfig().of(DataConfig(sources=SCENE_SOURCES))
-            crops = {"min_scale": scenes.min_scale, "flip_probability": scenes.flip_probability}
-            transforms = {name: value for name, value in crops.items() if value is not None}
+            assert scenes.min_scale is not None, "AugmentConfig.of() sets it"
+            assert scenes.flip_probability is not None, "AugmentConfig.of() sets it"
+            transforms = {"min_scale": scenes.min_scale, "flip_probability": scenes.flip_probability}
     else:
-        values |= {kind: f"json.{kind}" for kind in CAPTION_KINDS if getattr(description, kind)}
+        values |= {kind: f"json.{kind}" for kind in description.kinds}
         licence, transforms = description.licence, description.transforms.given
     if len({side for _, side in written.samples}) == 2:
         values["held_out"] = {"field": "json.side", "values": ["held_out"]}
@@ -229,9 +216,6 @@ def _print(folder: Path, written: Written) -> None:
 
 def show_command(arguments: Sequence[str]) -> int:
     """Write a contact sheet and print where it is."""
-    if HELP & set(arguments):
-        print(usage_of("show"), end="")
-        return 0
     values = compose(with_file(arguments), defaults={}, values=defaults_of(ShowOptions))
     options = options_of(ShowOptions, values)
     to, step, num = Path(options.to), options.step, options.num
@@ -266,7 +250,7 @@ def shown(config: RunConfig, step: int, num: int) -> tuple[int, list[Shown]]:
     # The prefix matters to the encoder's attention, or to the pixel loss.
     has_prefix = config.model.encoder.attention == "prefix" or "pixels" in objective(config.objective.name).reports
     order = list(reading_order(config.model.patch_order, grid) or range(grid**2))
-    kinds = [caption_kinds(source) if is_described(source) else CAPTION_KINDS for source in config.data.sources]
+    kinds = [part.kinds for part in data.train.parts.values()]
     rows, num_bad = list[Shown](), 0
     while len(rows) < num:
         first = size * (step + len(rows) // size)
@@ -304,6 +288,6 @@ def divided(tokenizer: CaptionTokenizer, caption: str, token_T: np.ndarray) -> l
         if word >= 0:
             pieces[word].append(tokenizer.decode([token]))
     return [
-        Word("·".join(filter(None, own)) or ("?" if own else word), bool(own))
-        for word, own in zip(words, pieces, strict=True)
+        Word("·".join(filter(None, parts)) or ("?" if parts else word), bool(parts))
+        for word, parts in zip(words, pieces, strict=True)
     ]

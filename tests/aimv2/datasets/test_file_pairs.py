@@ -12,7 +12,7 @@ from aimv2.base.errors import BadSampleError
 from aimv2.config.data_config import DataConfig
 from aimv2.data.decode import square
 from aimv2.datasets.description import SourceDescription, read_source
-from aimv2.datasets.file_pairs import FilePairs, _Choice, _Others, open_pairs, worded
+from aimv2.datasets.file_pairs import FilePairs, _Choice, _Others, worded
 from aimv2.datasets.open import open_source, prepare_location
 from tests.helpers.memory_records import MemoryRecords
 from tests.helpers.own_data import COLOURS, pictured_source, write
@@ -25,7 +25,7 @@ def sides_of(tmp_path, tiny):
         for name, content in (files or {}).items():
             write(tmp_path / "pictures" / name, content)
         prepare_location(read_source(path))
-        return open_pairs(open_source(read_source(path)), replace(tiny.data, sources=(str(path),)))
+        return open_source(str(path), replace(tiny.data, sources=(str(path),)))
 
     return open_sides
 
@@ -114,8 +114,9 @@ def test_an_endless_caption_is_bad_before_it_is_cleaned(sides_of):
 
 def test_equal_keys_of_two_sources_have_different_ids(sides_of, tiny, tmp_path):
     path = pictured_source(tmp_path / "pictures")
-    opened = open_source(read_source(path))
-    one, other = (open_pairs(opened, tiny.data, name).train.sample_ids(np.arange(32)) for name in ("one", "other"))
+    copy = path.with_name("other.yaml")
+    copy.write_text(path.read_text() + "index: pictures.index\n")
+    one, other = (open_source(str(file), tiny.data).train.sample_ids(np.arange(32)) for file in (path, copy))
     assert not set(one.tolist()) & set(other.tolist())
 
 

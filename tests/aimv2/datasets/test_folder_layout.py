@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
-from aimv2.datasets.files import GROUP
-from aimv2.datasets.folder_layout import read_rows
+from aimv2.datasets.folder_layout import GROUP, checksums, is_within, list_folder, read_rows
+from aimv2.datasets.index import Stamp, difference, stamp_at
 from aimv2.datasets.records import Records
 from tests.helpers.own_data import picture, source, write
 from tests.helpers.shards import build, indexed
@@ -216,22 +216,6 @@ def test_an_interrupted_index_is_resumed(pictures, tmp_path, workers):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "source.index", "source.yaml", "t.csv"]
 
 
-def test_an_interrupted_index_leaves_the_earlier_one_and_may_be_interrupted_again(pictures, tmp_path):
-    location, undisturbed = pictures
-    build(location)
-    for number in range(NUM):
-        (tmp_path / f"pictures/{number % 7}/{number}.jpg").chmod(0o600)  # so that all are read again
-
-    def after_one_group(done, total):
-        raise KeyboardInterrupt
-
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            build(location, on_progress=after_one_group)
-        assert content(location) == undisturbed
-    assert f"read {GROUP} files" in build(location)
-
-
 def test_a_broken_unfinished_index_is_read_anew(pictures):
     location, undisturbed = pictures
     with pytest.raises(KeyboardInterrupt):
@@ -286,13 +270,6 @@ def plain(tmp_path):
     write(pictures / "cats/d.json", "{")
     write(pictures / "cats/d.txt", b"\xff broken")
     return indexed(source(tmp_path, folder="pictures"))
-
-
-def test_images_and_keys_are_the_files_and_their_paths(plain, tmp_path):
-    assert [plain.key(row) for row in range(len(plain))] == ["a.b.jpg", "cats/c.png", "cats/d.jpg", "dogs/old/e.webp"]
-    for row in range(len(plain)):
-        assert plain.image(row) == (tmp_path / "pictures" / plain.key(row)).read_bytes()
-    assert plain.block_rows == len(plain)
 
 
 @pytest.mark.parametrize(
@@ -356,15 +333,6 @@ def test_a_file_that_is_not_as_it_was_indexed_is_refused(plain, tmp_path, name, 
     assert failed.value.cause == "data"
 
 
-def test_a_file_with_other_content_and_the_same_time_is_not_read(plain, tmp_path):
-    file = tmp_path / "pictures/a.b.txt"
-    before = file.stat()
-    write(file, "an Ä and a b")
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    with pytest.raises(RunFailedError, match=r"a\.b\.txt has changed since"):
-        plain.field(0, "txt")
-
-
 def test_a_link_to_a_file_in_the_folder_is_compared_too(tmp_path):
     write(tmp_path / "pictures/.store/1.jpg", picture(1))
     (tmp_path / "pictures/1.jpg").symlink_to(".store/1.jpg")
@@ -406,16 +374,6 @@ def test_a_read_that_fails_for_a_moment_is_repeated(plain, monkeypatch):
     assert plain.retries == 1
 
 
-def test_a_file_that_may_not_be_read_ends_the_run(plain, monkeypatch):
-    def refused(file, *args, **kwargs):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr("os.open", refused)
-    with pytest.raises(RunFailedError, match=r"a\.b\.jpg cannot be read: Permission denied"):
-        plain.image(0)
-    assert plain.retries == 0
-
-
 ROWS = [
     {"image": "a.jpg", "caption": "first, with a comma", "score": 1, "folder": "mine"},
     {"image": "b/c.jpg", "caption": None, "score": 2, "folder": None},
@@ -438,7 +396,6 @@ def write_table(path, kind):
 def test_fields_of_a_table_are_its_columns(tmp_path, kind):
     for number, row in enumerate(ROWS):
         write(tmp_path / "pictures" / str(row["image"]), picture(number))
-    write(tmp_path / "pictures/b/c.txt", "beside")
     write_table(tmp_path / f"t.{kind}", kind)
     records = indexed(source(tmp_path, folder="pictures", table=f"t.{kind}", short="caption"))
     assert [records.image(row) for row in (0, 1)] == [picture(0), picture(1)]
@@ -446,7 +403,6 @@ def test_fields_of_a_table_are_its_columns(tmp_path, kind):
     scores = ["1", "2"] if kind in ("csv", "tsv") else [1, 2]
     assert [records.field(row, "score") for row in (0, 1)] == scores
     assert records.field(0, "folder") == "mine"
-    assert records.field(1, "txt") == "beside"
     assert records.field(0, "other") is None
 
 
@@ -566,3 +522,100 @@ def test_half_a_character_in_a_table_does_no_harm(tmp_path):
         write(tmp_path / "t.jsonl", row)
         with pytest.raises(UsageError, match=r"row 1 of .*(has a key that is no valid text|has no path of an image)"):
             build(location)
+
+
+# Listings of folders with links, and checksums of files
+
+
+def fill(root, seed=0, num=60):
+    """Write images with files beside them into nested folders, and return the content of all by path."""
+    draw = random.Random(seed)
+    content = {}
+    for number in range(num):
+        stem = (
+            draw.choice(["", "a/", "a/b/", "a-b/", "ä/", "z/y/x/"]) + draw.choice(["", "p.", "p-", "ö"]) + str(number)
+        )
+        for extension in ("jpg", *draw.sample(["txt", "json", "caption.txt"], draw.randint(0, 3))):
+            content[f"{stem}.{extension}"] = draw.randbytes(draw.randint(0, 50))
+    for path, each in content.items():
+        write(root / path, each)
+    return content
+
+
+def test_all_files_of_samples_are_listed_in_the_order_of_folders(tmp_path):
+    content = fill(tmp_path)
+    for name in ("README.txt", ".hidden.jpg", ".cache/d.jpg", "e.jpg~", "0.tif"):
+        write(tmp_path / name, "of no sample")
+    listing = list_folder(str(tmp_path))
+    assert set(listing.stamps) == set(content)
+    assert listing.images == {path for path in content if path.endswith("jpg")}
+    assert listing.others == {"tif": 1}
+    folders = [path[: path.rfind("/") + 1] for path in listing.stamps]
+    assert list(dict.fromkeys(folders)) == ["", "a/", "a/b/", "a-b/", "z/y/x/", "ä/"]
+    for path, stamp in listing.stamps.items():
+        assert stamp == stamp_at(tmp_path / path)
+
+
+@pytest.mark.parametrize(
+    ("path", "inside"),
+    [
+        ("a/b.jpg", True),
+        ("a/none.jpg", True),
+        ("a/../a/b.jpg", True),
+        ("a/..", False),
+        ("..", False),
+        ("../pictures2/c.jpg", False),
+        ("a/../../pictures2/c.jpg", False),
+        ("out/c.jpg", False),
+        ("a/link.jpg", False),
+        ("/etc/passwd", False),
+    ],
+)
+def test_is_within_follows_links(tmp_path, path, inside):
+    write(tmp_path / "pictures/a/b.jpg", "")
+    outside = write(tmp_path / "pictures2/c.jpg", "")
+    (tmp_path / "pictures/out").symlink_to(outside.parent)
+    (tmp_path / "pictures/a/link.jpg").symlink_to(outside)
+    root = os.path.realpath(tmp_path / "pictures")
+    assert is_within(root, os.path.join(root, path)) is inside
+
+
+def test_a_name_that_is_not_utf8_matters_only_with_samples(tmp_path):
+    os.mkdir(os.fsencode(tmp_path) + b"/\xff")
+    assert not list_folder(str(tmp_path)).stamps
+    with open(os.fsencode(tmp_path) + b"/\xff.jpg", "wb"):
+        pass
+    with pytest.raises(UsageError, match="is not UTF-8; rename it"):
+        list_folder(str(tmp_path))
+
+
+@given(data=st.data())
+def test_a_difference_names_what_was_edited(tmp_path_factory, data):
+    root = tmp_path_factory.mktemp("files")
+    content = fill(root, num=12)
+    before = list_folder(str(root)).stamps
+    path = data.draw(st.sampled_from([path for path in content if not path.endswith("jpg")]))
+    kind = data.draw(st.sampled_from(["missing", "new", "longer", "time", "status"]))
+    file, expected = root / path, f"{path} is changed"
+    if kind == "missing":
+        file.unlink()
+        expected = f"{path} is missing"
+    elif kind == "new":
+        new = write(file.with_name(f"{file.name.partition('.')[0]}.new.jpg"), "image")
+        expected = f"{new.relative_to(root)} is new"
+    elif kind == "longer":
+        write(file, content[path] + b"x")
+    elif kind == "time":
+        os.utime(file, (0, 0))
+    else:
+        file.chmod(0o600)
+        expected = ""
+    assert difference(before, list_folder(str(root)).stamps, Stamp.is_same) == expected
+
+
+def test_a_file_that_changes_while_it_is_indexed_is_refused(tmp_path):
+    content = fill(tmp_path)
+    stamps = list_folder(str(tmp_path)).stamps
+    write(tmp_path / next(iter(content)), "another content")
+    with pytest.raises(UsageError, match="changed while it was indexed; index again when it is complete"):
+        list(checksums(str(tmp_path), stamps, 1, lambda *_: None))

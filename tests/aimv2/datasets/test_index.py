@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import os
 import shlex
 import tracemalloc
 from pathlib import Path
@@ -11,16 +12,18 @@ import pytest
 
 from aimv2.base.address import hash64
 from aimv2.base.errors import UsageError
-from aimv2.datasets.files import Stamp
 from aimv2.datasets.index import (
+    MISSING,
     ROWS,
     Content,
     DataPart,
     Index,
     IndexedFile,
     Record,
+    Stamp,
     command,
     read_parts,
+    stamp_at,
     unfinished,
     write_parts,
     writing,
@@ -227,3 +230,18 @@ def test_a_broken_index_is_one_sentence(tmp_path, name, content):
         Index(location(tmp_path))
     build(location(tmp_path))
     assert len(Index(location(tmp_path))) == 15
+
+
+def test_a_stamp_is_the_same_until_size_or_time_change(tmp_path):
+    file = write(tmp_path / "a", "one")
+    os.utime(file, ns=(5, 7))
+    first = stamp_at(file)
+    assert first[:2] == (3, 7)
+    file.chmod(0o600)
+    assert stamp_at(file).is_same(first)
+    os.utime(file, ns=(5, 8))
+    assert not stamp_at(file).is_same(first)
+    write(file, "four")
+    os.utime(file, ns=(5, 7))
+    assert not stamp_at(file).is_same(first)
+    assert stamp_at(tmp_path / "none") == stamp_at(file / "none") == MISSING

@@ -4,22 +4,34 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from aimv2.base import address
-from aimv2.base.errors import UsageError
+from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.config.data_config import DataConfig
+from aimv2.data.provenance import version
+from aimv2.datasets import open as opening
 from aimv2.datasets.description import read_labelled, read_source
 from aimv2.datasets.index import DataPart, read_parts, write_parts
 from aimv2.datasets.open import (
-    difference,
-    fingerprint,
+    RECORDED,
+    check,
+    content_version,
+    difference_of_parts,
     open_location,
+    open_records,
     open_source,
+    parts_of,
     prepare_location,
+    record_content,
 )
-from tests.helpers.own_data import picture, pictured_source, source, write
+from tests.helpers import shards as numbered
+from tests.helpers.own_data import own_set, own_source, picture, pictured_source, source, write
 
 NUM = 40
 
@@ -33,30 +45,30 @@ def write_pictures(folder):
 def opened(where, **values):
     description = source(where, folder="pictures", **values)
     prepare_location(description)
-    return open_source(description)
+    return open_records(description)
 
 
 def test_a_source_opens_with_its_samples_and_those_held_out(tmp_path):
     write_pictures(tmp_path / "pictures")
-    found = opened(tmp_path, held_out={"fraction": 0.3}, filters={"folder": {"any_of": ["class1", "class2"]}})
-    assert found.kept_N is not None
-    kept = [found.records.key(row) for row in found.kept_N.tolist()]
+    filters = {"folder": {"any_of": ["class1", "class2"]}}
+    records, selected = opened(tmp_path, held_out={"fraction": 0.3}, filters=filters)
+    kept = [records.key(row) for row in selected.kept_N.tolist()]
     assert kept == sorted(f"class{number % 4}/{number:02}.jpg" for number in range(NUM) if number % 4 in (1, 2))
-    held_out = [kept[place] for place in found.held_out_M.tolist()]
+    held_out = [kept[place] for place in selected.held_out_M.tolist()]
     assert held_out == [key for key in kept if address.hash64(key) / 2**64 < 0.3]
     assert 0 < len(held_out) < len(kept)
-    assert [found.records.field(row, "txt") for row in (0, 11)] == ["caption 0", "caption 5"]
+    assert [records.field(row, "txt") for row in (0, 11)] == ["caption 0", "caption 5"]
 
 
 def test_indexing_reports_progress_and_what_was_found(tmp_path):
     write_pictures(tmp_path / "pictures")
     seen = []
     description = source(tmp_path, folder="pictures", filters={"folder": {"any_of": ["class1"]}})
-    indexed = prepare_location(description, 2, lambda done, total: seen.append((done, total)))
-    assert indexed.num_samples == NUM
+    num_samples, notes = prepare_location(description, 2, lambda done, total: seen.append((done, total)))
+    assert num_samples == NUM
     assert seen == [(2 * NUM, 2 * NUM), (NUM, NUM), (NUM, NUM)], "files, samples, and fields of samples"
-    assert indexed.notes[:2] == ("read 80 files", "10 of 40 samples meet the filters")
-    assert indexed.notes[2].endswith("of 10 samples are held out")
+    assert notes[:2] == ["read 80 files", "10 of 40 samples meet the filters"]
+    assert notes[2].endswith("of 10 samples are held out")
 
 
 def write_shards(folder):
@@ -78,16 +90,15 @@ def test_shards_on_disk_and_behind_urls_open_with_their_selection(tmp_path, star
     write_shards(tmp_path / "shards")
     shards = f"{start}{tmp_path}/shards/{{00000..00003}}.tar"
     description = source(tmp_path, shards=shards, filters={"json.score": {"min": 0.5}})
-    indexed = prepare_location(description, 1)
+    _, notes = prepare_location(description, 1)
     kept = [number for number in range(NUM) if number % 4 != 3 and number / NUM >= 0.5]
-    assert f"{len(kept)} of {NUM} samples meet the filters" in indexed.notes
-    assert "10 samples have a broken field, which meets no filter and is not held out" in indexed.notes
-    found = open_source(description, str(tmp_path / "copies"), 10**6)
-    assert found.kept_N is not None
-    assert found.kept_N.tolist() == kept
-    assert found.records.image(kept[0]) == picture(kept[0])
+    assert f"{len(kept)} of {NUM} samples meet the filters" in notes
+    assert "10 samples have a broken field, which meets no filter and is not held out" in notes
+    records, selected = open_records(description, str(tmp_path / "copies"), 10**6)
+    assert selected.kept_N.tolist() == kept
+    assert records.image(kept[0]) == picture(kept[0])
     held_out = [place for place, number in enumerate(kept) if address.hash64(f"{number:04}") / 2**64 < 0.2]
-    assert found.held_out_M.tolist() == held_out
+    assert selected.held_out_M.tolist() == held_out
 
 
 def test_a_location_opens_with_the_samples_that_meet_its_filters(tmp_path):
@@ -131,10 +142,10 @@ def test_a_field_that_the_first_samples_lack_is_told_when_it_is_indexed(tmp_path
     write_pictures(tmp_path / "pictures")
     write(tmp_path / "pictures/class1/01.json", "{}")
     description = source(tmp_path, folder="pictures", short="txt", dense="json.caption")
-    assert [note for note in prepare_location(description).notes if note.startswith("warning")] == [
+    assert [note for note in prepare_location(description)[1] if note.startswith("warning")] == [
         "warning: dense: none of the first 40 samples has the field 'json.caption'"
     ]
-    assert not any("warning" in note for note in prepare_location(source(tmp_path, folder="pictures")).notes)
+    assert not any("warning" in note for note in prepare_location(source(tmp_path, folder="pictures"))[1])
 
 
 def test_a_fingerprint_follows_content_and_description_and_no_paths(tmp_path):
@@ -142,9 +153,13 @@ def test_a_fingerprint_follows_content_and_description_and_no_paths(tmp_path):
     for member in ("alt.txt", "dense.txt", "json"):
         write(tmp_path / f"a/pictures/class0/00.{member}", "{}")
     shutil.copytree(tmp_path / "a/pictures", tmp_path / "b/pictures")
-    first = fingerprint(opened(tmp_path / "a"))
-    assert fingerprint(opened(tmp_path / "b")) == first
-    assert fingerprint(opened(tmp_path / "b", licence="CC0", index="elsewhere")) == first
+
+    def version(name, **values):
+        opened(tmp_path / name, **values)
+        return content_version(str(tmp_path / name / "source.yaml"))
+
+    first = version("a")
+    assert version("b") == version("b", licence="CC0", index="elsewhere") == first
     changes = [
         {"short": {"txt": 2}},
         {"short": ["txt", "alt.txt"]},
@@ -156,10 +171,10 @@ def test_a_fingerprint_follows_content_and_description_and_no_paths(tmp_path):
         {"transforms": {"flip_probability": 0.5}},
         {"image": "jpg"},
     ]
-    found = {fingerprint(opened(tmp_path / "b", **change)) for change in changes}
+    found = {version("b", **change) for change in changes}
     assert len(found | {first}) == len(changes) + 1
     write(tmp_path / "b/pictures/class0/00.jpg", picture(1, "PNG"))
-    assert fingerprint(opened(tmp_path / "b")) != first
+    assert version("b") != first
 
 
 PARTS = [DataPart(f"{number:02}.tar", 10, 1000, f"sum {number}") for number in range(9)]
@@ -183,7 +198,7 @@ PARTS = [DataPart(f"{number:02}.tar", 10, 1000, f"sum {number}") for number in r
 )
 def test_a_difference_names_the_parts(new, sentence, tmp_path):
     write_parts(tmp_path / "parts.parquet", PARTS)
-    assert difference(read_parts(tmp_path / "parts.parquet"), new) == sentence
+    assert difference_of_parts(read_parts(tmp_path / "parts.parquet"), new) == sentence
 
 
 def test_opening_loads_no_torch(tmp_path):
@@ -192,26 +207,123 @@ def test_opening_loads_no_torch(tmp_path):
     program = (
         "import sys; from pathlib import Path\n"
         "from aimv2.datasets.description import read_source\n"
-        "from aimv2.datasets.open import open_source, prepare_location\n"
+        "from aimv2.datasets.open import open_records, prepare_location\n"
         "description = read_source(Path('source.yaml')); prepare_location(description)\n"
-        "print(len(open_source(description).records), 'torch' in sys.modules)"
+        "print(len(open_records(description)[0]), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.split() == [str(NUM), "False"]
-    assert len(open_source(description).records) == NUM
+    assert len(open_records(description)[0]) == NUM
 
 
 def test_a_field_that_no_sample_has_leaves_an_index_that_is_not_used(tmp_path):
     path = pictured_source(tmp_path / "pictures")
-    assert len(open_source(read_source(path)).held_out_M)
+    assert len(open_records(read_source(path))[1].held_out_M)
     text = path.read_text()
     path.write_text(text.replace("short: txt", "short: tyt"))
     with pytest.raises(UsageError, match=r"the fields of captions changed since .* was written; write it again with"):
-        open_source(read_source(path))
+        open_records(read_source(path))
     with pytest.raises(UsageError, match="no sample has the field 'tyt'"):
         prepare_location(read_source(path))
     with pytest.raises(UsageError, match="has no selection of samples; write it with"):
-        open_source(read_source(path))
+        open_records(read_source(path))
     path.write_text(text)
     prepare_location(read_source(path))
-    assert len(open_source(read_source(path)).held_out_M)
+    assert len(open_records(read_source(path))[1].held_out_M)
+
+
+def test_a_source_has_pairs_and_a_version(tmp_path, cache_dir):
+    path = own_source(tmp_path, "birds", num_pairs=20, licence="CC BY 4.0")
+    sides = open_source(path, DataConfig(sources=(path,), cache_dir=str(cache_dir)))
+    assert len(sides.train) + len(sides.held_out) == 20
+    assert version(path) == content_version(path)
+
+
+def test_shards_have_the_same_version_wherever_they_are(tmp_path):
+    (tmp_path / "near").mkdir()
+    numbered.write_shards(tmp_path / "near", num_samples=20)
+    descriptions = {"near": "near/*.tar", "far": f"file://{tmp_path}/near/*.tar"}
+    versions = []
+    for name, shards in descriptions.items():
+        path = write(tmp_path / f"{name}.yaml", yaml.safe_dump({"shards": shards, "short": "txt"}))
+        prepare_location(read_source(path))
+        check(str(path))
+        versions.append(content_version(str(path)))
+    assert versions[0] == versions[1]
+
+
+def test_data_that_are_indexed_again_have_another_version_in_the_same_process(tmp_path):
+    path = own_source(tmp_path, "birds", num_pairs=20)
+    before = content_version(path)
+    write(tmp_path / "birds/03.txt", "another caption")
+    prepare_location(read_source(Path(path)))
+    assert content_version(path) != before
+
+
+def test_every_split_of_a_labelled_set_is_checked(tmp_path):
+    for name in ("train", "test"):
+        own_source(tmp_path, name, num_pairs=12)
+    path = own_set(tmp_path, "pets", "train", "test")
+    check(path)
+    write(tmp_path / "test/03.json", "{}")
+    opening._check.cache_clear()  # as in a new process
+    with pytest.raises(UsageError, match=r"test is not as it was indexed .03\.json is changed.; restore it, or run"):
+        check(path)
+
+
+def test_a_description_that_is_missing_is_one_sentence(tmp_path):
+    for asked in (check, content_version):
+        with pytest.raises(UsageError, match=r"none\.yaml cannot be read"):
+            asked(str(tmp_path / "none.yaml"))
+
+
+def test_the_version_of_a_labelled_set_is_that_of_its_content_and_label(tmp_path):
+    for name in ("train", "test"):
+        own_source(tmp_path, name, num_pairs=12)
+    path = Path(own_set(tmp_path, "pets", "train", "test"))
+    before = content_version(str(path))
+    other = path.with_name("other.yaml")
+    other.write_text(path.read_text().replace("json.side", "json.number"))
+    for split in (read_labelled(other).train, read_labelled(other).test):
+        prepare_location(split)
+    assert content_version(str(other)) != before
+
+
+@pytest.fixture
+def config(tiny, tmp_path):
+    sources = tuple(str(pictured_source(tmp_path / name, 10)) for name in ("one", "two"))
+    return replace(tiny, data=replace(tiny.data, sources=sources, fingerprint="a"))
+
+
+def test_the_parts_of_all_sources_are_recorded(config, tmp_path):
+    record_content(tmp_path, [], config, "a")
+    assert read_parts(tmp_path / RECORDED) == parts_of(config)
+    assert {part.name.partition("/")[0] for part in parts_of(config)} == {"one", "two"}
+
+
+def test_other_content_is_refused_with_its_difference(config, tmp_path):
+    first, second = tmp_path / "0001", tmp_path / "0002"
+    for folder in (first, second):
+        folder.mkdir()
+    record_content(first, [], config, "a")
+    (tmp_path / "two" / "03.png").unlink()
+    prepare_location(read_source(tmp_path / "two.yaml"))
+    with pytest.raises(RunFailedError, match=r"not that of this run: two/.* changed; restore it, or launch again"):
+        record_content(second, [tmp_path, first], config, "b")
+    assert not (second / RECORDED).exists()
+
+
+def test_the_parts_of_a_labelled_set_are_recorded_beside_built_in_data(tiny, tmp_path):
+    for split in ("train", "test"):
+        write(tmp_path / f"set/{split}/cat/1.jpg", picture(1))
+    path = write(tmp_path / "pets.yaml", "train: {folder: set/train}\ntest: {folder: set/test}\nlabel: folder\n")
+    described = read_labelled(path)
+    for place in (described.train, described.test):
+        prepare_location(place)
+    config = replace(tiny, evaluation=replace(tiny.evaluation, sets=(str(path),)))
+    assert {part.name.partition("/")[0] for part in parts_of(config)} == {"pets train", "pets test"}
+
+
+def test_a_changed_description_is_refused_even_if_the_files_are_the_same(config, tmp_path):
+    with pytest.raises(RunFailedError, match=r"a description or its content has changed since the plan"):
+        record_content(tmp_path, [], config, "b")

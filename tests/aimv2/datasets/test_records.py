@@ -18,7 +18,7 @@ from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 from torch.utils.data import DataLoader
 
-from aimv2.base import address, order
+from aimv2.base import order
 from aimv2.base.address import hash64
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.base.processes import in_threads
@@ -76,28 +76,8 @@ def test_every_sample_has_its_own_image_and_caption(records):
     assert found == {key: (picture(number), f"caption {key}") for number, key in enumerate(KEYS)}
 
 
-def test_hashes_are_those_of_the_keys(records):
-    rows = np.array([2, 0])
-    assert records.key_hashes(rows).tolist() == [address.hash64(records.key(row)) for row in rows.tolist()]
-
-
-def test_records_can_be_sent_to_other_processes(records):
-    again = pickle.loads(pickle.dumps(records))
-    assert [again.image(row) for row in range(3)] == [records.image(row) for row in range(3)]
-    assert again.parts() == records.parts()
-
-
-def test_parts_have_all_samples(records):
-    assert sum(part.num_samples for part in records.parts()) == len(records) == 3
-    assert all(part.name and part.size > 0 for part in records.parts())
-
-
 def test_the_permutations_that_the_order_keeps_are_small():
     assert order.KEPT * order._permutation(0, "test", 0, 0, MAX_BLOCK_ROWS).nbytes <= 2**25
-
-
-def test_a_field_that_a_sample_lacks_is_none(records):
-    assert records.field(0, "nothing") is None
 
 
 def test_other_fields_are_named_if_none_is_or_contains_one(records):
@@ -152,12 +132,6 @@ def test_broken_json_is_a_bad_sample(content, tmp_path):
     assert error.value.reason == "broken json"
 
 
-def test_text_that_is_not_utf8_is_a_bad_sample(tmp_path):
-    write_tar(tmp_path / "a.tar", [("1.jpg", b"i"), ("1.txt", b"\xff")])
-    with pytest.raises(BadSampleError, match=r"missing caption: 1: txt is not UTF-8"):
-        indexed(location(tmp_path)).field(0, "txt")
-
-
 def test_the_image_is_the_member_that_is_there_or_the_one_named(tmp_path):
     members = [("1.png", b"p"), ("1.jpg", b"j"), ("1.txt", b""), ("2.webp", b"w"), ("3.txt", b""), ("4.jpeg", b"e")]
     write_tar(tmp_path / "a.tar", members)
@@ -168,13 +142,6 @@ def test_the_image_is_the_member_that_is_there_or_the_one_named(tmp_path):
     assert indexed(location(tmp_path, image="png")).image(0) == b"p"
     with pytest.raises(UsageError, match="the shards have no member tif; set image to one of their members: jpeg, jpg"):
         Records(location(tmp_path, image="tif"))
-
-
-def test_no_row_beyond_the_ends(shards):
-    _, records = shards
-    for row in (-1, 15):
-        with pytest.raises(IndexError):
-            records.image(row)
 
 
 def change(path, how):
@@ -191,6 +158,10 @@ def change(path, how):
     elif how == "other images":
         path.write_bytes(content.replace(b"image", b"IMAGE"))
         os.utime(path, (5, 5))  # a clock may be coarser than the test is fast
+    elif how == "same size and time":
+        status = path.stat()
+        path.write_bytes(content.replace(b"text 000007", b"TEXT 000007").replace(b"image 000007", b"IMAGE 000007"))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     elif how == "a folder":
         path.unlink()
         path.mkdir()
@@ -201,7 +172,8 @@ def change(path, how):
 
 @pytest.mark.parametrize("read", ["image", "txt"])
 @pytest.mark.parametrize(
-    "how", ["missing", "truncated", "longer", "other samples", "other images", "a folder", "unreadable"]
+    "how",
+    ["missing", "truncated", "longer", "other samples", "other images", "same size and time", "a folder", "unreadable"],
 )
 def test_a_changed_shard_is_one_error_that_names_it(how, read, shards):
     paths, records = shards
@@ -212,16 +184,6 @@ def test_a_changed_shard_is_one_error_that_names_it(how, read, shards):
     assert error.value.cause == "data"
     assert "run python -m aimv2 data index" in str(error.value)
     assert records.image(0)  # the others are read
-
-
-def test_other_content_of_equal_length_and_time_is_not_read(shards):
-    paths, records = shards
-    status = paths[1].stat()
-    paths[1].write_bytes(paths[1].read_bytes().replace(b"text 000007", b"TEXT 000007"))
-    os.utime(paths[1], ns=(status.st_atime_ns, status.st_mtime_ns))
-    with pytest.raises(RunFailedError, match=r"00001.tar has changed since .*it has another content"):
-        records.field(7, "txt")
-    assert records.field(6, "txt") == "text 000006"
 
 
 def test_a_copy_of_a_shard_is_told_and_keeps_its_part_when_it_is_indexed_again(shards, tmp_path):
@@ -270,15 +232,6 @@ def test_records_are_read_in_loader_processes(tmp_path):
     assert [copy.field(row, "txt") for row in range(15)] == expected
 
 
-def test_records_of_another_index_are_refused_after_pickling(tmp_path):
-    paths = write_shards(tmp_path)
-    state = pickle.dumps(indexed(location(tmp_path)))
-    write_tar(paths[0], sample(90))
-    indexed(location(tmp_path))
-    with pytest.raises(RunFailedError, match="was replaced"):
-        pickle.loads(state)
-
-
 # Mutations
 
 
@@ -324,9 +277,8 @@ def by_name(path):
     return found
 
 
-def read_all(records, path, counts):
+def read_all(records, in_shard, counts):
     """Read everything; each member must be that of the row's key by the names in the shard."""
-    in_shard = by_name(path)
     for row in range(len(records)):
         try:
             key = records.key(row)
@@ -346,19 +298,19 @@ def check_mutations(folder, seeds):
     write_shards(folder, num_shards=1, num_samples=12)
     path = folder / "00000.tar"
     whole = path.read_bytes()
-    counts, status = Counter(), path.stat()
+    counts, status, before = Counter(), path.stat(), by_name(path)
     build(location(folder))
     for seed in seeds:
         path.write_bytes(mutate(whole, random.Random(seed)))
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as a broken disk would leave it
         records = Records(location(folder), sleep=no_wait)  # indexed before the mutation
-        read_all(records, path, counts)
+        read_all(records, before, counts)
         try:
             after = indexed(Location(shards=(str(path),), index=str(folder / "after.index")))
         except UsageError:
             counts["not indexed"] += 1
         else:
-            read_all(after, path, counts)
+            read_all(after, by_name(path), counts)
     return counts
 
 

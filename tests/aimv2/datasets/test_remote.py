@@ -207,22 +207,6 @@ def test_an_unknown_kind_of_url_is_one_sentence():
         open_url("nosuch://a.tar", {})
 
 
-def test_errors_of_client_libraries_are_transient():
-    class Broken(MemoryFileSystem):
-        protocol = "broken"
-
-        def open(self, *_, **__):
-            raise RuntimeError("the client's own error")
-
-    fsspec.register_implementation("broken", Broken, clobber=True)
-    with pytest.raises(ConnectionError, match="the client's own error"):
-        open_url("broken://a.tar", {})
-
-
-def test_parts_of_files_are_read(urls):
-    assert read_url(urls[3], 10, 7, {}) == b"\3" * 7
-
-
 @pytest.fixture
 def web(tmp_path):
     (tmp_path / "a.tar").write_bytes(bytes(range(256)) * 1000)
@@ -240,29 +224,12 @@ def test_web_servers_are_read_whole_and_in_parts(web):
     assert web.sent["/a.tar"] == len(content) + 300
 
 
-def test_a_web_server_without_ranges_is_read_whole(web):
-    web.gives_parts = False
-    content = (web.folder / "a.tar").read_bytes()
-    assert read_url(f"{web.url}/a.tar", 1000, 300, {}) == content
-    with open_url(f"{web.url}/a.tar", {}) as file:
-        assert b"".join(iter(lambda: file.read(10_000), b"")) == content
-
-
 def test_a_file_of_a_web_server_that_is_replaced_has_another_version(web):
     url = f"{web.url}/a.tar"
     before = describe_url(url, {})
     assert before[0] == 256_000
     (web.folder / "a.tar").write_bytes(bytes(256_000))
     assert describe_url(url, {}) != before
-
-
-@pytest.mark.parametrize("status", [500, 503])
-def test_errors_of_a_web_server_are_transient(web, status):
-    web.before = lambda _, number: status if number < 4 else None
-    waits = []
-    with Patience(waits.append).read(lambda: open_url(f"{web.url}/a.tar", {})) as file:
-        assert len(file.read()) == 256_000
-    assert waits
 
 
 @pytest.mark.parametrize(("status", "error"), [(404, FileNotFoundError), (403, PermissionError)])
@@ -302,13 +269,6 @@ def names(folder):
 def without_server():
     MemoryFileSystem().rm("/remote", recursive=True)
     MemoryFileSystem().makedirs("/remote")
-
-
-def test_files_are_copied_once(urls, tmp_path):
-    copies = CopiesFolder(tmp_path / "new" / "cache", 10 * SIZE, {})
-    assert read(copies, urls[5]) == b"\5" * SIZE
-    MemoryFileSystem().rm("/remote/5.tar")
-    assert read(copies, urls[5]) == b"\5" * SIZE
 
 
 def test_copies_that_were_used_longest_ago_are_deleted(urls, tmp_path):
@@ -447,10 +407,3 @@ def test_a_failed_copy_leaves_no_file_and_a_large_one_is_refused(urls, tmp_path)
     assert read(copies, urls[0]) == bytes(SIZE)
     with pytest.raises(RunFailedError, match="does not fit into the shard cache of 999 bytes"):
         read(CopiesFolder(tmp_path, SIZE - 1, {}), urls[1])
-
-
-def test_a_replaced_file_is_not_read_from_an_old_copy(urls, tmp_path):
-    copies = CopiesFolder(tmp_path, 5 * SIZE, {})
-    assert read(copies, urls[0]) == bytes(SIZE)
-    MemoryFileSystem().pipe("/remote/0.tar", b"9" * SIZE)
-    assert copies.fetch(file_at(urls[0], b"9" * SIZE)).read_bytes() == b"9" * SIZE  # as after it was indexed again

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from aimv2.base import address
-from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
-from aimv2.datasets.open import open_source, prepare_location
+from aimv2.base.errors import BadSampleError, UsageError
+from aimv2.datasets.open import open_records, prepare_location
 from aimv2.datasets.records import Records
 from tests.helpers.own_data import picture, source, write
 from tests.helpers.shards import build, indexed
@@ -85,7 +85,6 @@ def test_rows_have_their_images_fields_and_names_of_classes(tmp_path, kind):
         records = opened(tmp_path, dataset="saved")
         assert [part.num_samples for part in records.parts()] == [234, 233, 233, 0, 0]
         assert has_its_files(records, tmp_path / "saved")
-        assert (tmp_path / "source.index/images.bin").stat().st_size == 0, "they are read in place"
     assert len(records) == records.block_rows == NUM
     for row in (0, 255, 256, 349, 350, NUM - 1):
         assert records.image(row) == picture(row)
@@ -124,7 +123,7 @@ def test_the_key_is_a_column_of_unique_values_or_the_row(tmp_path, columns, keys
     save(tmp_path / "saved", 7, columns)
     place = source(tmp_path, dataset="saved", short="caption")
     note = "no column of key, __key__, id has unique values, so keys are the numbers of the rows"
-    assert build(place) == ([note] if keys[0] == "0" else [])
+    assert [line for line in build(place) if "unique" in line] == ([note] if keys[0] == "0" else [])
     records = Records(place)
     assert [records.key(row) for row in range(7)] == keys
     assert records.key_hashes(np.array([6, 0])).tolist() == [address.hash64(keys[6]), address.hash64(keys[0])]
@@ -155,9 +154,9 @@ def test_files_may_lack_columns_and_have_dictionaries(tmp_path):
 def test_a_source_of_parquet_files_opens(tmp_path):
     save_as_img2dataset_does(tmp_path / "a.parquet", range(60))
     description = source(tmp_path, parquet="a.parquet", short="caption", held_out={"fraction": 0.3})
-    assert prepare_location(description).notes[0].startswith("images that were copied to the index: ")
+    assert prepare_location(description)[1][0].startswith("images that were copied to the index: ")
     held_out = [row for row in range(60) if address.hash64(f"{row:09}") / 2**64 < 0.3]
-    assert open_source(description).held_out_M.tolist() == held_out
+    assert open_records(description)[1].held_out_M.tolist() == held_out
 
 
 @pytest.mark.parametrize("edit", ["changed", "missing", "new"])
@@ -180,21 +179,15 @@ def test_files_that_are_not_as_they_were_indexed_are_refused(tmp_path, edit):
     assert opened(tmp_path, parquet="*.parquet").digest() != digest
 
 
-def test_a_dataset_that_changed_is_found_at_opening_and_while_it_is_read(tmp_path):
+def test_a_dataset_that_changed_is_found_at_opening_and_what_was_indexed_is_read(tmp_path):
     save(tmp_path / "saved")
     records = opened(tmp_path, dataset="saved")
-    first, second = sorted((tmp_path / "saved").glob("*.arrow"))
+    first = min((tmp_path / "saved").glob("*.arrow"))
     os.utime(first, (0, 0))
-    with pytest.raises(RunFailedError, match=f"{first.name} has changed since it was indexed"):
-        records.image(0)
-    assert records.image(6) == picture(6)
-    status, content = second.stat(), second.read_bytes()
-    second.write_bytes(content.replace(picture(5), picture(6)))
-    os.utime(second, ns=(status.st_atime_ns, status.st_mtime_ns))
-    with pytest.raises(RunFailedError, match=f"{second.name} has changed since .*another content"):
-        records.image(5)
-    with pytest.raises(UsageError, match=f"{first.name} has changed since it was indexed; run python -m aimv2"):
-        Records(source(tmp_path, dataset="saved", short="caption"))
+    for read in (records.check, lambda: Records(records._location)):
+        with pytest.raises(UsageError, match=f"{first.name} has changed since it was indexed; run python -m aimv2"):
+            read()
+    assert records.image(0) == picture(0)
 
 
 def test_names_of_classes_are_part_of_the_content(tmp_path):

@@ -11,13 +11,11 @@ import subprocess
 import tarfile
 import zlib
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import fsspec
 import numpy as np
 import pytest
-import webdataset as wds
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +24,6 @@ from webdataset.tariterators import base_plus_ext
 from aimv2.base.errors import UsageError
 from aimv2.datasets import remote
 from aimv2.datasets.description import Location
-from aimv2.datasets.index import Index
 from aimv2.datasets.records import Records
 from aimv2.datasets.tar_shards import MAX_EXTENDED, MAX_EXTENSIONS, block_rows_of, scan, split
 from tests.helpers.programs import skip_without
@@ -67,16 +64,6 @@ def test_samples_are_those_of_webdataset(kind, tmp_path):
     members += [("000003.txt", b"a key again, later"), ("000003.jpg", b"another")]
     path = write_tar(tmp_path / "a.tar", members, kind=kind)
     assert found_samples(path) == samples_of(path)
-
-
-def test_shards_of_webdatasets_writer_are_read(tmp_path):
-    with wds.ShardWriter(str(tmp_path / "%03d.tar"), maxcount=7, verbose=0) as writer:
-        for number in range(20):
-            writer.write({"__key__": f"{number:05d}", "jpg": os.urandom(1000), "json": {"n": number}, "txt": "words"})
-    paths = sorted(tmp_path.glob("*.tar"))
-    assert len(paths) == 3
-    for path in paths:
-        assert found_samples(path) == samples_of(path)
 
 
 @given(seed=st.integers(0, 10_000), num_samples=st.integers(2, 12))
@@ -449,17 +436,6 @@ def test_shards_that_cannot_be_indexed_are_one_sentence(tmp_path, shards, senten
 def test_images_alone_may_have_labels(tmp_path):
     write_tar(tmp_path / "a.tar", TEXTS_APART[:2])
     assert len(indexed(location(tmp_path))) == 2
-
-
-def test_shards_behind_urls_are_indexed(tmp_path):
-    paths = write_shards(tmp_path, num_shards=2)
-    for path in paths:
-        MemoryFileSystem().pipe(f"/build/{path.name}", path.read_bytes())
-    place = Location(shards=("memory://build/*.tar",), index=str(tmp_path / "remote.index"))
-    assert num_read(place) == 2
-    assert num_read(place) == 0
-    local = replace(location(tmp_path), index=str(tmp_path / "local.index"))
-    assert Index(place).parts == indexed(local).parts()
 
 
 def test_a_remote_shard_without_a_version_is_always_read_again(tmp_path):

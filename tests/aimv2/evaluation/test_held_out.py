@@ -12,8 +12,6 @@ from aimv2.base.errors import RunFailedError
 from aimv2.data.sources.scene import Caption
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import centred_images
-from aimv2.datasets.description import read_source
-from aimv2.datasets.file_pairs import open_pairs
 from aimv2.datasets.open import open_source
 from aimv2.evaluation.held_out import (
     CLASSES,
@@ -100,7 +98,7 @@ def test_scenes_are_shown_whole_and_glyphs_are_cropped(tiny, pairs):
 def test_held_out_pairs_that_cannot_be_used_are_left_out_or_named(tmp_path, tiny):
     path = pictured_source(tmp_path / "pictures", bad={4: "image", 9: "caption"})
     config = replace(tiny.data, sources=(str(path),))
-    held_out = open_pairs(open_source(read_source(path)), config).held_out
+    held_out = open_source(str(path), config).held_out
     row_N, images, captions = read_pairs(held_out, max_bad_rate=0.5)
     assert held_out.keys(row_N) == [f"{number:02}.png" for number in (14, 19, 24, 29, 34, 39)]
     assert len(images) == len(captions["short"]) == 6

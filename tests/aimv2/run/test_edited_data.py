@@ -13,7 +13,7 @@ from PIL import Image
 from aimv2.base.errors import UsageError
 from aimv2.base.interrupt import Interrupts
 from aimv2.data.provenance import check_finished
-from aimv2.datasets import plugin
+from aimv2.datasets import open as opening
 from aimv2.datasets.description import read_source
 from aimv2.datasets.labelled import labelled_sets
 from aimv2.datasets.open import prepare_location
@@ -107,7 +107,7 @@ def test_an_edit_is_refused_or_gives_another_name(planned, tmp_path, kind, is_in
         write(tmp_path / name, now[name])
     else:
         write(tmp_path / "new", now[name]).replace(tmp_path / name)
-    for cache in (plugin._check, prepared):
+    for cache in (opening._check, prepared):
         cache.cache_clear()  # as in a new process
     if is_indexed:
         prepare_location(read_source(path))

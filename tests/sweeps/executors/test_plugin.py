@@ -104,14 +104,14 @@ def test_the_executor_of_the_page_is_found_and_its_fields_are_keys(pods, cache_d
     assert executor_class("kubernetes")(workers=3).num_workers([tiny] * 9) == 3
     words = small_sweep(cache_dir, "executor=kubernetes", "dry_run=true")
     assert launch.main([*words, "executor.workers=3"]) == 0
-    assert re.search(r"(on|;) 3 workers", capsys.readouterr().out)  # "on" where runs were timed before
+    assert "3 workers" in capsys.readouterr().out, "with a time if other tests have done such runs"
     assert launch.main([*words, "executor.worker=3"]) == 2
     assert "Did you mean 'executor.workers'?" in capsys.readouterr().err
 
 
 def test_help_lists_it(pods, capsys):
     assert launch.main(["--help"]) == 0
-    assert "executor=debug|local|slurm|ray|kubernetes" in capsys.readouterr().out
+    assert "executor=debug|local|slurm|kubernetes" in capsys.readouterr().out
 
 
 @pytest.mark.exhaustive

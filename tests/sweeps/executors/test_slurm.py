@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.request import read_request
@@ -20,7 +19,7 @@ from aimv2.runs.failure import Failure
 from aimv2.sweeps.active_launches import Queued, active_launches, cancel
 from aimv2.sweeps.executors.slurm import SlurmExecutor, end_job
 from aimv2.sweeps.executors.slurm_commands import queue, submit
-from aimv2.sweeps.status.status import in_queue
+from aimv2.sweeps.progress import in_queue
 from aimv2.sweeps.worker import WorkerReport
 from tests.helpers.slurm import EXECUTOR
 from tests.helpers.sweeps import board_of
@@ -65,16 +64,6 @@ def test_the_array_is_withdrawn_where_the_finalizer_job_is_refused(request_of, s
     assert withdrawn.read_text().strip() == "7"
     assert active_launches(tmp_path / "runs") == []
     assert not list(tmp_path.glob("runs/studies/*"))
-
-
-def test_launch_prints_what_it_has_submitted(request_of, slurm, small, tmp_path):
-    _, plan = small
-    console = Console(record=True, width=300)
-    EXECUTOR.launch(plan, plan.work(plan.remaining()), tmp_path / "reports", board_of(plan, console))
-    assert re.search(
-        r"submitted: 2 workers as array 7, then finalizer job 8, which submits lost runs again and writes the report",
-        console.export_text(),
-    )
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from aimv2.sweeps.search.config import SearchConfig, search_config, search_value
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sampler": "grid"}, "search.sampler: Input should be 'tpe', 'bruteforce', "),
-        ({"pruner": "hyper"}, "(got 'hyper'). Did you mean 'hyperband'?"),
+        ({"sampler": "grid"}, "search.sampler: Input should be 'tpe', 'gp', "),
+        ({"pruner": "med"}, "(got 'med'). Did you mean 'median'?"),
         ({"trials": 0}, "search.trials: Input should be greater than 0"),
         ({"trails": 3}, "trails"),
     ],

@@ -75,12 +75,10 @@ def test_a_baseline_outside_the_ranges_has_no_point(tiny):
         ({"metric": "recall"}, "unknown search.metric 'recall'. Allowed: blind_choice_accuracy, caption_bits, "),
         ({"metric": "probe_digits"}, "unknown search.metric 'probe_digits'."),  # its images are for the test alone
         ({"metric": "train_flops"}, "unknown search.metric 'train_flops'."),
-        ({"sampler": "cmaes"}, "search.sampler=cmaes needs two ranges of numbers or more and nothing else"),
         (
             {"sampler": "gp", "pruner": "asha"},
             "search.pruner=asha is not possible: search.sampler=gp learns from finished trials only",
         ),
-        ({"sampler": "bruteforce"}, "search.sampler=bruteforce cannot draw objective.pixel_weight: "),
         ({"seed": 1}, "search.seed=1 is among sweep.seeds, which confirm the winner"),
     ],
 )

@@ -27,7 +27,6 @@ from aimv2.runs.index import Entry
 from aimv2.runs.record import RUN_NAME
 from aimv2.sweeps.plan import Task
 from aimv2.sweeps.search.config import Sampler
-from aimv2.sweeps.search.space import EQUAL_SD
 from aimv2.sweeps.search.trials import (
     ARM,
     CURVE,
@@ -130,7 +129,7 @@ def loss(point):
     return (point["objective.pixel_weight"] - 0.7) ** 2 + (math.log10(point["optimizer.peak_lr"]) + 3) ** 2
 
 
-@pytest.mark.parametrize("sampler", ["tpe", *map(exhaustive, ("cmaes", "gp", "nsga2"))])
+@pytest.mark.parametrize("sampler", ["tpe", exhaustive("gp")])
 def test_each_sampler_that_learns_descends_in_a_box(tiny, tmp_path, sampler):
     """Though each draw is by a sampler that is made anew."""
     one = search(tiny, design=BOX, sampler=sampler, trials=NUM_TRIALS)
@@ -223,14 +222,6 @@ def test_a_finite_space_ends_with_its_points_and_more_trials_continue_a_search(t
     for trials in (2, 5):
         ask_all(search(tiny, trials=trials), tmp_path / "more", drawn)
     assert drawn[9:] == [0, 1, 2, 3, 4]
-
-
-def test_an_unfinished_trial_keeps_its_run(tiny, tmp_path):
-    one = search(tiny, trials=1)
-    task = SearchFolder(one, tmp_path).ask()
-    again = SearchFolder(one, tmp_path)
-    assert [again.task(trial) for trial in settle(again)] == [task]
-    assert again.ask() is None
 
 
 def test_a_run_that_another_sweep_has_done_is_recorded_with_its_curve(tiny, tmp_path):
@@ -499,12 +490,7 @@ def row(step, value):
     return {"step": step, "samples": 8 * step, "train_flops": 1, "seconds": 1.0, "held_out_caption_loss": value}
 
 
-def with_noise(one, noise):
-    """Return a search whose trials can differ by so much, in 95 % of cases, at the first point of their curve."""
-    return replace(one, curves={"held_out_caption_loss": {8: noise / EQUAL_SD}})
-
-
-@pytest.mark.parametrize("name", ["auto", "none", *map(exhaustive, ("hyperband", "median"))])
+@pytest.mark.parametrize("name", ["auto", "none", exhaustive("median")])
 def test_a_trial_that_falls_behind_is_pruned(long, tmp_path, name):
     folder = SearchFolder(search(long, trials=12, pruner=name), tmp_path)
 
@@ -520,26 +506,10 @@ def test_a_trial_that_falls_behind_is_pruned(long, tmp_path, name):
 
 
 @pytest.mark.parametrize("metric", ["content_loss", "probe_object"], ids=["minimize", "maximize"])
-@pytest.mark.parametrize(
-    ("behind", "noise", "is_pruned"),
-    [(0.004, 0.1, False), (0.099, 0.1, False), (0.101, 0.1, True), (0.004, None, True)],
-)
-def test_a_trial_is_pruned_only_if_it_is_worse_than_the_best_by_more_than_the_noise(
-    long, tmp_path, behind, noise, is_pruned, metric
+def test_the_curve_is_compared_in_its_own_direction_and_a_value_that_is_no_number_is_not_the_best(
+    long, tmp_path, metric
 ):
-    """The baseline was pruned at a quarter of its training, on thousandths of a nat."""
-    one = search(long, metric=metric)
-    folder = SearchFolder(one if noise is None else with_noise(one, noise), tmp_path)
-    assert not folder.report(folder.ask(), row(1, 2.0))
-    assert folder.report(folder.ask(), row(1, 2.0 + behind)) == is_pruned
-    note = folder.trials[1].kept
-    assert note.startswith(f"not pruned at point 1, where it is {behind:.2g} worse than the best") != is_pruned
-    assert to_json(folder, folder.trials)["trials"][1]["note"] == note
-
-
-@pytest.mark.parametrize("noise", [None, 0.1])
-def test_a_value_that_is_no_number_neither_is_the_best_nor_within_the_noise(long, tmp_path, noise):
-    folder = SearchFolder(search(long) if noise is None else with_noise(search(long), noise), tmp_path)
+    folder = SearchFolder(search(long, metric=metric), tmp_path)
     assert [folder.report(folder.ask(), row(1, value)) for value in (math.nan, 2.0, 5.0)] == [True, False, True]
 
 
@@ -590,9 +560,6 @@ def test_displays_load_no_optuna():
 
 
 values = st.floats(allow_nan=False)
-json_values = st.recursive(
-    st.none() | st.booleans() | values | st.text(), lambda one: st.lists(one) | st.dictionaries(st.text(), one)
-)
 trials = st.builds(
     Trial,
     number=st.just(0),
@@ -624,15 +591,3 @@ def test_a_curve_that_cannot_be_read_counts_as_none(tiny, tmp_path):
     drawn = folder.trials
     file_of(folder.path, 0, CURVE).write_text("")
     assert read_trials(folder.path) == drawn
-
-
-@pytest.mark.exhaustive
-@given(garbage=json_values)
-def test_a_file_that_is_no_trial_is_one_sentence(tmp_path_factory, garbage):
-    folder = tmp_path_factory.mktemp("search")
-    (path := file_of(folder, 0, DRAWN)).write_text(json.dumps(garbage))
-    with pytest.raises(UsageError) as caught:
-        read_trials(folder)
-    assert str(caught.value).startswith(str(path))
-    assert str(caught.value).endswith(f"; restore the file, or move {folder} away to search again")
-    assert len(str(caught.value).splitlines()) == 1

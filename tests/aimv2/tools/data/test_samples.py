@@ -1,12 +1,10 @@
 import json
 import re
-import tarfile
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import webdataset as wds
-import yaml
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -17,8 +15,7 @@ from aimv2.data.prepare import open_source as open_any
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import unnormalise
 from aimv2.datasets.description import read_source
-from aimv2.datasets.file_pairs import open_pairs
-from aimv2.datasets.open import open_source, prepare_location
+from aimv2.datasets.open import open_records, open_source, prepare_location
 from aimv2.evaluation.sheet import Word
 from aimv2.tools.data.samples import SourceSide, divided, show_command, shown, sides_of, write, write_command
 
@@ -85,20 +82,22 @@ def test_training_reads_what_is_written_with_the_same_sides(tiny, sides, tmp_pat
     folder = tmp_path / "100%"
     write(folder, sides, 60, 7)
     described = read_source(folder / f"{folder.name}.yaml")
+    assert described.licence == "OpenMoji (CC BY-SA 4.0)"
     prepare_location(described)
-    opened = open_source(described)
+    records, selected = open_records(described)
     by_key = {sample["__key__"]: sample for sample in read(folder)}
-    assert len(opened.records) == len(by_key) == 60
+    assert len(records) == len(by_key) == 60
     for row in range(60):
-        sample = by_key[opened.records.key(row)]
-        assert opened.records.image(row) == sample["png"]
-        assert opened.records.field(row, "txt") == sample["txt"].decode()
-        assert opened.records.field(row, "json.dense") == json.loads(sample["json"])["dense"]
+        sample = by_key[records.key(row)]
+        assert records.image(row) == sample["png"]
+        assert records.field(row, "txt") == sample["txt"].decode()
+        assert records.field(row, "json.dense") == json.loads(sample["json"])["dense"]
     assert [len(part.pairs) for part in sides] == [400, 100]  # data.held_out_fraction is 0.2
-    held_out = {row for row in range(60) if opened.records.field(row, "json.side") == "held_out"}
-    assert set(opened.held_out_M.tolist()) == held_out
+    held_out = {row for row in range(60) if records.field(row, "json.side") == "held_out"}
+    assert set(selected.held_out_M.tolist()) == held_out
     assert 0 < len(held_out) < 30
-    augment = open_pairs(opened, tiny.data).train.augment(0, tiny.augment)
+    path = str(folder / f"{folder.name}.yaml")
+    augment = open_source(path, tiny.data).train.augment(0, tiny.augment)
     assert (augment.min_scale, augment.flip_probability) == (0.9, 0.0)
 
 
@@ -124,17 +123,17 @@ def test_files_keep_their_bytes_fields_and_sides(tmp_path, picture_folder, capsy
     assert (after.short, after.dense) == ({"json.short": 1}, {"json.dense": 1})
     assert (after.licence, after.transforms) == (before.licence, before.transforms)
     prepare_location(after)
-    opened, source = open_source(after), open_source(before)
-    held_out = {source.records.key(int(source.kept_N[index])) for index in source.held_out_M}
-    now = {opened.records.field(int(row), "json.key") for row in opened.held_out_M}
+    (records, selected), (originals, earlier) = open_records(after), open_records(before)
+    held_out = {originals.key(int(earlier.kept_N[index])) for index in earlier.held_out_M}
+    now = {records.field(int(row), "json.key") for row in selected.held_out_M}
     assert now == held_out & set(original)
     by_key = {sample["__key__"]: sample for sample in samples}
-    for row in range(len(opened.records)):  # our reader and webdataset read the same bytes of every member
-        sample = by_key[opened.records.key(row)]
+    for row in range(len(records)):  # our reader and webdataset read the same bytes of every member
+        sample = by_key[records.key(row)]
         image = next(sample[extension] for extension in ("jpg", "png", "webp") if extension in sample)
-        assert opened.records.image(row) == image
-        assert opened.records.field(row, "txt") == sample["txt"].decode()
-        assert opened.records.field(row, "json") == sample["json"].decode()
+        assert records.image(row) == image
+        assert records.field(row, "txt") == sample["txt"].decode()
+        assert records.field(row, "json") == sample["json"].decode()
 
 
 def test_equal_requests_make_equal_files(sides, tmp_path):
@@ -143,15 +142,6 @@ def test_equal_requests_make_equal_files(sides, tmp_path):
         write(folder, sides, 12, 10)
     files = [sorted((path.name, path.read_bytes()) for path in folder.iterdir()) for folder in folders]
     assert files[0] == files[1]
-
-
-def test_a_written_description_names_its_licence(sides, tmp_path):
-    write(tmp_path / "shards", sides, 5, 10)
-    values = yaml.safe_load((tmp_path / "shards" / "shards.yaml").read_text())
-    assert values["licence"] == "OpenMoji (CC BY-SA 4.0)"
-    assert values["shards"] == "000000.tar"
-    with tarfile.open(tmp_path / "shards" / "000000.tar") as tar:
-        assert {member.name.partition(".")[2] for member in tar} == {"png", "txt", "json"}
 
 
 def test_a_full_folder_is_refused_and_left_alone(tmp_path):
@@ -297,10 +287,7 @@ def test_files_show_their_own_kind_of_captions_and_replaced_samples(tiny, descri
 
 
 def _training_keys(path, data):
-    from aimv2.datasets.file_pairs import open_pairs
-    from aimv2.datasets.open import open_source
-
-    train = open_pairs(open_source(read_source(path)), data).train
+    train = open_source(str(path), data).train
     return train.keys(np.arange(len(train)))
 
 

@@ -13,9 +13,7 @@ from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.active_launches import at_work
-from aimv2.sweeps.plan import Plan
-from aimv2.sweeps.search.trials import SearchFolder
-from aimv2.sweeps.status.board import (
+from aimv2.sweeps.board import (
     LINE_SECONDS,
     MAX_SHOWN_RUNNING,
     headline,
@@ -25,7 +23,9 @@ from aimv2.sweeps.status.board import (
     rendered,
     time_left,
 )
-from aimv2.sweeps.status.status import RunStatus, SweepStatus
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.progress import RunStatus, SweepStatus
+from aimv2.sweeps.search.trials import SearchFolder
 from tests.helpers.sweeps import board_of
 from tests.helpers.trials import begin, do, search
 
@@ -93,16 +93,6 @@ def test_failures_are_grouped_by_cause_with_advice():
 def test_a_run_that_will_be_repeated_gets_no_advice():
     shown = text(sweep(run("waiting", cause="node", note="the host died")))
     assert shown.endswith("not done: the host died; no worker")
-
-
-def test_waiting_runs_are_grouped_by_reason():
-    interrupted = [run("waiting", seed, cause="time", note="it was interrupted") for seed in (3, 4)]
-    waiting = [run("waiting", seed) for seed in range(3)]
-    more = {"waits": "no free worker yet", "report": "reports/x/report.md", "code": "of other code"}
-    shown = text(sweep(*waiting, *interrupted, **more))
-    assert "note: of other code report: reports/x/report.md" in shown
-    assert "causal, seed 0 (v2-000000000000) and 2 more not done: no free worker yet" in shown
-    assert "causal, seed 3 (v2-000000000003) and 1 more not done: it was interrupted; no free worker yet" in shown
 
 
 def test_many_running_runs_are_cut_and_those_that_look_wrong_shown_first():

@@ -20,15 +20,15 @@ from aimv2.base.errors import Cause, UsageError
 from aimv2.run.price import duration
 from aimv2.runs.failure import read_failure
 from aimv2.runs.lease import holder, is_held
-from aimv2.runs.record import RunFolder
+from aimv2.runs.record import RunFolder, entries
 from aimv2.sweeps.plan import Plan, Trials
-from aimv2.sweeps.status.runs import PHASES, Looks, RunReader, RunState, RunStatus, board_looks
-from aimv2.sweeps.status.status import QueueOf, SweepStatus, plan_status
+from aimv2.sweeps.progress import PHASES, QueueOf, RunReader, RunState, RunStatus, SweepStatus, plan_status
 
 REFRESH_SECONDS = 2.0
 BACK_OFF = 20  # least ratio of the time between two readings to the time that one takes
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
 MAX_SHOWN_RUNNING = 20
+MAX_FOLDERS = 30  # of runs that an update opens, which comes every few seconds
 SHOWN_ROWS = 5  # of a run's metrics
 SHOWN_LINES = 20  # of its log
 WIDTHS = {"run": len("v2-123456789abc"), "loss": len("pixel 0.123")}  # at least; a run's name is typed in commands
@@ -47,22 +47,16 @@ ADVICE: dict[Cause, str] = {
 
 @dataclass
 class Board:
-    """Live display of a sweep's progress; a line now and then where the console is no terminal.
-
-    Attributes:
-        queue_of: as in ``plan_status``.
-        trials: gives the trials of a search.
-        clock: gives seconds.
-    """
+    """Live display of a sweep's progress; a line now and then where the console is no terminal."""
 
     plan: Plan
     console: Console
-    queue_of: QueueOf
-    trials: Callable[[], Trials] = Trials
+    queue_of: QueueOf  # as in ``plan_status``
+    trials: Callable[[], Trials] = Trials  # of a search
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        self._reader = RunReader()
+        self._reader = RunReader(MAX_FOLDERS)
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
         self._next_at, self._line_at, self._num_failed = float("-inf"), self.clock(), 0
         self._problem = ""
@@ -77,8 +71,7 @@ class Board:
         if now < self._next_at:
             return
         try:
-            looks = board_looks()
-            status = plan_status(self.plan, self._reader, looks, queue_of=self.queue_of, trials=self.trials())
+            status = plan_status(self.plan, self._reader, queue_of=self.queue_of, trials=self.trials())
         except (UsageError, OSError) as error:  # of a file of another launch, perhaps; a display ends nothing
             if str(error) != self._problem:
                 self.console.print(f"progress is not shown: {error}", style="red", soft_wrap=True, markup=False)
@@ -107,8 +100,7 @@ def pause(reading: float, least: float = REFRESH_SECONDS) -> float:
 
 def print_failures(console: Console, plan: Plan, names: Collection[str]) -> bool:
     """Print why these runs have no result. Return True if there is such a run."""
-    reader = RunReader()
-    runs = reader.read(plan, reader.entries(plan, Looks()))
+    runs = RunReader(None).read(plan, entries(plan.runs_dir))
     left = [run for run in runs if run.run in names and run.state != "done"]
     for run in left:
         run.note = run.note or RunFolder(plan.runs_dir, run.run).obstacle()
@@ -179,10 +171,10 @@ def reasons(runs: Iterable[RunStatus], waits: str = "no worker finished it") -> 
 
 def by_cause(runs: Iterable[RunStatus]) -> list[tuple[RunStatus, int]]:
     """Return the first run of each reason why there is no result, and how many more there are."""
-    found: dict[tuple[RunState, Cause | None, str], list[RunStatus]] = {}
+    by_reason: dict[tuple[RunState, Cause | None, str], list[RunStatus]] = {}
     for run in sorted(runs, key=lambda run: not run.read_at):  # the first of each has its message
-        found.setdefault((run.state, run.cause, run.note if run.cause is None else ""), []).append(run)
-    return [(first, len(more)) for first, *more in found.values()]
+        by_reason.setdefault((run.state, run.cause, run.note if run.cause is None else ""), []).append(run)
+    return [(first, len(more)) for first, *more in by_reason.values()]
 
 
 def _arms(sweep: SweepStatus) -> Table:
@@ -223,7 +215,6 @@ def _running(running: list[RunStatus]) -> Group:
 
 
 def print_logs(run: RunFolder, console: Console) -> None:
-    """Print the logs of a run."""
     state, attempts = run.state(), sorted(run.path.glob("attempts/[0-9]*"))
     console.print(f"{run.path}: {'not done' if state == 'new' else state}", soft_wrap=True)
     for attempt in attempts:

@@ -1,38 +1,42 @@
 """Progress of a sweep, from folders with a known history."""
 
+import io
 import json
 import os
 import re
 import shutil
-import tempfile
 import time
+from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from aimv2.ablations.expand import expand
 from aimv2.ablations.request import Request
 from aimv2.ablations.studies.prefix_ratio import STUDY
+from aimv2.config.training_config import LogConfig
 from aimv2.definitions.metrics import Metric
+from aimv2.runs import index
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry, add, remove
 from aimv2.runs.lease import holder
-from aimv2.runs.record import RunFolder
+from aimv2.runs.record import RunFolder, entries
 from aimv2.sweeps.active_launches import at_work
+from aimv2.sweeps.board import headline
 from aimv2.sweeps.executors.registry import queue_of
-from aimv2.sweeps.machine import core_slots
 from aimv2.sweeps.plan import Plan, Task, TaskList
-from aimv2.sweeps.status import status
-from aimv2.sweeps.status.board import headline
-from aimv2.sweeps.status.runs import Looks, RunReader
+from aimv2.sweeps.progress import MAX_SINGLE, STALLED_SECONDS, RunReader, plan_status, single_status
+from tests.helpers.ledger import counted, write_runs
+from tests.helpers.sweeps import board_of
 
+MINUTE = 60.0
 METRICS = {"caption_loss": Metric(1.0, "nats/token", "a test")}
 
 
 def sweep_status(request, runs_dir):
     plan = Plan(request.folder, request.cells, runs_dir, (request,))
-    return status.plan_status(plan, queue_of=queue_of)
+    return plan_status(plan, queue_of=queue_of)
 
 
 @pytest.fixture
@@ -140,20 +144,6 @@ def test_missing_heartbeat_is_noted_and_runs_wait_for_an_active_launch(prefix_re
     assert found.waits == "no worker, core, GPU or memory is free yet"
 
 
-def test_what_holds_the_cores_is_named_while_runs_wait(prefix_request, tmp_path):
-    with at_work(tmp_path, prefix_request.folder, []) as launch_dir, core_slots(1):
-        (core,) = Path(tempfile.gettempdir()).glob("aimv2-slots-*/core-0")
-        core.write_text("process 7 (other in /runs)")
-        assert sweep_status(prefix_request, tmp_path).waits.endswith(
-            "on this host: core-0 by process 7 (other in /runs)"
-        )
-        about = json.loads((launch_dir / "launch.json").read_text())
-        (launch_dir / "launch.json").write_text(json.dumps(about | {"host": "elsewhere"}))
-        assert sweep_status(prefix_request, tmp_path).waits.endswith("free yet"), (
-            "the slots of another host are not seen"
-        )
-
-
 def test_status_writes_nothing(prefix_request, tmp_path, attempts):
     def everything():
         return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "heartbeat"}
@@ -161,12 +151,6 @@ def test_status_writes_nothing(prefix_request, tmp_path, attempts):
     before = everything()
     sweep_status(prefix_request, tmp_path)
     assert everything() == before
-
-
-def test_all_runs_of_an_untried_sweep_wait(prefix_request, tmp_path):
-    found = sweep_status(prefix_request, tmp_path)
-    assert [run.state for run in found.runs] == ["waiting"] * 9
-    assert "training left" not in headline(found)
 
 
 def test_report_is_named_once_no_launch_is_active(prefix_request, tmp_path):
@@ -267,7 +251,7 @@ def test_a_launch_of_another_study_counts_if_it_does_all_that_is_missing(prefix_
 
 
 def single(runs_dir, others=()):
-    return status.single_status(runs_dir, others, RunReader(), Looks(), queue_of=queue_of)
+    return single_status(runs_dir, others, RunReader(), queue_of=queue_of)
 
 
 def test_single_runs_are_those_of_no_study(prefix_request, tmp_path, attempts, tiny):
@@ -286,7 +270,7 @@ def test_single_runs_are_those_of_no_study(prefix_request, tmp_path, attempts, t
 
 
 def test_active_single_runs_come_first_and_their_number_is_bounded(tiny, tmp_path):
-    configs = [replace(tiny, seed=seed) for seed in range(status.MAX_SINGLE + 3)]
+    configs = [replace(tiny, seed=seed) for seed in range(MAX_SINGLE + 3)]
     for config in configs[1:]:
         with RunFolder(tmp_path, config.name).acquire(config) as attempt:
             attempt.publish(METRICS, train_flops=1)
@@ -294,7 +278,146 @@ def test_active_single_runs_come_first_and_their_number_is_bounded(tiny, tmp_pat
         found = single(tmp_path)
         shutil.copytree(tmp_path / found.runs[0].run, tmp_path / "v1-000000000000")  # of another version
         again = single(tmp_path)
-    assert len(again.runs) == status.MAX_SINGLE - 1
+    assert len(again.runs) == MAX_SINGLE - 1
     assert again.code == "5 more single runs are not shown"
-    assert [run.state for run in found.runs] == ["running"] + ["done"] * (status.MAX_SINGLE - 1)
+    assert [run.state for run in found.runs] == ["running"] + ["done"] * (MAX_SINGLE - 1)
     assert found.code == "3 more single runs are not shown"
+
+
+@pytest.fixture
+def plan_of(tiny, tmp_path):
+    """Make a plan of runs of 80 samples in two arms, in a folder of its own."""
+
+    def make(num_seeds, **more):
+        base = replace(tiny, budget=replace(tiny.budget, samples=80), **more)
+        cells = expand(replace(STUDY, controls=()), base, ["uniform", "causal"], range(num_seeds))
+        cells = [cell for cell in cells if cell.arm != "untrained"]
+        return Plan("prefix_ratio", cells, tmp_path / f"runs-{num_seeds}")
+
+    return make
+
+
+def read(reader, plan):
+    return {run.run: replace(run) for run in reader.read(plan, entries(plan.runs_dir))}
+
+
+def updates(plan, number):
+    """Return the operations of each update of a launch's display."""
+    now, found = 0.0, []
+    board = board_of(plan, Console(file=io.StringIO(), force_terminal=True), clock=lambda: now)
+    with board.shown(is_live=True):
+        for _ in range(number):
+            now += 1e6
+            with counted(plan.runs_dir) as counts:
+                board.update()
+            found.append(counts)
+    return found
+
+
+def written(plan, num_running, num_failed):
+    """Write runs in every state, the rest done, and return the names by state."""
+    names = iter(plan.runs)
+    number = {"running": num_running, "failed": num_failed, "interrupted": num_failed}
+    by_state = {state: [next(names) for _ in range(count)] for state, count in number.items()} | {"done": list(names)}
+    write_runs(plan, by_state, num_rows=40)
+    return by_state
+
+
+def test_operations_of_a_display_do_not_grow_with_the_runs_that_are_done(plan_of):
+    found = []
+    for num_seeds in (60, 130):  # 120 and 260 runs, 15 of which are not done
+        plan = plan_of(num_seeds)
+        written(plan, 11, 2)
+        found.append([count - Counter(list=count["list"]) for count in updates(plan, 4)])
+    assert found[0] == found[1]
+
+
+def test_operations_of_a_display_do_not_grow_with_the_runs_that_are_running(plan_of):
+    found = []
+    for num_seeds in (60, 120):
+        plan = plan_of(num_seeds)
+        written(plan, num_seeds, 2)
+        found.append(max(map(Counter.total, updates(plan, 6))))
+    assert found[0] == found[1] < 500
+
+
+def test_running_runs_take_turns(plan_of):
+    plan = plan_of(60)
+    running = written(plan, 60, 2)["running"]
+    reader = RunReader(None)
+    before, reader.max_folders = read(reader, plan), 30
+    for name in running:
+        rows = plan.runs_dir / name / "attempts" / "0001" / "metrics.jsonl"
+        text = rows.read_text()
+        rows.unlink()  # a link that the runs share
+        rows.write_text(text + '{"step": 40, "samples": 79}\n')
+
+    def seen():
+        found = read(reader, plan)
+        return {name for name, run in found.items() if before[name].samples < run.samples}
+
+    first, second = seen(), seen()
+    assert len(first) == 30
+    assert second == set(running)
+
+
+def test_a_run_that_failed_since_the_last_reading_is_read_before_running_ones(plan_of):
+    plan = plan_of(60)
+    names = written(plan, 60, 1)
+    reader, last = RunReader(None), names["running"][-1]
+    assert read(reader, plan)[last].state == "running"
+    reader.max_folders = 30
+    shutil.copy(*(plan.runs_dir / name / "attempts/0001/failure.json" for name in (names["failed"][0], last)))
+    index.write(plan.runs_dir, last, Entry("failed", 1, "bug"))
+    found = read(reader, plan)
+    assert (found[last].state, found[last].note) == ("failed", "ValueError: a test")
+
+
+def test_runs_that_are_not_read_have_the_mean_progress_of_those_that_are(plan_of):
+    plan = plan_of(60)
+    names = written(plan, 80, 10)
+    with counted(plan.runs_dir) as counts:
+        found = read(RunReader(20), plan)
+    unread = [name for name in names["running"] if not found[name].read_at]
+    assert len(unread) >= 60
+    assert {(found[name].state, found[name].samples, found[name].images_per_second) for name in unread} == {
+        ("running", 78, 100.0)  # as the others, at step 39 of 40
+    }
+    assert {found[name].state for name in names["failed"]} == {"failed"}
+    assert any(found[name].note == "ValueError: a test" for name in names["failed"]), "one of each cause is read"
+    assert any(found[name].cause == "time" for name in names["interrupted"]), "likewise"
+    assert counts.total() < 20 * 16 + 60
+
+
+@pytest.fixture
+def training(plan_of):
+    """Return a function that writes a training run whose last row came ``silent`` seconds ago, and returns its note."""
+
+    def note(silent, *, seconds=0.2, held_out=0.0, samples=40, **more):
+        plan = plan_of(1, **more)
+        cell = plan.cells[0]
+        speed = cell.config.budget.batch_size / seconds
+        later = [
+            {"step": n, "samples": 8 * n, "seconds": 1 + held_out + n * seconds, "images_per_second": speed}
+            for n in range(1, samples // 8 + 1)
+        ]
+        with RunFolder(plan.runs_dir, cell.name).acquire(cell.config) as attempt:
+            attempt.write_rows([{"step": 0, "samples": 0, "seconds": 1}, *later])
+            attempt.sync_rows()
+            written = time.time() - silent
+            os.utime(attempt.folder / "metrics.jsonl", (written, written))
+            return read(RunReader(), plan)[cell.name].note
+
+    return note
+
+
+def test_a_run_whose_rows_stopped_coming_is_noted_though_its_heart_beats(training):
+    assert training(12 * MINUTE) == "no new step for 12.0 min; a step took 0.2 s"
+
+
+def test_a_run_is_not_noted_while_steps_or_held_out_points_or_its_evaluation_take_long(training):
+    assert training(STALLED_SECONDS / 2) == ""
+    assert training(12 * MINUTE, log=LogConfig(every_steps=1000)) == ""
+    assert training(12 * MINUTE, seconds=5 * MINUTE) == ""
+    assert training(12 * MINUTE, held_out=8 * MINUTE) == ""
+    assert training(12 * MINUTE, samples=80) == "evaluating"

@@ -1,1 +1,0 @@
-"""Progress of a sweep, and its display."""
