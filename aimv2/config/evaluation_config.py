@@ -103,7 +103,7 @@ class EvaluationConfig:
         knn_neighbours: k, or all training images of a task that has fewer.
         num_examples: held-out images whose captions are saved for the report.
         metrics: names of metrics of plug-ins that are measured besides; a study adds those that it compares.
-        sets: paths of descriptions of labelled sets (docs/evaluate.md), on which probes are measured besides.
+        sets: paths of descriptions of labelled sets (docs/weights.md), on which probes are measured besides.
         set_images: images of each of these sets that are used, at most, so that a run stays cheap.
         alone: the only metric that is measured, of a finished run; None measures all that the run's objective has.
     """

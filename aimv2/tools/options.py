@@ -148,7 +148,7 @@ def cost_usage(arguments: Sequence[str] = ()) -> str:
 def evaluate_usage(arguments: Sequence[str] = ()) -> str:
     summary = (
         "Measure a frozen encoder on a labelled set in files. Features are computed once and saved in cache_dir."
-        " docs/evaluate.md describes the methods."
+        " docs/weights.md describes the methods."
     )
     return usage(f"{as_typed('evaluate')} weights=PATH data=FILE.yaml [key=value ...]", summary, EvaluateOptions)
 

@@ -288,8 +288,8 @@ def metrics_page() -> str:
     return (
         "# Metrics\n\n"
         "```\naimv2 train scale=demo    # train a run, and print its metrics\n```\n\n"
-        "[What is measured](../one-run.md#what-is-measured) defines each. *Needs* is what the run's data must have, and"
-        " *report* the group of `aimv2/evaluation/` that measures it.\n\n"
+        "[What is measured](../one-run.md#what-is-measured) defines the main ones. *Needs* is what the run's data must"
+        " have, and *report* the group of `aimv2/evaluation/` that measures it.\n\n"
         + _table(["metric", "unit", "better", "needs", "report", "decides"], rows)
         + "\n"
     )

@@ -1,4 +1,4 @@
-"""docs/adding.md, followed step by step on a copy of the source."""
+"""What docs/extend.md adds to a clone, followed step by step on a copy of the source."""
 
 import os
 import re
@@ -12,7 +12,8 @@ import pytest
 
 from tests.helpers.pages import ROOT, blocks, cheap, commands
 
-PAGE = ROOT / "docs" / "adding.md"
+PAGE = ROOT / "docs" / "extend.md"
+START = "\n## In a clone\n"
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")
 NEW_FILE = re.compile(r"^`([\w/]+\.py)`:\n\n```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 
@@ -23,7 +24,7 @@ def source(tmp_path_factory):
     copy = tmp_path_factory.mktemp("adding")
     for package in PACKAGES:
         shutil.copytree(ROOT / package, copy / package, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    files = NEW_FILE.findall(PAGE.read_text())
+    files = NEW_FILE.findall(PAGE.read_text().split(START)[1])
     assert files
     for path, text in files:
         (copy / path).write_text(text)
@@ -61,18 +62,8 @@ def only(*parts):
 
 
 @pytest.mark.exhaustive
-def test_a_plan_of_the_changed_source_is_printed(entered):
-    assert "training FLOPs" in entered(only("sweep=loss_weight"))
-
-
-@pytest.mark.exhaustive
 def test_new_study_is_planned_as_it_is_written(entered):
     plan = entered(only("sweep=flip", "sweep.seeds=1"))
     assert "augment.flip_probability=0" in plan
     for text in ("half", "never", "640"):
         assert text in plan
-
-
-def test_every_command_of_the_page_is_tested():
-    tested = ("sweep=loss_weight", "sweep=flip")
-    assert all(any(part in shlex.join(words) for part in tested) for words in commands(PAGE))

@@ -50,7 +50,7 @@ def test_another_model_is_swept_once_and_judged(entered, folder):
     assert len(first) == 20
     assert "20 runs, 0 to do" in entered(plain), "each run once"
     report = (folder / "reports/perceptron_width/report.md").read_text()
-    assert re.search(r"\| 8 units \| -0\.\d+ \[-0\.\d+, -0\.\d+\] \| worse \|", report)
+    assert re.search(r"\| 8 units \| worse \| worse<br>supported \| -0\.\d+ \[-0\.\d+, -0\.\d+\] \|", report)
     assert "shuffled targets: **passed**" in report
     entered(longer)
     assert (folder / "reports/perceptron_width_longer/report.md").exists()

@@ -1,9 +1,7 @@
 """The commands of README and of every page, in this process: each parses and plans, or shows its help.
 
-Commands of docs/adding.md work on a copy of the source, in test_adding.py, those on data in files with such files, in
-test_own_data.py, those of docs/post-training.md and docs/publish.md on finished runs, in test_post_training.py and
-test_publish.py, those of tutorials one after the other, in test_tutorials.py, and those of docs/extend.md and
-docs/another-model.md with their files, in tests of these names. The others become cheap ones as
+Commands of pages on data in files, post-training, publishing, plug-ins and other models, and those of tutorials, are
+followed with their files and runs in the tests of these names. The others become cheap ones as
 ``tests.helpers.pages.cheap`` says, and:
 
 - ``make TARGET`` names a target of the Makefile, and pytest existing tests;
@@ -25,7 +23,7 @@ from tests.helpers.marks import exhaustive
 from tests.helpers.pages import PAGES, ROOT, cheap, commands
 
 OWN_TESTS = (
-    *("adding.md", "data.md", "large-data.md", "post-training.md", "publish.md"),
+    *("data.md", "large-data.md", "post-training.md", "publish.md"),
     *("extend.md", "another-model.md"),
 )
 OWN_SOURCE = "data.sources=[digits.yaml]"

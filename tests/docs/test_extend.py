@@ -31,7 +31,7 @@ def only(*parts):
 def folder(tmp_path_factory):
     """A folder with the files of the page, in which commands of the page are typed."""
     folder = tmp_path_factory.mktemp("extend")
-    for name, text in NEW_FILE.findall(PAGE.read_text()):
+    for name, text in NEW_FILE.findall(PAGE.read_text().split("\n## In a clone\n")[0]):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     return folder

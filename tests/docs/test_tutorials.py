@@ -19,7 +19,7 @@ CLAIM, DATA, CLUSTER = (
 )
 TINY_RUN = [word for word in SMALL if not word.startswith("sweep.")]
 TINY_SWEEP = ["executor=debug", "sweep.arms=[uniform,causal]", "sweep.seeds=1", "sweep.controls=[]"]
-OF_THIS_MACHINE = ("price=true", "limit=1h")
+LEFT_OUT = ("price=true", "limit=1h", "sensitivity=auto")  # of this machine, or of minutes
 
 
 def steps(page):
@@ -40,12 +40,12 @@ def tiny(words, cache_dir):
         given = {key(word) for word in words} - {"budget.samples"}
         added = [word for word in more if key(word) not in given]
         words = [word for word in words if key(word) not in map(key, added)] + added
-    if program == "report" and any(word in OF_THIS_MACHINE for word in words) and "dry_run=true" not in words:
+    if program == "report" and any(word in LEFT_OUT for word in words) and "dry_run=true" not in words:
         words = [*words, "dry_run=true"]
     if words[1] == "cancel":
         words = [*words, "yes=true"]  # nobody answers
     prepares = program in ("sweep", "train", "cost") or "dry_run=true" in words
-    return [word for word in words if word not in OF_THIS_MACHINE] + [f"data.cache_dir={cache_dir}"] * prepares
+    return [word for word in words if word not in LEFT_OUT] + [f"data.cache_dir={cache_dir}"] * prepares
 
 
 @pytest.fixture
@@ -60,11 +60,10 @@ def typed(tmp_path, cache_dir, by_wheel):
     return run
 
 
-def followed(typed, commands, before=lambda words: None):
+def followed(typed, commands):
     """Run commands, which must succeed; return their output."""
     outputs = []
     for words in commands:
-        before(words)
         status, output = typed(words)
         assert status == 0, f"{shlex.join(words)}\n{output}"
         outputs.append(output)
@@ -80,8 +79,8 @@ def test_a_claim_is_listed_judged_and_planned(typed):
         if "--from-records" in words:
             shown = re.search(r"^(prefix-beats-causal is .*\nBy .*\n)", CLAIM.read_text(), flags=re.MULTILINE)[1]
             assert shown in output, "the output on the page is that of the command"
-            assert "minus causal_content_loss: +0.521 [+0.366, +0.675]" in output
-            assert "minus causal_content_loss: +0.521 [+0.366, +0.675]" in page
+            assert "minus causal_content_loss: +0.521 [+0.366, +0.675] (" in output
+            assert "minus causal_content_loss: +0.521 [+0.366, +0.675] (" in page
         if "seeds=10" in words:
             assert "12 runs, 12 to do" in output
             assert "executes 12 runs" in page
@@ -89,21 +88,14 @@ def test_a_claim_is_listed_judged_and_planned(typed):
 
 @pytest.mark.exhaustive
 def test_own_data_from_an_empty_folder_to_a_report(typed, tmp_path):
-    (script, code), (description, text) = NEW_FILE.findall(DATA.read_text())
-    (tmp_path / script).write_text(code)
+    for name, text in NEW_FILE.findall(DATA.read_text()):
+        (tmp_path / name).write_text(text)
     commands = steps(DATA)
-
-    def edit(words):
-        if "index" in words:
-            (tmp_path / description).write_text(text)
-
-    output = followed(typed, commands[commands.index(["python", script]) :], edit)
-    assert "49 of 288 samples are held out" in output
-    assert "49 of the 288 are held out" in " ".join(DATA.read_text().split())
+    assert "312 of 1,797 samples are held out" in followed(typed, commands[commands.index(["python", "digits.py"]) :])
     assert (tmp_path / "sheet.png").exists()
-    report = tmp_path / "reports" / "prefix_ratio_pairs" / "report.md"
+    report = tmp_path / "reports" / "prefix_ratio_digits" / "report.md"
     assert report.with_suffix(".html").exists()
-    assert "sensitivity=auto" in report.read_text(), "the page says that the report prints this command"
+    assert "sensitivity=auto" in report.read_text(), "without it, the report says what is missing"
 
 
 @pytest.mark.exhaustive

@@ -45,7 +45,7 @@ def describe_command(arguments: Sequence[str]) -> int:
     """Write a description, print it, and index the data. A description that cannot be indexed is not kept."""
     if "://" in arguments[0]:
         raise UsageError(
-            f"{arguments[0]}: describe reads files of this host; for others write shards: URL (docs/remote-data.md)"
+            f"{arguments[0]}: describe reads files of this host; for others write shards: URL (docs/large-data.md)"
         )
     path, options = Path(arguments[0]).expanduser().absolute(), read_options(DescribeOptions, arguments[1:])
     target = Path(options.to or f"{path.name.partition('.')[0] or 'data'}.yaml")
