@@ -33,7 +33,7 @@ from aimv2.analysis.document.model import (
 
 JSON_VERSION = 5
 DIGITS = 8  # processors add in different orders, so the last of a float's 17 digits differ
-DETAILS = "Details"
+DETAILS, NO_BREAK = "Details", "\u00a0"
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
 NUMBER = r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
 INTERVAL = re.compile(rf"(?:Δ )?(?:(?:≥|&gt;) ?)?(?:{NUMBER} )?\[{NUMBER}, {NUMBER}\]|\d %")
@@ -42,8 +42,13 @@ PAGE_COLOURS = {INK: "currentColor", SOFT: "var(--soft)", GRID: "var(--line)", P
 
 def to_markdown(document: Document) -> str:
     """Return the report as Markdown; its figures are in the folder ``figures`` beside it."""
-    chips = " · ".join(f"{VERDICTS[chip.verdict].mark} {chip.name}: **{chip.verdict}**" for chip in document.chips)
-    parts = [document.subtitle, f"# {document.title}", f"> {document.answer}" if document.answer else "", chips]
+    chips = [f"{VERDICTS[chip.verdict].mark}{NO_BREAK}{chip.name}: **{chip.verdict}**" for chip in document.chips]
+    parts = [
+        document.subtitle,
+        f"# {document.title}",
+        f"> {document.answer}" if document.answer else "",
+        f"{NO_BREAK}· ".join(chips),
+    ]
     lead = [document.lead] if document.lead else []
     details = [Section(DETAILS, []), *document.details] if document.details else []
     return "\n\n".join(filter(None, [*parts, *_blocks([*lead, *document.sections, *details], level=2)])) + "\n"

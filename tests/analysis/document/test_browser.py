@@ -56,7 +56,7 @@ def test_answer_verdicts_and_figure_are_on_the_first_screen(browser, page):
 def test_index_shows_all_claims_and_fits_its_width(browser, index_page, findings, width):
     browser.open(index_page, width, 900)
     assert browser.run("return document.documentElement.scrollWidth") <= width
-    names = browser.run("return [...document.querySelectorAll('svg text')].map(text => text.textContent)")
+    names = browser.run("return [...document.querySelectorAll('td')].flatMap(cell => cell.innerText.split('\\n'))")
     assert {claim.id for claim in CLAIMS.values() if not claim.part_of} <= set(names)
     links = browser.run("return [...document.querySelectorAll('td a')].map(link => link.getAttribute('href'))")
     assert links == [f"{findings.request.folder}/report.html"]
