@@ -1,4 +1,4 @@
-"""The encoders that are timed: their features and their rows."""
+"""The encoders that are timed: their features, sizes and FLOPs."""
 
 import sys
 
@@ -8,7 +8,9 @@ import torch
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.cost import encoder_cost, forward_flops
 from aimv2.model.encoder import Encoder
-from benchmarks.encoder import EncoderOptions, encoder_config, require_same, time_both, timms
+from benchmarks.encoder import DEPTH, EncoderOptions, build, counted_flops, encoder_config, require_same, time_all
+
+WIDTH, HIDDEN = 1024, 4096
 
 
 @torch.no_grad()
@@ -20,7 +22,7 @@ def test_timms_encoder_agrees_with_ours(dtype, tolerance):
     for parameter in ours.parameters():
         parameter.data.normal_(mean=float(parameter.ndim == 1), std=0.1, generator=generator)
     image = torch.randn(2, 3, 56, 56, dtype=dtype)
-    theirs = timms(ours.to(dtype), config)(image)
+    theirs = build("timm", ours.to(dtype), config, 56, 2)(image)
     assert theirs.dtype == dtype
     assert (theirs - ours(image)).norm() <= tolerance * theirs.norm()
 
@@ -33,12 +35,49 @@ def test_encoders_that_differ_are_not_compared(factor):
         require_same(factor * features, features, 1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "image_px", "millions"),
+    [("ours", 224, 309.2), ("clip", 224, 303.2), ("siglip", 256, 303.4), ("dinov2", 518, 304.4)],
+)
+def test_encoders_have_their_published_sizes(name, image_px, millions):
+    """Table 1 of AIMv2; CLIP's 304.0 M without its projection of 0.8 M; DINOv2's model card; SigLIP's 316.0 M without
+    its pooling of 12.6 M."""
+    with torch.device("meta"):
+        config = encoder_config(DEPTH, 224).model
+        encoder = build(name, Encoder(config), config, image_px, DEPTH)
+    assert sum(weight.numel() for weight in encoder.parameters()) / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+def vit_flops(image_px, patch_px, class_tokens, depth):
+    """Return the FLOPs of a ViT with an FFN of two layers."""
+    patches = (image_px // patch_px) ** 2
+    L = patches + class_tokens
+    embed = patches * 3 * patch_px**2 * WIDTH
+    block = L * (4 * WIDTH**2 + 2 * WIDTH * HIDDEN) + 2 * L**2 * WIDTH
+    return 2 * (embed + depth * block)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_px", "patch_px", "class_tokens"),
+    [("clip", 224, 14, 1), ("siglip", 256, 16, 0), ("dinov2", 224, 14, 1), ("clip", 336, 14, 1)],
+)
+def test_counted_flops_are_the_closed_form_of_a_vit(name, image_px, patch_px, class_tokens):
+    config = encoder_config(2, 224).model
+    assert counted_flops(name, config, image_px, 2) == vit_flops(image_px, patch_px, class_tokens, 2)
+
+
+def test_ours_has_the_flops_of_its_closed_form():
+    config = encoder_config(2, 224)
+    assert counted_flops("ours", config.model, 224, 2) == forward_flops([encoder_cost(config)], 1, 0)
+
+
 def test_a_row_has_time_rate_and_ratio():
-    ours, theirs, product = time_both(EncoderOptions(depth=1, batch_size=2, repeats=2, device="cpu"), 16, "float32")
-    flops = forward_flops([encoder_cost(encoder_config(1, 56))], 1, 0)
-    assert theirs["GFLOP / s"] == pytest.approx(flops / (theirs["ms / image"] / 1000) / 1e9)
+    options = EncoderOptions(depth=1, batch_size=2, repeats=2, models=("ours", "siglip"), device="cpu")
+    ours, siglip, product = time_all(options, 16, "float32")
+    flops = 2 * counted_flops("siglip", encoder_config(1, 56).model, 64, 1)
+    assert siglip["GFLOP / s"] == pytest.approx(flops / (2 * siglip["ms / image"] / 1000) / 1e9)
     assert ours["of the product's"] == pytest.approx(ours["GFLOP / s"] / product["GFLOP / s"])
-    assert theirs["its time / ours"].median == pytest.approx(theirs["ms / image"] / ours["ms / image"], rel=0.5)
+    assert siglip["its time / ours"].median == pytest.approx(siglip["ms / image"] / ours["ms / image"], rel=0.5)
     assert ours["its time / ours"] is product["its time / ours"] is None
     assert product["of the product's"] == pytest.approx(1)
 
@@ -46,5 +85,5 @@ def test_a_row_has_time_rate_and_ratio():
 def test_missing_package_is_named_with_the_command_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     config = encoder_config(1, 56).model
-    with pytest.raises(UsageError, match=r"timm.*pip install"):
-        timms(Encoder(config), config)
+    with pytest.raises(UsageError, match=r"models=clip: .*timm.*pip install .*models=\[ours\]"):
+        build("clip", Encoder(config), config, 56, 1)

@@ -56,7 +56,7 @@ def test_bad_arguments_are_refused_in_one_sentence(arguments, message):
         (
             "encoder",
             "depth=1 patches=[16] precisions=[float32] repeats=2 device=cpu threads=1",
-            ["ours", "timm", "torch.mm"],
+            ["ours", "timm", "clip", "siglip", "dinov2", "torch.mm"],
         ),
         ("step", "scale=demo precisions=[float32] batch_size=2 repeats=2 threads=1 device=cpu", ["demo"]),
         ("data", "batches=1 batch_size=8 repeats=2 max_workers=1", ["ours", "webdataset"] * 2),

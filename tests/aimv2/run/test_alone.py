@@ -22,7 +22,7 @@ from aimv2.run.reuse import WEIGHTS, chosen_metric, measured_run, metric_of, reu
 from aimv2.runs.attempt import ITEMS
 from aimv2.runs.record import RunFolder
 from aimv2.runs.tensor_file import read_tensors
-from aimv2.sweeps.replay import replay
+from aimv2.sweeps.replay import recorded_in_folder, replay
 from tests.helpers.metrics import metric_file
 
 
@@ -81,7 +81,7 @@ def test_number_is_that_of_the_finished_weights_and_the_finished_run_stays_as_it
         }
         assert not run.file(WEIGHTS).exists()
         assert not run.file(ITEMS).exists()
-        assert replay(run, lambda line: None)
+        assert replay(recorded_in_folder(run), lambda line: None)
     assert {path: path.read_bytes() for path in before} == before
 
 
