@@ -116,7 +116,7 @@ class ItemMoments:
         num_items: dict[str, pd.Series[int]] = {}
         for pair, covariance in self.known.items():
             rows, columns = ([run for run in runs if run in arms] for runs in (covariance.index, covariance.columns))
-            names, than_names = (runs_index((arms[run], run[1]) for run in runs) for runs in (rows, columns))
+            names, than_names = _renamed(rows, arms), _renamed(columns, arms)
             known[pair] = pd.DataFrame(covariance.loc[rows, columns].to_numpy(), names, than_names)
             for metric, runs, index in ((pair[0], rows, names), (pair[1], columns, than_names)):
                 num_items[metric] = pd.Series(self.num_items(metric).loc[runs].to_numpy(), index)
@@ -206,6 +206,10 @@ def _by_items(parts: Parts) -> dict[bytes, tuple[list[int], np.ndarray]]:
         groups.setdefault(part.index.to_numpy().tobytes(), []).append(position)
     rows = list(parts.values())
     return {items: (places, np.stack([rows[place] for place in places])) for items, places in groups.items()}
+
+
+def _renamed(runs: Sequence[Run], arms: Mapping[Run, str]) -> pd.MultiIndex:
+    return runs_index((arms[run], run[1]) for run in runs)
 
 
 def runs_index(runs: Iterable[Run]) -> pd.MultiIndex:
