@@ -7,6 +7,7 @@ Letters: S seeds, N items, R and T runs.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -208,7 +209,7 @@ def _by_items(parts: Parts) -> dict[bytes, tuple[list[int], np.ndarray]]:
     return {items: (places, np.stack([rows[place] for place in places])) for items, places in groups.items()}
 
 
-def _renamed(runs: Sequence[Run], arms: Mapping[Run, str]) -> pd.MultiIndex:
+def _renamed(runs: Iterable[Any], arms: Mapping[Run, str]) -> pd.MultiIndex:
     return runs_index((arms[run], run[1]) for run in runs)
 
 
