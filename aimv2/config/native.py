@@ -3,60 +3,14 @@
 Letters: S steps, K areas, A patches of an area.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 
 from aimv2.base import address
-from aimv2.config.data_config import CHECKED
-
-if TYPE_CHECKING:
-    from aimv2.config.run_config import RunConfig  # which has a NativeConfig
-
-MIN_AREA = 4  # below, a square image may have a single patch, which leaves none to predict
-MAX_AREA = 2**20
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class NativeConfig:
-    """Training at native resolution: images keep their aspect ratio, and each step draws the area that they fit.
-
-    Attributes:
-        areas: numbers of patches, ascending, of which each step draws one with the probabilities ``pmf``. An image has
-            at most as many, and the step as many images as keep the product of both constant. Empty is no native
-            resolution: all images are squares of ``model.image_px``.
-
-    Source: section 2.4. A = 2^n, with n from a standard normal that is truncated to [-1, 1] and mapped linearly onto
-    [7, 12]. Ours: n is rounded, so that the number of images is whole.
-    """
-
-    areas: tuple[Annotated[int, Field(ge=MIN_AREA, le=MAX_AREA)], ...] = ()
-
-    def __post_init__(self) -> None:
-        if list(self.areas) != sorted(set(self.areas)):
-            raise ValueError(f"areas={list(self.areas)} must ascend")
-
-    def batch_multiple(self, num_patches: int, parts: int = 1) -> int:
-        """Return the number of which the batch size is a multiple, so that each part has whole images of every area."""
-        patches = parts * math.lcm(*self.areas)
-        return math.lcm(parts, patches // math.gcd(patches, num_patches)) if self.areas else parts
-
-    def pmf(self) -> np.ndarray:
-        """Return the probability of each area: float64 [K]."""
-        if len(self.areas) < 2:
-            return np.ones(len(self.areas))
-        last = len(self.areas) - 1
-        # Numbers between two areas are rounded to the nearer one, so the first and the last have half as wide a range.
-        edges = [-1.0, *(2 * (number + 0.5) / last - 1 for number in range(last)), 1.0]
-        below = np.array([math.erf(edge / math.sqrt(2)) for edge in edges])
-        pmf: np.ndarray = np.diff(below) / (below[-1] - below[0])
-        return pmf
+from aimv2.config.run_config import RunConfig
+from aimv2.config.training_config import MIN_AREA, NativeConfig
 
 
 class Steps:

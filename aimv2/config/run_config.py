@@ -14,7 +14,6 @@ from aimv2.config.arguments import explain
 from aimv2.config.data_config import CHECKED, AugmentConfig, DataConfig, source_name
 from aimv2.config.evaluation_config import AloneConfig, EvaluationConfig
 from aimv2.config.model_config import ModelConfig
-from aimv2.config.native import NativeConfig
 from aimv2.config.prefix import Frozen, PrefixDistribution
 from aimv2.config.program import KIND, PROGRAMS, Program, digest_of, replaced, run_name
 from aimv2.config.signature import LAW, NOT_OF_INITIAL_ENCODER, identity
@@ -23,6 +22,7 @@ from aimv2.config.training_config import (
     CheckpointConfig,
     LoaderConfig,
     LogConfig,
+    NativeConfig,
     ObjectiveConfig,
     OptimizerConfig,
     StartConfig,

@@ -1,7 +1,9 @@
 """The parts of a run's config on its training. Each states the paper's values."""
 
+import math
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -14,8 +16,7 @@ class ObjectiveConfig:
 
     Attributes:
         name: one of ``aimv2.definitions.objectives.OBJECTIVES``. ``aimv2``: captions and pixels; ``caption``;
-            ``image_only``: pixels, AIM v1's objective with this decoder; ``cappa``; ``clip``; ``siglip``; ``distill``:
-            a teacher's features.
+            ``image_only``: pixels, AIM v1's objective with this decoder; ``cappa``; ``clip``; ``siglip``.
         pixel_weight: alpha in text + alpha x pixel (paper section 2.1); 0.4 in the paper (section 5, Table 9c).
         pixel_values: a patch's squared error is the ``mean`` over its values, as in the released code, to which
             alpha = 0.4 applies, or their ``sum``, as in the paper's printed formula.
@@ -156,3 +157,43 @@ class LogConfig:
     tensorboard: bool = True
     picture_points: int = Field(default=3, ge=0)
     wandb: bool = False
+
+
+MIN_AREA = 4  # below, a square image may have a single patch, which leaves none to predict
+MAX_AREA = 2**20
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class NativeConfig:
+    """Training at native resolution: images keep their aspect ratio, and each step draws the area that they fit.
+
+    Attributes:
+        areas: numbers of patches, ascending, of which each step draws one with the probabilities ``pmf``. An image has
+            at most as many, and the step as many images as keep the product of both constant. Empty is no native
+            resolution: all images are squares of ``model.image_px``.
+
+    Source: section 2.4. A = 2^n, with n from a standard normal that is truncated to [-1, 1] and mapped linearly onto
+    [7, 12]. Ours: n is rounded, so that the number of images is whole.
+    """
+
+    areas: tuple[Annotated[int, Field(ge=MIN_AREA, le=MAX_AREA)], ...] = ()
+
+    def __post_init__(self) -> None:
+        if list(self.areas) != sorted(set(self.areas)):
+            raise ValueError(f"areas={list(self.areas)} must ascend")
+
+    def batch_multiple(self, num_patches: int, parts: int = 1) -> int:
+        """Return the number of which the batch size is a multiple, so that each part has whole images of every area."""
+        patches = parts * math.lcm(*self.areas)
+        return math.lcm(parts, patches // math.gcd(patches, num_patches)) if self.areas else parts
+
+    def pmf(self) -> np.ndarray:
+        """Return the probability of each area: float64 [K]."""
+        if len(self.areas) < 2:
+            return np.ones(len(self.areas))
+        last = len(self.areas) - 1
+        # Numbers between two areas are rounded to the nearer one, so the first and the last have half as wide a range.
+        edges = [-1.0, *(2 * (number + 0.5) / last - 1 for number in range(last)), 1.0]
+        below = np.array([math.erf(edge / math.sqrt(2)) for edge in edges])
+        pmf: np.ndarray = np.diff(below) / (below[-1] - below[0])
+        return pmf

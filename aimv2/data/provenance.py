@@ -9,7 +9,7 @@ from aimv2.base.errors import UsageError
 from aimv2.config.data_config import DataConfig, glyphs_of, is_described, kind_of, source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.sources import glyphs
-from aimv2.datasets.description import is_labelled, read_labelled, read_source
+from aimv2.datasets.description import descriptions_of, is_labelled, read_labelled, read_source
 
 SCENES_VERSION = 1  # raise it when the same config gives other scenes
 UNSTATED = "no licence stated"
@@ -48,11 +48,6 @@ def _credit(source: str) -> str:
     except UsageError:
         licence = UNKNOWN
     return f"{source_name(source)} ({licence})"
-
-
-def descriptions_of(config: RunConfig) -> list[str]:
-    """Return the descriptions of a run's sources and labelled sets in files."""
-    return [*filter(is_described, config.data.sources), *config.evaluation.sets]
 
 
 def check_finished(configs: Iterable[RunConfig]) -> None:

@@ -11,7 +11,8 @@ from pydantic.dataclasses import dataclass
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_yaml
 from aimv2.config.arguments import checked
-from aimv2.config.data_config import CHECKED
+from aimv2.config.data_config import CHECKED, is_described
+from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -250,3 +251,8 @@ def _check_options(shards: tuple[str, ...], options: dict[str, str | bool]) -> N
 def _check_field(name: str | None) -> None:
     if name is not None and not name.startswith("json.") and f".{name}".endswith(REFUSED):
         raise ValueError(f"the member {name!r} is refused, because reading it can execute code")
+
+
+def descriptions_of(config: RunConfig) -> list[str]:
+    """Return the descriptions of a run's sources and labelled sets in files."""
+    return [*filter(is_described, config.data.sources), *config.evaluation.sets]

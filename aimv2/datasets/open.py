@@ -16,9 +16,15 @@ from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.config.data_config import DataConfig, source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import Sides
-from aimv2.data.provenance import descriptions_of
 from aimv2.datasets import selection
-from aimv2.datasets.description import Location, SourceDescription, is_labelled, read_labelled, read_source
+from aimv2.datasets.description import (
+    Location,
+    SourceDescription,
+    descriptions_of,
+    is_labelled,
+    read_labelled,
+    read_source,
+)
 from aimv2.datasets.file_pairs import open_pairs
 from aimv2.datasets.index import (
     FACTS,

@@ -11,8 +11,8 @@ from aimv2.base.hardware import has_cuda, missing_for_compile
 from aimv2.config.data_config import AugmentConfig, is_described
 from aimv2.config.program import replaced
 from aimv2.config.run_config import RunConfig
-from aimv2.data.provenance import descriptions_of, version
-from aimv2.datasets.description import read_source
+from aimv2.data.provenance import version
+from aimv2.datasets.description import descriptions_of, read_source
 from aimv2.definitions.metrics import set_names
 from aimv2.definitions.objectives import objective
 from aimv2.definitions.programs import with_plugins

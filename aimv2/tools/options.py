@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from aimv2.config.arguments import as_typed, usage
 from aimv2.config.data_config import CHECKED
 from aimv2.config.evaluation_config import ProbeConfig
-from aimv2.config.native import MAX_AREA, MIN_AREA
+from aimv2.config.training_config import MAX_AREA, MIN_AREA
 from aimv2.run.options import RUN_VALUES
 
 Method = Literal["probe", "linear", "knn", "zero_shot"]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aimv2.config.data_config import DataConfig
-from aimv2.config.native import MIN_AREA, NativeConfig
 from aimv2.config.program import replaced
 from aimv2.config.run_config import RunConfig
+from aimv2.config.training_config import MIN_AREA, NativeConfig
 
 OWN = "none"  # the choice that changes nothing
 

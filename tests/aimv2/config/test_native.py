@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
 from aimv2.base.errors import UsageError
-from aimv2.config.native import MIN_AREA, NativeConfig, Steps, grid_within, micro_batch_at
+from aimv2.config.native import Steps, grid_within, micro_batch_at
 from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
+from aimv2.config.training_config import MIN_AREA, NativeConfig
 
 PAPER = NativeConfig(areas=tuple(2**n for n in range(7, 13)))
 
