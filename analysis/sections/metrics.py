@@ -65,7 +65,8 @@ def _arms_table(findings: Findings) -> Table:
     def detectable(arm: str) -> str:
         if arm not in findings.comparisons or withheld(findings, arm):
             return ""
-        return f"{detectable_difference(findings.comparisons[arm].difference):.4f}"
+        compared = findings.comparisons[arm].difference
+        return f"{detectable_difference(compared):.4f}" if compared.has_interval else ""
 
     why_not = "the metric is not sensitive" * bool(findings.reasons.blind)
     if findings.withheld and set(of_controls.values()) != {"passed"}:

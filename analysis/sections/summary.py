@@ -18,7 +18,7 @@ from aimv2.analysis.sections import claims, metrics
 from aimv2.analysis.sections.scaling import Fitted
 from aimv2.analysis.sections.search import cost_of
 from aimv2.analysis.sections.tables import as_heading, metric_title, seen
-from aimv2.base.errors import escape
+from aimv2.base.errors import count, escape
 from aimv2.run.price import duration
 
 MAX_WORDS = 25  # of an answer
@@ -224,8 +224,9 @@ def _run(findings: Findings) -> Section:
         text += " Arms differ in seeds, so not all runs are of this launch."
     blocks: list[Block] = [Paragraph(f"Source: {findings.study.source}."), Paragraph(text)]
     if runs := len(evidence.runs):
+        seeds = sorted(evidence.runs["seed"].unique())
         ran = (
-            f"{runs} runs at scale {config.label} with seeds {_seeds(sorted(evidence.runs['seed'].unique()))}; the"
+            f"{count(runs, 'run')} at scale {config.label} with seed{'s' * (len(seeds) > 1)} {_seeds(seeds)}; the"
             f" baseline sees {config.num_samples:,} samples. Together they took"
             f" {duration(float(evidence.runs['seconds'].sum()))} on {seen(evidence, 'hardware')}."
         )
