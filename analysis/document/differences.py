@@ -12,7 +12,7 @@ from pathlib import Path
 
 SAME = 1e-9  # relative difference of numbers that agree, with all their digits
 LONG = 5  # significant digits of a number that may be rounded otherwise; a shorter one, and a count, must be the same
-NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d{1,2}(?!\w))?")  # no part of a digest is an exponent
 SVG_ID = re.compile(r"\b[mp][0-9a-f]{10}\b")  # follows from the digits of a figure
 SHOWN = 60  # characters of a text
 

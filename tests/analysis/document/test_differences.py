@@ -35,6 +35,7 @@ def of_texts(folders, old, new, name="report.md"):
         ("M100.01 3.5L7 8", "M100 3.5L7 8"),
         ('url(#p0123456789) d="M1.0000"', 'url(#pfedcba9876) d="M1.0001"'),  # the name follows from the number
         ("12.3456789012 5 m", "12.3456789013 5 m"),
+        ("code 5e12345678ab\n0.3000001", "code 5e12345678ab\n0.3000002"),  # a digest is no large number
     ],
 )
 def test_rounding_is_no_difference(folders, old, new):
