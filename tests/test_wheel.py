@@ -80,7 +80,6 @@ def test_every_help_is_printed(installed):
         assert (done.returncode, done.stderr) == (0, ""), words
         assert done.stdout.startswith("usage: aimv2 "), words
         assert "python sweeps/" not in done.stdout, words
-    assert "_aimv2_completion" in typed("completion", "bash").stdout
 
 
 def test_a_study_is_planned_and_a_claim_is_judged_without_torch(installed):
