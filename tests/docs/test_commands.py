@@ -54,6 +54,8 @@ def entered(tmp_path, monkeypatch, capsys):
         _, program, *arguments = words
         is_module = program == "-m"
         monkeypatch.setattr(sys, "argv", arguments if is_module else [program, *arguments])
+        if is_module:  # as in a new process, whatever other tests have imported
+            monkeypatch.delitem(sys.modules, f"{arguments[0]}.__main__", raising=False)
         start, what = (runpy.run_module, arguments[0]) if is_module else (runpy.run_path, str(ROOT / program))
         with pytest.raises(SystemExit) as ended:
             start(what, run_name="__main__")
