@@ -158,6 +158,27 @@ class _Step:
             yield _Moment(saved + (0 if self._is_sharded else new), self._now(gradients, held))
             gradients += new
         yield _Moment(0, held, FLOAT32 * sum(self._outside) if self._is_sharded else 0)  # the root's reduce-scatter
+        yield from self._balance(held)
+
+    def _balance(self, held: float) -> Iterator[_Moment]:
+        """Yield the moment at which the gradients of two losses on the decoder's blocks are compared, at some steps.
+
+        The activations stay for the second loss, and the weights have no gradients yet but DDP's buckets.
+        """
+        shared = {part.module: part.blocks for part in self._parts}.get("decoder")
+        names = {part.name for part in self._parts}
+        if shared is None or self._is_sharded or not names >= {"pixel head", "text head"}:
+            return
+        gradients, buckets = FLOAT32 * shared.number * shared.parameters, held if self._config.ranks > 1 else 0
+        saved = sum(map(self._saved, self._parts))
+        computed = self._in_block(shared)
+        if not self._setup.activation_checkpointing:
+            computed += self._released(shared)  # which stay
+        # Of earlier micro-batches there are two sums and the last gradient. A gradient comes in parts, block by block,
+        # and as a whole; the first one is there in both forms.
+        sums = 3 if self._accumulates else 0
+        yield _Moment(saved + computed, buckets, (sums + 3 - 1 / shared.number) * gradients)
+        yield _Moment(saved, buckets, (sums + 3) * gradients)
 
     def _now(self, gradients: float, held: float) -> float:
         # DDP's buckets hold all gradients from the start on, and so does every micro-batch but the first.

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch
@@ -31,6 +31,10 @@ class AIMv2(Implementation[EncoderDecoder]):
             return Losses(text, {"text_loss": text})
         pixel = pixel_term(decoder, image_BIE, batch, self.config)
         return Losses(text + self.config.objective.pixel_weight * pixel, {"pixel_loss": pixel, "text_loss": text})
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        decoder, has_both = self.model.decoder, len(self.predicts) == 2
+        return list(decoder.blocks.parameters()) if has_both and isinstance(decoder, Decoder) else []
 
 
 class CaptionOnly(AIMv2):

@@ -50,6 +50,10 @@ class Implementation(nn.Module, ABC, Generic[N]):
     def forward(self, batch: Batch) -> Losses:
         """Return the losses of a batch, or of a part of it."""
 
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that every term of the loss trains; none if there is one term."""
+        return []
+
 
 class Embeddings(NamedTuple):
     """Unit vectors of images and of their texts, float32 [B, S] each."""

@@ -43,14 +43,13 @@ class Engine:
         self._is_sharded = world.size > 1 and setup.parallel != "ddp"
         self._module: nn.Module = objective
         self._replicated: list[nn.Parameter] = []
-        if is_compiled := compiles(config):
+        self._is_compiled = compiles(config)
+        if self._is_compiled:
             torch.compiler.reset()  # what earlier runs of this process have compiled counts towards torch's limit
+        self._set_compiled(self._is_compiled)
         for module in objective.modules():
             if isinstance(module, Block):
-                module.is_compiled, module.is_dynamic = is_compiled, bool(config.native.areas)
                 module.saves_input = setup.activation_checkpointing
-            if isinstance(module, Encoder):
-                module.uses_flex = is_compiled and config.attention_kernel == "flex"
         if self._is_sharded:
             world.equalise(objective)
             self._replicated = shard(objective, _mesh(config, setup, world), config.precision)
@@ -91,6 +90,44 @@ class Engine:
             sizes = [gradient.numel() for gradient in gradients]
             for gradient, of_all in zip(gradients, mean.split(sizes), strict=True):
                 gradient.copy_(of_all.view_as(gradient))
+
+    def gradient_balance(self, parts: Sequence[Batch]) -> dict[str, Tensor]:
+        """Return the norm of each term's gradient on the shared parameters, and the cosine between the two gradients.
+
+        Empty unless there are two terms and shared parameters, of which each rank holds the whole.
+        """
+        shared = self.objective.shared_parameters()
+        if not shared or self._is_sharded:
+            return {}
+        sums: dict[str, Tensor] = {}
+        for part in parts:
+            for name, gradient in self._gradients_by_term(part, shared).items():
+                sums[name] = sums.get(name, 0) + gradient
+        if len(sums) != 2:
+            return {}
+        first, second = (self._world.mean(gradient) for gradient in sums.values())
+        norms = {f"{name}_gradient": gradient.norm() for name, gradient in zip(sums, (first, second), strict=True)}
+        return norms | {"gradient_cosine": torch.cosine_similarity(first, second, dim=0)}
+
+    def _gradients_by_term(self, part: Batch, shared: list[nn.Parameter]) -> dict[str, Tensor]:
+        """Return each term's gradient as one vector. On return, the activations of the micro-batch are released."""
+        self._set_compiled(False)  # compiled blocks overwrite what they have saved, so they have one backward pass
+        with self._syncing(False):
+            terms = self._losses(part).terms
+        by_term = {}
+        for name, term in terms.items():
+            gradients = torch.autograd.grad(term, shared, retain_graph=True)
+            by_term[name] = torch.cat([gradient.flatten() for gradient in gradients])
+        self._set_compiled(self._is_compiled)
+        return by_term
+
+    def _set_compiled(self, is_compiled: bool) -> None:
+        """Compute blocks compiled, and prefix attention with the run's kernel, or everything eagerly."""
+        for module in self.objective.modules():
+            if isinstance(module, Block):
+                module.is_compiled, module.is_dynamic = is_compiled, bool(self._config.native.areas)
+            if isinstance(module, Encoder):
+                module.uses_flex = is_compiled and self._config.attention_kernel == "flex"
 
     def clip_gradients(self) -> Tensor:
         """Scale the gradients down to ``optimizer.clip_norm`` if their norm is larger, and return that norm."""

@@ -97,7 +97,8 @@ def train(
         step_rate = rate(step / num_steps)
         for group in optimizer.param_groups:
             group["lr"] = step_rate
-        measured = engine.backward(micro_batches) | {"gradient_norm": engine.clip_gradients()}
+        balance = engine.gradient_balance(micro_batches) if step + 1 in curve_steps or step == 0 else {}
+        measured = engine.backward(micro_batches) | balance | {"gradient_norm": engine.clip_gradients()}
         del micro_batches  # so that the host does not hold two steps while it waits for the next one
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -26,7 +26,10 @@ MEMORY = [
 
 
 def peak_and_predicted(world_of, scale, micro_batch, num_parts, values):
-    """Return the bytes that the allocator holds at most in a step, and those that are predicted."""
+    """Return the bytes that the allocator holds at most in a step, and those that are predicted.
+
+    The step compares the gradients of both losses too.
+    """
     ranks = values.get("ranks", 1)
     own = {"device": "cuda", "compile": False, "micro_batch": micro_batch, "activation_checkpointing": False}
     own |= {"budget.batch_size": micro_batch * num_parts * ranks, "budget.samples": 0}
@@ -40,6 +43,7 @@ def peak_and_predicted(world_of, scale, micro_batch, num_parts, values):
     batch = full_batch(config, micro_batch * num_parts)
     torch.cuda.reset_peak_memory_stats()
     for _ in range(2):
+        engine.gradient_balance(engine.micro_batches(batch))
         engine.backward(engine.micro_batches(batch))
         engine.clip_gradients()
         optimizer.step()

@@ -23,7 +23,9 @@ from torch.profiler import ProfilerActivity, profile
 from aimv2.config.recipes.scales import demo, vit_l
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch
+from aimv2.memory.setup import setup_of
 from aimv2.request.resolve import with_attention
+from aimv2.training.engine import Engine
 from benchmarks.step import TrainingStep
 
 STEPS = 3  # AdamW's moments exist from the second one on
@@ -125,11 +127,13 @@ def step_of(config: RunConfig) -> TrainingStep:
 
 
 def allocated(case: Case) -> int:
-    """Return the largest number of bytes that the tensors of a step take at a time, beyond weights, moments and the
-    batch."""
-    step = step_of(case.config)
+    """Return the largest number of bytes that the tensors of a step and of the balance of gradients take at a time,
+    beyond weights, moments and the batch."""
+    config = case.config
+    step, batch = step_of(config), random_batch(config)
+    engine = Engine(step.objective, config, setup_of(config))
     step()
-    return peak_bytes(step, "cpu")
+    return max(peak_bytes(step, "cpu"), peak_bytes(lambda: engine.gradient_balance(engine.micro_batches(batch)), "cpu"))
 
 
 def resident(case: Case) -> int:

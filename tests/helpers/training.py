@@ -3,6 +3,7 @@
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.definitions.objectives import objective
+from aimv2.objectives.aimv2 import AIMv2
 from aimv2.objectives.build import build, implementation_of
 from aimv2.request.resolve import with_attention
 from aimv2.training.loop import train
@@ -77,6 +78,13 @@ class Clock:
     def __call__(self, rows=()):
         self.now += len(rows)
         return self.now
+
+
+class Unshared(AIMv2):
+    """AIMv2's objective without shared parameters, so that no gradient balance is measured."""
+
+    def shared_parameters(self):
+        return []
 
 
 def changed(config, changes):

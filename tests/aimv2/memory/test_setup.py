@@ -105,7 +105,7 @@ def test_given_values_are_kept_and_ask_for_no_memory(on_cpu):
 def test_a_given_micro_batch_decides_on_checkpointing_and_is_never_refused():
     config = on_gpus(vit_l_2b(), 1, micro_batch=64)
     assert not setup_of(config, 80 * GB).activation_checkpointing
-    assert setup_of(config, 36 * GB).activation_checkpointing
+    assert setup_of(config, 40 * GB).activation_checkpointing
     assert setup_of(config, GB).micro_batch == 64
 
 

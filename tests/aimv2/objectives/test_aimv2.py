@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from aimv2.definitions.objectives import objective
 from aimv2.objectives.aimv2 import pixel_targets
-from aimv2.objectives.build import build
+from aimv2.objectives.build import build, implementation_of
 from aimv2.objectives.losses import patchify, standardise
 from tests.helpers.native import AREAS, at_native, batch_of_area, losses_one_by_one
 from tests.helpers.objectives import with_objective
@@ -36,6 +37,15 @@ def test_batch_without_a_patch_to_predict_has_text_loss_only(tiny, batch):
     assert total is terms["text_loss"]
 
 
+@pytest.mark.parametrize(("sharing", "is_shared"), [("joint", True), ("separate", False)])
+def test_losses_share_the_blocks_of_a_joint_decoder(tiny, sharing, is_shared):
+    model = build(changed(tiny, {"model.decoder.sharing": sharing}))
+    shared = {id(parameter) for parameter in implementation_of(objective("aimv2"))(model, tiny).shared_parameters()}
+    blocks = {id(value) for name, value in model.named_parameters() if name.startswith("decoder.blocks.")}
+    assert shared == (blocks if is_shared else set())
+    assert bool(blocks) == is_shared
+
+
 @pytest.mark.parametrize(
     ("name", "term", "missing_head"),
     [("caption", "text_loss", "pixel_head"), ("image_only", "pixel_loss", "text_head")],
@@ -48,6 +58,7 @@ def test_loss_alone_is_aimv2s_term(tiny, batch, name, term, missing_head):
     total, terms = losses_of(model, batch, config)
     assert terms == {term: total}
     torch.testing.assert_close(total, losses_of(whole, batch, tiny).terms[term])
+    assert implementation_of(objective(name))(model, config).shared_parameters() == []
 
 
 @pytest.mark.parametrize("name", ["aimv2", "caption"])

@@ -209,6 +209,9 @@ def test_two_ranks_train_like_one(longer, follower, pairs, changes):
     config = longer(changes)
     model, rows, flops = on_two(follower, config, pairs, Rows())
     alone, expected, expected_flops = on_one(replace(config, ranks=1), pairs)
+    if config.parallel == "fsdp":  # no rank holds the shared parameters, so the balance of gradients is not measured
+        balance = {"pixel_loss_gradient", "text_loss_gradient", "gradient_cosine"}
+        expected = [{name: value for name, value in row.items() if name not in balance} for row in expected]
     assert flops == expected_flops
     assert [row.keys() for row in rows] == [row.keys() for row in expected]
     for row, one in zip(rows, expected, strict=True):

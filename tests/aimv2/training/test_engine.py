@@ -101,6 +101,11 @@ def test_mean_of_each_rank_is_averaged_over_ranks_as_in_the_released_code(tiny, 
     assert sum(means) / 2 != pytest.approx(whole), "ranks with fewer patches or tokens weigh as much as others"
 
 
+def test_gradient_balance_needs_two_terms(tiny, large_batch):
+    without = large_batch._replace(tally=replace(large_batch.tally, num_scored=0))
+    assert engine_of(tiny).gradient_balance([without]) == {}
+
+
 SETUPS = [
     {"parallel": parallel, "micro_batch": size, "activation_checkpointing": size == 1}
     for parallel in ("ddp", "fsdp")
@@ -258,3 +263,28 @@ def test_native_sizes_are_compiled_a_few_times(tiny, pairs, saves_inputs, tracin
         engine.backward(engine.micro_batches(batch))
     assert len(sizes) == 4
     assert 0 < counters["stats"]["unique_graphs"] - before <= 6, "three stacks, for several images and for one"
+
+
+def test_gradient_balance_matches_separate_backward_passes(tiny, large_batch):
+    """Oracle: each loss's own backward pass."""
+    model = build(tiny).double()
+    gradients = {}
+    for name in ("pixel_loss", "text_loss"):
+        model.zero_grad()
+        losses_of(model, large_batch, tiny).terms[name].backward()
+        gradients[name] = torch.cat([weight.grad.flatten() for weight in model.decoder.blocks.parameters()])
+    one, other = gradients.values()
+    for size in (3, 8):
+        engine = engine_of(replace(tiny, micro_batch=size, activation_checkpointing=size == 3))
+        balance = engine.gradient_balance(engine.micro_batches(large_batch))
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(balance[f"{name}_gradient"], gradient.norm())
+        torch.testing.assert_close(balance["gradient_cosine"], (one @ other) / one.norm() / other.norm())
+
+
+@pytest.mark.parametrize("saves_inputs", [False, True])
+def test_gradient_balance_is_that_of_eager_blocks(tiny, large_batch, saves_inputs):
+    config = replace(tiny, activation_checkpointing=saves_inputs)
+    engines = [engine_of(replace(config, compile=value)) for value in (False, True)]
+    expected, found = (engine.gradient_balance(engine.micro_batches(large_batch)) for engine in engines)
+    assert found == expected

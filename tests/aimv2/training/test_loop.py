@@ -108,6 +108,19 @@ def test_training_memorises_a_small_set(tiny, pairs, with_samples):
     assert rows[-1]["pixel_loss"] < rows[1]["pixel_loss"]
 
 
+def test_gradient_balance_is_measured_at_curve_points_and_changes_nothing(tiny, pairs, with_samples):
+    config = with_samples(tiny, 40)
+    config = replace(config, evaluation=replace(config.evaluation, curve_points=3))
+    rows = run(config, pairs)[1]
+    assert [row["step"] for row in rows if "gradient_cosine" in row] == [1, 2, 5]
+    unshared = replace(objective("aimv2"), implementation="tests.helpers.training:Unshared")
+    without = run(config, pairs, goal=unshared)[1]
+    assert not any("gradient_cosine" in row for row in without)
+    assert [[row.get(name) for name in LOSSES] for row in rows] == [
+        [row.get(name) for name in LOSSES] for row in without
+    ]
+
+
 def test_loss_that_is_not_finite_stops_the_run_and_names_the_step(tiny, pairs, with_samples):
     config = with_samples(tiny, 80)
     config = replace(config, optimizer=replace(config.optimizer, peak_lr=1e30, warmup_fraction=0.01))
