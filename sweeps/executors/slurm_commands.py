@@ -19,8 +19,25 @@ from aimv2.base.errors import UsageError
 from aimv2.sweeps.active_launches import Queued
 
 TIMEOUT_SECONDS = 60.0  # of a command; SLURM's own time-outs are shorter
-REFUSALS = re.compile(r"^\w+: (?:error: )?(.*)$")
-STEPS = re.compile("^(Batch job submission failed|allocation failure): ")  # where it refused, before the reason
+REFUSALS = re.compile(r"^\w+: (?:error: )?(?:Batch job submission failed: |allocation failure: )?(.*)$")
+KEY_OF = {  # the key that a refusal of sbatch is about, by a word in it
+    "partition": "executor.partition",
+    "account": "executor.account",
+    "qos": "executor.qos",
+    "feature": "executor.constraint",
+    "node name": "executor.nodelist or executor.exclude",
+    "gres": "executor.gres or executor.gpus_per_node",
+    "node configuration": "executor.mem, executor.cpus_per_task or executor.gres",
+    "node count": "executor.nodes",
+    "memory": "executor.mem",
+    "cpu count": "executor.cpus_per_task",
+    "time limit": "executor.minutes",
+    "array": "executor.workers",
+    "submit limit": "fewer executor.workers",
+    "temporarily unavailable": "its queue is full; later, or with fewer executor.workers",
+}
+OF_A_NODE = ("node configuration", "node count", "memory", "cpu count", "gres", "feature")  # words about its resources
+PER_NODE = ("nodes", "ntasks_per_node", "cpus_per_task", "mem", "gres", "gpus_per_node", "constraint")
 
 
 def check_accepted(template: submitit.SlurmExecutor) -> None:
@@ -28,7 +45,24 @@ def check_accepted(template: submitit.SlurmExecutor) -> None:
     try:
         command("sbatch", "--test-only", script=template._make_submission_file_text("true", "test-only"))
     except UsageError as error:
-        raise UsageError(f"{error}; nothing was submitted") from error
+        compared = _compared(template) if any(word in str(error).lower() for word in OF_A_NODE) else ""
+        raise UsageError(f"{error}{compared}; nothing was submitted") from error
+
+
+def _compared(template: submitit.SlurmExecutor) -> str:
+    """Say what a job asks for and what the nodes have; empty if SLURM does not tell."""
+    requested = {key: template.parameters[key] for key in (*PER_NODE, "partition") if key in template.parameters}
+    where = [f"--partition={requested['partition']}"] if "partition" in requested else []
+    with contextlib.suppress(UsageError):
+        answer = command("sinfo", "--noheader", "--exact", "--format=%D|%c|%m|%G|%f", *where)
+        nodes = [
+            "{} with {} cores, {} MB, gres {}, features {}".format(*map(str.strip, line.split("|")))
+            for line in dict.fromkeys(answer.replace("(null)", "none").splitlines())
+            if line.count("|") == 4
+        ]
+        text = ", ".join(f"{key}={value}" for key, value in requested.items())
+        return f". Requested per node: {text}. Nodes there: {'; '.join(nodes) or 'none'}"
+    return ""
 
 
 def submit(template: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]]) -> str:
@@ -77,7 +111,12 @@ def command(*words: str, script: str = "") -> str:
 
 
 def _sentence(name: str, answer: str) -> str:
-    """Return a command's last complaint as a sentence."""
-    lines = [line_match[1] for line in answer.strip().splitlines() if (line_match := REFUSALS.match(line.strip()))]
+    """Return a command's last complaint as a sentence, with the keys that it is about."""
+    lines = [matched[1] for line in answer.strip().splitlines() if (matched := REFUSALS.match(line.strip()))]
     complaint = (lines or answer.strip().splitlines() or ["nothing"])[-1].rstrip(". ")
-    return f"SLURM's {name} reports: {STEPS.sub('', complaint)}"
+    keys = [key for word, key in KEY_OF.items() if word in complaint.lower()]
+    hint = f" ({' or '.join(keys)})" if keys else ""
+    if keys == ["executor.partition"]:
+        with contextlib.suppress(UsageError):
+            hint += f". Allowed: {', '.join(command('sinfo', '--noheader', '--format=%R').split())}"
+    return f"SLURM's {name} reports: {complaint}{hint}"

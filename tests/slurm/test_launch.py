@@ -11,9 +11,15 @@ ARGUMENTS = ("launch.py", "sweep=prefix_ratio", "executor=slurm")
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("executor.partition=nope",), "reports: invalid partition specified: nope; nothing was submitted"),
-        (("executor.account=nobody",), "reports: Invalid account or account/partition combination specified; nothing"),
-        (("executor.mem=9000GB",), "reports: Requested node configuration is not available; nothing was submitted"),
+        (("executor.partition=nope",), "invalid partition specified: nope (executor.partition). Allowed: main, urgent"),
+        (
+            ("executor.account=nobody",),
+            "Invalid account or account/partition combination specified (executor",
+        ),
+        (
+            ("executor.mem=9000GB",),
+            "executor.gres). Requested per node: cpus_per_task=1, mem=9000GB. Nodes there: 2 with 1 cores, ",
+        ),
         (("executor.nodes=3", "ranks=8"), "ranks=8 cannot be spread evenly over executor.nodes=3"),
     ],
 )
