@@ -4,6 +4,7 @@ import hashlib
 import stat
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path
 
 from aimv2.base.errors import UsageError, short, some
@@ -59,17 +60,17 @@ def unpack_zip(path: Path, folder: Path) -> None:
                     f"{path} is too large: at most {MAX_FILES:,} files of {MAX_BYTES:,} bytes are unpacked"
                 )
             names = [member.filename for member in members]
-            for name in names:
+            for name, number in Counter(names).items():
                 is_safe = name.isprintable() and not set(name) & set("\\:")
-                if not is_safe or any(part in ("", ".", "..") for part in name.split("/")) or names.count(name) > 1:
+                if not is_safe or number > 1 or any(part in ("", ".", "..") for part in name.split("/")):
                     raise UsageError(f"{path} has a file whose name leads elsewhere or is there twice: {short(name)}")
             archive.extractall(partial, members)  # a link becomes a file with the path in it
             sums = (partial / SUMS).read_text() if SUMS in names else ""
             if other := sorted(set(sums.splitlines()) ^ set(_sums(partial).splitlines())):
                 raise UsageError(f"{path} has other files than {SUMS} lists: {some([line[66:] for line in other])}")
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, NotImplementedError) as error:
-        if isinstance(error, UsageError):
-            raise
+    except UsageError:
+        raise
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"{path} cannot be unpacked: {reason or error}") from error
 

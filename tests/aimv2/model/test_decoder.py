@@ -3,9 +3,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aimv2.model.decoder import Decoder
-from aimv2.model.initial import init_weights_
-from aimv2.model.network import CaptionReader
 from aimv2.objectives.build import build
 
 
@@ -130,16 +127,3 @@ def test_image_that_is_read_once_serves_several_captions(tiny, images, tokens, k
         torch.testing.assert_close(found, expected)
         again = model.decoder.read_captions(tokens[caption_B, :5], read.rows(image_B))
     torch.testing.assert_close(again, expected[:, :6])
-
-
-def test_reader_is_a_decoder_of_standardised_features(tiny):
-    generator = torch.Generator().manual_seed(0)
-    feature_NID = torch.randn(6, 16, 32, generator=generator)
-    mean_D, std_D = torch.arange(32.0), torch.logspace(-1, 1, 32)
-    reader, plain = CaptionReader(tiny.model, mean_D, std_D), Decoder(tiny.model, ("tokens",))
-    init_weights_(reader, seed=1)
-    plain.load_state_dict(dict(reader.decoder.named_parameters()))
-    token_BT = torch.randint(0, 512, (6, 5), generator=generator)
-    expected = plain(feature_NID, token_BT)
-    for found, other in zip(reader.decoder(feature_NID * std_D + mean_D, token_BT), expected, strict=True):
-        torch.testing.assert_close(found, other, atol=1e-4, rtol=1e-4)
