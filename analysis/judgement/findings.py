@@ -21,6 +21,7 @@ from aimv2.ablations.study import UNTRAINED, WINNER, Study
 from aimv2.analysis.evidence.records import Records, read_records
 from aimv2.analysis.evidence.tables import HELD_OUT, Evidence
 from aimv2.analysis.inference.intervals import Estimate, is_rounding, size_of
+from aimv2.analysis.inference.items import Run
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.differences import Differences
 from aimv2.analysis.judgement.sensitivity import MetricSensitivity, margins, sensitivity_by, sensitivity_of
@@ -41,9 +42,11 @@ AGAIN = "runs_again"  # a folder of runs that a command suggests
 
 
 class Lacking(NamedTuple):
-    """A metric that finished runs lack though they could have it, the fact as a clause, and what measures it."""
+    """A metric that finished runs lack though they could have it, these runs, the fact as a clause, and what measures
+    it."""
 
     metric: str
+    runs: Sequence[Run]
     text: str
     command: str
 
@@ -66,7 +69,7 @@ def lacking(request: Request, evidence: Evidence) -> list[Lacking]:
             words = ["evaluate", request.folder, f"metric={as_typed.get(metric, f'FILE.py:{metric}')}"]
             if is_ours(metric):  # newer code has it
                 words = ["measure", request.folder, f"to={AGAIN}"]
-            metrics.append(Lacking(metric, text, shlex.join(["python", "sweeps/manage.py", *words])))
+            metrics.append(Lacking(metric, runs, text, shlex.join(["python", "sweeps/manage.py", *words])))
     return metrics
 
 

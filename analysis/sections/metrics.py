@@ -87,7 +87,8 @@ def primary_section(findings: Findings, figures: Sequence[Block] = ()) -> Sectio
     """Return how the primary metric was measured, figures, and how to read its table."""
     study, metric = findings.study, findings.metric
     evaluation = findings.evidence.evaluation(metric)
-    about = f"The primary metric is {metric}{in_unit(findings)}."
+    better = "lower" if study.lower_is_better else "higher"
+    about = f"The primary metric is {metric}{in_unit(findings)}; {better} is better."
     about += f" It is measured on {escape(evaluation)}." * bool(evaluation)
     about += " It was chosen after the runs." * findings.is_later
     about += f" The equivalence margin is {study.primary_margin:.3g}."

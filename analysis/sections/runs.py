@@ -146,7 +146,9 @@ def setup_section(findings: Findings) -> Section:
 def _setup(findings: Findings) -> Table:
     study, cells, config, evidence = findings.study, findings.cells, findings.config, findings.evidence
     kind = study.design.kind if findings.compares else "search without a confirmation"
+    requested = {cell.arm for cell in cells}
     rows = {
+        "arms": "; ".join(f"{name}: {arm.label}" for name, arm in study.arms.items() if name in requested),
         "design": f"{kind}; baseline {study.baseline}; equal {study.equal}",
         "runs": f"{len(evidence.runs)} of {len(cells)} finished",
         **(_model(findings, config) if isinstance(config, RunConfig) else _values(config)),

@@ -153,13 +153,17 @@ def sections(findings: Findings) -> list[Section]:
 def _missing(findings: Findings) -> Section | None:
     """Return which metrics finished runs lack and what of the sensitivity was not measured, each with the command that
     measures it."""
-    blocks: list[Block] = [
-        Paragraph(
-            f"{escape(metric.text)}. This command measures it of their weights, and writes this report again:"
+    blocks: list[Block] = []
+    for metric in findings.lacking:
+        seeds_of: dict[str, list[int]] = {}
+        for arm, seed in sorted(metric.runs):
+            seeds_of.setdefault(arm, []).append(seed)
+        runs = "; ".join(f"{findings.study.label(arm)} ({_seeds(seeds)})" for arm, seeds in seeds_of.items())
+        text = (
+            f"{escape(metric.text)}: {runs}. This command measures it of their weights, and writes this report again:"
             f" {code_span(metric.command)}."
         )
-        for metric in findings.lacking
-    ]
+        blocks.append(Paragraph(text))
     blocks += _unmeasured(findings)
     return Section("What is missing", blocks) if blocks else None
 
@@ -226,8 +230,8 @@ def _run(findings: Findings) -> Section:
     if runs := len(evidence.runs):
         seeds = sorted(evidence.runs["seed"].unique())
         ran = (
-            f"{count(runs, 'run')} at scale {config.label} with seed{'s' * (len(seeds) > 1)} {_seeds(seeds)}; the"
-            f" baseline sees {config.num_samples:,} samples. Together they took"
+            f"{count(runs, 'run')} at scale {config.label} with {_seeds(seeds)}; the baseline"
+            f" sees {config.num_samples:,} samples. Together they took"
             f" {duration(float(evidence.runs['seconds'].sum()))} on {seen(evidence, 'hardware')}."
         )
         if findings.search is not None and findings.search.trials:
@@ -243,9 +247,10 @@ def _run(findings: Findings) -> Section:
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    """Return seeds as ``0 to 7``, or with commas if some in between are missing."""
+    """Return ``seed 0``, or ``seeds 0 to 7``, or with commas if some in between are missing."""
     is_whole = len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1
-    return f"{seeds[0]} to {seeds[-1]}" if is_whole else ", ".join(map(str, seeds))
+    text = f"{seeds[0]} to {seeds[-1]}" if is_whole else ", ".join(map(str, seeds))
+    return f"seed{'s' * (len(seeds) > 1)} {text}"
 
 
 def _command(words: Iterable[str]) -> str:

@@ -170,7 +170,7 @@ def test_the_report_of_runs_with_and_without_the_metric_names_the_command(copied
     assert command("evaluate", "prefix_ratio", "metric=ratio.py:ratio")[0] == 0
     assert launch([*small_arguments(copied, cache_dir, "sweep.seeds=2", "reports_dir=reports")]) == 0
     page = tmp_path / "reports/prefix_ratio/report.md"
-    assert "2 of 4 finished runs lack ratio. This command measures it" in page.read_text()
+    assert "2 of 4 finished runs lack ratio: uniform on 1..I-1 (seed 1); untrained (seed 1)." in page.read_text()
     typed = "python sweeps/manage.py evaluate prefix_ratio metric=ratio.py:ratio"
     assert f"`{typed}`" in page.read_text()
     status, shown = command(*typed.split()[2:])
@@ -190,7 +190,7 @@ def test_a_study_may_compare_a_metric_that_was_measured_later(copied, cache_dir,
     assert launch(arguments) == 0
     runs = measuring(copied)
     text = (tmp_path / "reports/prefix_ratio/report.md").read_text()
-    assert "The primary metric is late in share." in text
+    assert "The primary metric is late in share; higher is better." in text
     assert "It was chosen after the runs." in text
     for run in runs.values():
         shutil.rmtree(run.path)

@@ -183,7 +183,7 @@ def test_an_edited_loss_fills_no_arm_without_a_word(source, tmp_path, cache_dir)
     changes = {read_json(path)["changes"] for path in tmp_path.glob("runs/v2-*/attempts/*/manifest.json")}
     assert changes == {"", diff.stem}
     report = tmp_path / "reports/prefix_ratio/report.md"
-    assert "so nothing is concluded from the mixture" in report.read_text()
+    assert "Nothing is concluded, because the runs are of 2 codes." in report.read_text()
     launch(2, "sweep.allow_mixed_code=true")
     assert "as sweep.allow_mixed_code=true requests" in report.read_text()
     before = codes()

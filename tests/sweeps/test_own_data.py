@@ -49,6 +49,7 @@ def test_study_runs_and_reports_on_own_data(command, tmp_path, capsys):
     assert "takes the place of" not in plan, "the reader reads own captions"
     text = pages(tmp_path / "reports/data_mix")
     assert "The primary metric is reader_loss in nats/token" in text
+    assert "only_boats: boats alone" in text
     assert "| boats alone | birds | 0 | 0 |" in text
     assert "Images: birds (CC BY 4.0), boats (no licence stated)." in text
     assert re.findall("glyph|emoji|(?<!num_probe_)scene|composition", text, flags=re.I) == []
