@@ -20,15 +20,24 @@ from aimv2.base.errors import Cause, UsageError
 from aimv2.run.price import duration
 from aimv2.runs.failure import read_failure
 from aimv2.runs.lease import holder, is_held
-from aimv2.runs.record import RunFolder, entries
+from aimv2.runs.record import RunFolder
 from aimv2.sweeps.plan import Plan, Trials
-from aimv2.sweeps.progress import PHASES, QueueOf, RunReader, RunState, RunStatus, SweepStatus, plan_status
+from aimv2.sweeps.progress import (
+    PHASES,
+    Looks,
+    QueueOf,
+    RunReader,
+    RunState,
+    RunStatus,
+    SweepStatus,
+    board_looks,
+    plan_status,
+)
 
 REFRESH_SECONDS = 2.0
 BACK_OFF = 20  # least ratio of the time between two readings to the time that one takes
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
 MAX_SHOWN_RUNNING = 20
-MAX_FOLDERS = 30  # of runs that an update opens, which comes every few seconds
 SHOWN_ROWS = 5  # of a run's metrics
 SHOWN_LINES = 20  # of its log
 WIDTHS = {"run": len("v2-123456789abc"), "loss": len("pixel 0.123")}  # at least; a run's name is typed in commands
@@ -56,7 +65,7 @@ class Board:
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        self._reader = RunReader(MAX_FOLDERS)
+        self._reader = RunReader()
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
         self._next_at, self._line_at, self._num_failed = float("-inf"), self.clock(), 0
         self._problem = ""
@@ -71,7 +80,8 @@ class Board:
         if now < self._next_at:
             return
         try:
-            status = plan_status(self.plan, self._reader, queue_of=self.queue_of, trials=self.trials())
+            looks = board_looks()
+            status = plan_status(self.plan, self._reader, looks, queue_of=self.queue_of, trials=self.trials())
         except (UsageError, OSError) as error:  # of a file of another launch, perhaps; a display ends nothing
             if str(error) != self._problem:
                 self.console.print(f"progress is not shown: {error}", style="red", soft_wrap=True, markup=False)
@@ -100,7 +110,8 @@ def pause(reading: float, least: float = REFRESH_SECONDS) -> float:
 
 def print_failures(console: Console, plan: Plan, names: Collection[str]) -> bool:
     """Print why these runs have no result. Return True if there is such a run."""
-    runs = RunReader(None).read(plan, entries(plan.runs_dir))
+    reader = RunReader()
+    runs = reader.read(plan, reader.entries(plan, Looks()))
     left = [run for run in runs if run.run in names and run.state != "done"]
     for run in left:
         run.note = run.note or RunFolder(plan.runs_dir, run.run).obstacle()

@@ -32,7 +32,7 @@ from aimv2.sweeps.active_launches import active_launches, cancel
 from aimv2.sweeps.board import pause, print_logs, reasons, rendered
 from aimv2.sweeps.executors.registry import end_abandoned, queue_of, withdraw
 from aimv2.sweeps.plan import Plan
-from aimv2.sweeps.progress import SINGLE, RunReader, SweepStatus, plan_status, single_status
+from aimv2.sweeps.progress import SINGLE, Looks, RunReader, SweepStatus, plan_status, single_status, status_looks
 from aimv2.sweeps.prune import prune
 from aimv2.sweeps.search.trials import trials_of
 from aimv2.sweeps.usage import KEYS, manage_usage
@@ -110,7 +110,7 @@ def retry_command(arguments: Arguments) -> int:
     from aimv2.sweeps.launch import launch, relaunch  # here, because status loads faster without it
 
     request = own_request(arguments)
-    runs = _status(request, arguments.runs_dir, RunReader(None)).runs
+    runs = _status(request, arguments.runs_dir, RunReader(), Looks()).runs
     failed = [run for run in runs if run.state == "failed"]
     if not failed:
         console.print(f"no run of your last launch of {request.folder} has failed")
@@ -248,7 +248,7 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {  # with what a c
 
 def _progress(arguments: Arguments, readers: Mapping[str, RunReader]) -> list[SweepStatus]:
     """Return the progress of the named sweeps, or of all that can be read, and of single runs."""
-    runs_dir, every = arguments.runs_dir, requested_names(arguments.runs_dir)
+    runs_dir, looks, every = arguments.runs_dir, status_looks(), requested_names(arguments.runs_dir)
     sweeps = list[SweepStatus]()
     for name in arguments.names or every:
         if name != SINGLE:
@@ -259,10 +259,10 @@ def _progress(arguments: Arguments, readers: Mapping[str, RunReader]) -> list[Sw
                     raise
             else:
                 whole = dataclasses.replace(request, cells=[*request.cells, *_measuring(request, runs_dir)])
-                sweeps.append(_status(whole, runs_dir, readers[request.folder]))
+                sweeps.append(_status(whole, runs_dir, readers[request.folder], looks))
     if not arguments.names or SINGLE in arguments.names:
         others = requested_runs(runs_dir).union(*(trials_of(runs_dir, name).runs for name in every))
-        single = single_status(runs_dir, others, readers[SINGLE], queue_of=queue_of)
+        single = single_status(runs_dir, others, readers[SINGLE], looks, queue_of=queue_of)
         if single is not None:
             sweeps.append(single)
     return sweeps
@@ -279,9 +279,9 @@ def _measuring(request: Request, runs_dir: Path) -> list[Cell]:
     return requested if any(cell.name not in done for cell in requested) else []
 
 
-def _status(request: Request, runs_dir: Path, reader: RunReader | None = None) -> SweepStatus:
+def _status(request: Request, runs_dir: Path, reader: RunReader, looks: Looks) -> SweepStatus:
     plan, trials = Plan(request.folder, request.cells, runs_dir, (request,)), trials_of(runs_dir, request.folder)
-    return plan_status(plan, reader, queue_of=queue_of, trials=trials)
+    return plan_status(plan, reader, looks, queue_of=queue_of, trials=trials)
 
 
 def _is_confirmed(question: str, arguments: Arguments) -> bool:

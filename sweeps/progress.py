@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from aimv2.config.run_config import program_of
 from aimv2.run.price import duration
 from aimv2.run.times import EvaluationTimes, training_left
 from aimv2.runs.index import Entry
-from aimv2.runs.lease import HEARTBEAT_SECONDS, attempt_folder, holder, is_held, last_heartbeat
+from aimv2.runs.lease import GRACE_SECONDS, HEARTBEAT_SECONDS, attempt_folder, holder, is_held, last_heartbeat
 from aimv2.runs.record import RunFolder, entries
 from aimv2.runs.rows import ROWS, last_row, losses_of, rows_at
 from aimv2.sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches
@@ -36,13 +37,37 @@ STALLED_INTERVALS = 5  # likewise, in usual times between two writes of rows
 PHASES = STARTING, EVALUATING = "starting", "evaluating"  # notes on what a run does if it does not train
 
 RunState = Literal["done", "running", "failed", "waiting"]
-NO_LAUNCHES: Mapping[str, Sequence[ActiveLaunch]] = {}
 NO_TRIALS = Trials()
 SINGLE = "train"  # the name of single runs; their launches on a scheduler have it too
 MAX_SINGLE = 20
-MAX_FOLDERS = 200  # of runs that one reading opens
 # Returns a launch's jobs in the queue of its scheduler; None if that does not answer.
 QueueOf = Callable[[ActiveLaunch], Sequence[Queued] | None]
+
+
+@dataclass
+class Looks:
+    """How much a reading may still look at; by default, at everything.
+
+    Attributes:
+        runs: folders of runs that are not done; each takes about ten operations.
+        heartbeats: those of other running runs, at an operation each.
+        results: whether those of done runs are still there, likewise.
+    """
+
+    runs: float = math.inf
+    heartbeats: float = math.inf
+    results: float = math.inf
+
+    def take(self, kind: str, names: Sequence[str]) -> Sequence[str]:
+        """Return the first of these names, as many as may be looked at."""
+        taken = names[: int(min(getattr(self, kind), len(names)))]
+        setattr(self, kind, getattr(self, kind) - len(taken))
+        return taken
+
+
+# Of a launch's display, which is read every few seconds, and of ``manage.py status``.
+board_looks = partial(Looks, runs=30, heartbeats=0, results=25)
+status_looks = partial(Looks, runs=75, heartbeats=1000, results=450)
 
 
 @dataclass(kw_only=True)
@@ -97,35 +122,63 @@ class SweepStatus:
 
 
 class RunReader:
-    """Reads the progress of a plan's runs again and again: first of runs whose state has changed, then of the others in
-    turn, at most ``max_folders`` at a time (None: all), of about ten operations each; and as many results."""
+    """Reads the progress of a plan's runs again and again.
 
-    def __init__(self, max_folders: int | None = MAX_FOLDERS) -> None:
-        self.max_folders = max_folders
+    What a reading may look at is limited by ``Looks``. It opens the folders of runs whose state has changed first, and
+    then those of running ones in turn.
+    """
+
+    def __init__(self) -> None:
         self._runs: dict[str, RunStatus] = {}
         self._entry_of: Mapping[str, Entry] = {}
         self._times = EvaluationTimes()
+        self._lost: dict[str, Entry] = {}  # entries of done runs without a result
+        self._broken: dict[str, str] = {}  # what is wrong with the results of others
+        self._first_result = random.randrange(2**32)  # so that repeated commands look at others
         self._is_over: dict[tuple[str, Entry, int], bool] = {}
 
+    def entries(self, plan: Plan, looks: Looks) -> dict[str, Entry]:
+        """Return ``record.entries`` without runs whose results were deleted. Results are looked at in turn."""
+        entry_of = entries(plan.runs_dir)
+        done = [name for name in plan.cell_of if name in entry_of and entry_of[name].state == "done"]
+        first = self._first_result % max(len(done), 1)
+        seen = looks.take("results", done[first:] + done[:first])
+        self._first_result = first + len(seen)
+        problems = {name: text for name in seen if (text := RunFolder(plan.runs_dir, name).problem())}
+        lost = {name: entry_of[name] for name in problems if not RunFolder(plan.runs_dir, name).is_done}
+        kept = {name: text for name, text in self._broken.items() if name not in seen}
+        self._broken = kept | {name: text for name, text in problems.items() if name not in lost}
+        self._lost = {name: entry for name, entry in self._lost.items() if name not in seen} | lost
+        return {name: entry for name, entry in entry_of.items() if self._lost.get(name) != entry}
+
     def read(
-        self, plan: Plan, entry_of: Mapping[str, Entry], launches: Mapping[str, Sequence[ActiveLaunch]] = NO_LAUNCHES
+        self,
+        plan: Plan,
+        entry_of: Mapping[str, Entry],
+        looks: Looks | None = None,
+        launches: Mapping[str, Sequence[ActiveLaunch]] | None = None,
     ) -> list[RunStatus]:
         """Return the progress of each run, given its entry; the next reading changes it in place."""
+        looks, launches, lost = looks or Looks(), launches or {}, self._lost.keys() - entry_of.keys()
         for name, cell in plan.cell_of.items():
             if name not in self._runs or entry_of.get(name) != self._entry_of.get(name):
                 self._runs[name] = _from_index(cell, entry_of.get(name))
-            if name in entry_of and entry_of[name].state == "done":
+                self._runs[name].note = "its result was deleted" if name in lost else ""
+            if name in self._broken and name in entry_of:
+                run = self._runs[name]
+                run.state, run.cause, run.note = "failed", "data", self._broken[name]
+            elif name in entry_of and entry_of[name].state == "done":
                 self._times.learn(cell.arm, plan.runs_dir / name)
         self._entry_of = entry_of
         left = [name for name in plan.cell_of if name in entry_of and entry_of[name].state != "done"]
-        due = self._due(left)
+        due = looks.take("runs", self._due(plan, left, looks))
         arms = {cell.arm: cell.config for cell in plan.cell_of.values()}
         times = {arm: self._times.of(arm, config) for arm, config in arms.items()}
         for run in self._runs.values():
             run.evaluation_seconds = times.get(run.arm)
-        self._check_results(plan, entry_of)
         for name in due:
-            _update(self._runs[name], plan.cell_of[name], RunFolder(plan.runs_dir, name), entry_of[name])
+            cell = plan.cell_of[name]
+            _update(self._runs[name], cell, RunFolder(plan.runs_dir, name), entry_of[name])
         for name in left:
             run, entry = self._runs[name], entry_of[name]
             if run.state in ("failed", "waiting"):
@@ -136,25 +189,22 @@ class RunReader:
         _note_stragglers(plan, entry_of, [run for name in due if (run := self._runs[name]).state == "running"])
         return [self._runs[name] for name in plan.cell_of]
 
-    def _check_results(self, plan: Plan, entry_of: Mapping[str, Entry]) -> None:
-        """Look for results that were deleted or cannot be read, in a random sample of the done runs."""
-        done = [name for name in plan.cell_of if name in entry_of and entry_of[name].state == "done"]
-        for name in random.sample(done, min(len(done), self.max_folders or len(done))):
-            folder, run = RunFolder(plan.runs_dir, name), _from_index(plan.cell_of[name], entry_of[name])
-            if problem := folder.problem():
-                run.state, run.cause, run.note = "failed", "data", problem
-                if not folder.is_done:
-                    run.state, run.cause, run.note, run.samples = "waiting", None, "its result was deleted", 0
-            self._runs[name] = run
-
-    def _due(self, left: Sequence[str]) -> list[str]:
+    def _due(self, plan: Plan, left: Sequence[str], looks: Looks) -> list[str]:
         """Return the runs to read, the most urgent first: those not read yet, with each state and cause in turn."""
         due = [name for name in left if self._entry_of[name].state == "running" or not self._runs[name].read_at]
+        silences = dict[str, float]()
+        if len(due) > looks.runs:
+            unread = [name for name in due if self._entry_of[name].state == "running" and not self._runs[name].read_at]
+            for name in looks.take("heartbeats", unread):
+                silences[name] = _silence(attempt_folder(plan.runs_dir / name, self._entry_of[name].attempt))
+                if silences[name] > GRACE_SECONDS:
+                    self._runs[name].state, self._runs[name].cause = "failed", "node"
         count, rank = Counter[Any](), {}
         for name in sorted(due):  # names are hashes, so that this is a random sample
-            group = (self._entry_of[name].state, self._entry_of[name].cause)
+            entry = self._entry_of[name]
+            group = (entry.state, entry.cause, silences.get(name, 0.0) > SILENT_SECONDS)
             rank[name], count[group] = count[group], count[group] + 1
-        return sorted(due, key=lambda name: (self._runs[name].read_at, rank[name]))[: self.max_folders]
+        return sorted(due, key=lambda name: (self._runs[name].read_at, rank[name]))
 
     def _repeats(self, launch: ActiveLaunch, plan: Plan, name: str, entry: Entry) -> bool:
         task = Task(name, plan.cell_of[name].config, launch.after.get(name, 0))
@@ -253,12 +303,18 @@ def _note_stragglers(plan: Plan, entry_of: Mapping[str, Entry], running: Sequenc
 
 
 def plan_status(
-    plan: Plan, reader: RunReader | None = None, *, queue_of: QueueOf, trials: Trials = NO_TRIALS
+    plan: Plan,
+    reader: RunReader | None = None,
+    looks: Looks | None = None,
+    *,
+    queue_of: QueueOf,
+    trials: Trials = NO_TRIALS,
 ) -> SweepStatus:
     """Return the progress of a plan's runs, and of the unpruned trials of its search, with the question and the report
     of the last of its requests."""
-    reader, requested, entry_of = reader or RunReader(), plan.cell_of, entries(plan.runs_dir)
+    reader, looks, requested = reader or RunReader(), looks or Looks(), plan.cell_of
     plan = replace(plan, cells=[*plan.cells, *trials.cells])
+    entry_of = reader.entries(plan, looks)
     open_runs = {name for name in requested if name not in entry_of or entry_of[name].state != "done"}
     all_launches = active_launches(plan.runs_dir)
     # A launch of another study does what this one lacks too, as with sensitivity=auto.
@@ -282,7 +338,10 @@ def plan_status(
         queue=[in_queue(launch.jobs, queues[launch.folder]) for launch in launches if launch.jobs is not None],
         trials=trials.described,
         runs=reader.read(
-            plan, entry_of, {name: [launch for launch in all_launches if does(launch, name)] for name in plan.cell_of}
+            plan,
+            entry_of,
+            looks,
+            {name: [launch for launch in all_launches if does(launch, name)] for name in plan.cell_of},
         ),
         waits="no worker, core, GPU or memory is free yet" if active else _no_launch(plan.runs_dir / LOGS, plan.title),
         code=code_note(entry_of, plan.cell_of, is_allowed=request is not None and request.study.allow_mixed_code),
@@ -291,7 +350,7 @@ def plan_status(
 
 
 def single_status(
-    runs_dir: Path, others: Collection[str], reader: RunReader, *, queue_of: QueueOf
+    runs_dir: Path, others: Collection[str], reader: RunReader, looks: Looks, *, queue_of: QueueOf
 ) -> SweepStatus | None:
     """Return the progress of runs of ``python -m aimv2 train``, active ones first; None if there are none."""
     entry_of = {name: entry for name, entry in entries(runs_dir).items() if name not in others}
@@ -304,7 +363,7 @@ def single_status(
             cells += [cell] if cell.name == name else []  # this version may name it differently
     if not cells:
         return None
-    status = plan_status(Plan(SINGLE, cells, runs_dir), reader, queue_of=queue_of)
+    status = plan_status(Plan(SINGLE, cells, runs_dir), reader, looks, queue_of=queue_of)
     more = f"{len(entry_of) - len(cells)} more single runs are not shown" if len(entry_of) > len(cells) else ""
     waits = status.waits if status.num_launches else "type the same command again to resume it"
     return replace(status, question="single runs, of no study", waits=waits, code=more)

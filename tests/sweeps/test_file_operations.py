@@ -1,6 +1,8 @@
-"""Bounds on the file operations of workers, status and prune beside many runs; of displays: status/test_runs.py."""
+"""Bounds on the file operations of workers, displays, status and prune beside many runs."""
 
 import contextlib
+import io
+import itertools
 import json
 import os
 import random
@@ -10,6 +12,7 @@ import sys
 import time
 
 import pytest
+from rich.console import Console
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from aimv2.ablations.request import write_request
@@ -20,6 +23,7 @@ from aimv2.sweeps.parse import parse
 from aimv2.sweeps.plan import Task, Work
 from aimv2.sweeps.worker import Worker
 from tests.helpers.ledger import counted, write_runs
+from tests.helpers.sweeps import board_of
 
 SMALL = (  # a model that trains at once
     "sweep=prefix_ratio", "sweep.controls=[]", "data.sources=[fontawesome_scenes]", "model.encoder.width=32",
@@ -64,7 +68,7 @@ def test_each_operation_in_the_folder_is_counted_once(tmp_path):
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(("num_runs", "num_workers"), [(50, 10), (10_000, 1000)])
-def test_workers_and_commands_take_no_more_operations_than_docs_state(cache_dir, tmp_path, num_runs, num_workers):
+def test_workers_displays_and_commands_take_few_operations(cache_dir, tmp_path, num_runs, num_workers):
     runs_dir = tmp_path / "runs"
     parsed = parse([*SMALL, f"data.cache_dir={cache_dir}", f"sweep.seeds={num_runs // 5}", f"runs_dir={runs_dir}"])
     plan, names = parsed.plan, {}
@@ -82,10 +86,16 @@ def test_workers_and_commands_take_no_more_operations_than_docs_state(cache_dir,
     taken = [name for name in plan.runs if name in taken]
     with held_elsewhere(launch, [runs_dir / name for name in names["running"]]):
         status, prune = (operations(runs_dir, *words) for words in (["status"], ["prune", "dry_run=true"]))
+        board, updates = board_of(plan, Console(file=io.StringIO()), clock=itertools.count(0, 1e6).__next__), []
+        for _ in range(2):
+            with counted(runs_dir) as counts:
+                board.update()
+            updates.append(counts.total())
         without, _ = operations_of_worker(plan, launch, taken)
         found, a_second = operations_of_worker(plan, launch, [*taken, names["new"][0]])
     assert 0 < a_second < 1
     assert 0 < max(without, found) < 500
+    assert 0 < min(updates) <= max(updates) < 500
     assert 0 < max(status, prune) < 3000
 
 

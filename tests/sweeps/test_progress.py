@@ -21,12 +21,20 @@ from aimv2.runs import index
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry, add, remove
 from aimv2.runs.lease import holder
-from aimv2.runs.record import RunFolder, entries
+from aimv2.runs.record import RunFolder
 from aimv2.sweeps.active_launches import at_work
 from aimv2.sweeps.board import headline
 from aimv2.sweeps.executors.registry import queue_of
 from aimv2.sweeps.plan import Plan, Task, TaskList
-from aimv2.sweeps.progress import MAX_SINGLE, STALLED_SECONDS, RunReader, plan_status, single_status
+from aimv2.sweeps.progress import (
+    MAX_SINGLE,
+    STALLED_SECONDS,
+    Looks,
+    RunReader,
+    board_looks,
+    plan_status,
+    single_status,
+)
 from tests.helpers.ledger import counted, write_runs
 from tests.helpers.sweeps import board_of
 
@@ -251,7 +259,7 @@ def test_a_launch_of_another_study_counts_if_it_does_all_that_is_missing(prefix_
 
 
 def single(runs_dir, others=()):
-    return single_status(runs_dir, others, RunReader(), queue_of=queue_of)
+    return single_status(runs_dir, others, RunReader(), Looks(), queue_of=queue_of)
 
 
 def test_single_runs_are_those_of_no_study(prefix_request, tmp_path, attempts, tiny):
@@ -297,8 +305,9 @@ def plan_of(tiny, tmp_path):
     return make
 
 
-def read(reader, plan):
-    return {run.run: replace(run) for run in reader.read(plan, entries(plan.runs_dir))}
+def read(reader, plan, looks=None):
+    looks = looks or Looks()
+    return {run.run: replace(run) for run in reader.read(plan, reader.entries(plan, looks), looks)}
 
 
 def updates(plan, number):
@@ -344,8 +353,8 @@ def test_operations_of_a_display_do_not_grow_with_the_runs_that_are_running(plan
 def test_running_runs_take_turns(plan_of):
     plan = plan_of(60)
     running = written(plan, 60, 2)["running"]
-    reader = RunReader(None)
-    before, reader.max_folders = read(reader, plan), 30
+    reader = RunReader()
+    before = read(reader, plan)
     for name in running:
         rows = plan.runs_dir / name / "attempts" / "0001" / "metrics.jsonl"
         text = rows.read_text()
@@ -353,7 +362,7 @@ def test_running_runs_take_turns(plan_of):
         rows.write_text(text + '{"step": 40, "samples": 79}\n')
 
     def seen():
-        found = read(reader, plan)
+        found = read(reader, plan, board_looks())
         return {name for name, run in found.items() if before[name].samples < run.samples}
 
     first, second = seen(), seen()
@@ -364,12 +373,11 @@ def test_running_runs_take_turns(plan_of):
 def test_a_run_that_failed_since_the_last_reading_is_read_before_running_ones(plan_of):
     plan = plan_of(60)
     names = written(plan, 60, 1)
-    reader, last = RunReader(None), names["running"][-1]
+    reader, last = RunReader(), names["running"][-1]
     assert read(reader, plan)[last].state == "running"
-    reader.max_folders = 30
     shutil.copy(*(plan.runs_dir / name / "attempts/0001/failure.json" for name in (names["failed"][0], last)))
     index.write(plan.runs_dir, last, Entry("failed", 1, "bug"))
-    found = read(reader, plan)
+    found = read(reader, plan, board_looks())
     assert (found[last].state, found[last].note) == ("failed", "ValueError: a test")
 
 
@@ -377,16 +385,35 @@ def test_runs_that_are_not_read_have_the_mean_progress_of_those_that_are(plan_of
     plan = plan_of(60)
     names = written(plan, 80, 10)
     with counted(plan.runs_dir) as counts:
-        found = read(RunReader(20), plan)
+        found = read(RunReader(), plan, Looks(runs=20, heartbeats=1000))
     unread = [name for name in names["running"] if not found[name].read_at]
-    assert len(unread) >= 60
+    assert len(unread) > 60
     assert {(found[name].state, found[name].samples, found[name].images_per_second) for name in unread} == {
         ("running", 78, 100.0)  # as the others, at step 39 of 40
     }
     assert {found[name].state for name in names["failed"]} == {"failed"}
     assert any(found[name].note == "ValueError: a test" for name in names["failed"]), "one of each cause is read"
     assert any(found[name].cause == "time" for name in names["interrupted"]), "likewise"
-    assert counts.total() < 20 * 16 + 60
+    assert counts.total() < 20 * 10 + 80 + 60
+
+
+def test_a_run_without_a_heartbeat_is_not_running_though_it_was_not_read(plan_of):
+    plan = plan_of(20)
+    names = written(plan, 30, 1)["running"]
+    silent = time.time() - 1000
+    heartbeat = plan.runs_dir / names[0] / "attempts" / "0001" / "heartbeat"
+    os.utime(heartbeat, (silent, silent))  # one file, which all runs share
+    found = read(RunReader(), plan, Looks(runs=0, heartbeats=10))
+    assert Counter(found[name].state for name in names) == {"failed": 10, "running": 20}
+
+
+def test_deleted_results_are_noticed_in_turn(plan_of):
+    plan = plan_of(20)
+    done, reader = written(plan, 2, 1)["done"], RunReader()
+    for name in done:
+        (plan.runs_dir / name / "result.json").unlink()
+    numbers = [Counter(run.state for run in read(reader, plan, Looks(results=10)).values())["done"] for _ in range(4)]
+    assert numbers == [len(done) - 10, len(done) - 20, len(done) - 30, 0]
 
 
 @pytest.fixture
