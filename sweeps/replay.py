@@ -30,13 +30,15 @@ MAX_TOLERANCE = 0.1
 class Recorded:
     """A finished run as it was recorded: values of steps and final metrics by name, and the recorded PROVENANCE.
 
-    ``runs_dir`` has the run whose weights this one measures, if it trains none.
+    ``runs_dir`` has the run whose weights this one measures, if it trains none. A record that ``is_whole`` has every
+    value that a replay has.
     """
 
     config: Program
     values: Mapping[str, float]
     origin: Mapping[str, Any]
     runs_dir: Path = Path()
+    is_whole: bool = False
 
 
 def recorded_in_folder(run: RunFolder) -> Recorded:
@@ -51,7 +53,7 @@ def recorded_in_folder(run: RunFolder) -> Recorded:
         )
     manifest = read_json(run.file("manifest.json"))
     origin = {key: manifest.get(key) for key in PROVENANCE}
-    return Recorded(config, _values_of(run), origin, run.path.parent)
+    return Recorded(config, _values_of(run), origin, run.path.parent, is_whole=True)
 
 
 def recorded_in_report(folder: Path, beginning: str, cache_dir: str) -> Recorded:
@@ -76,11 +78,15 @@ def recorded_in_report(folder: Path, beginning: str, cache_dir: str) -> Recorded
         table[(table["arm"] == cell.arm) & (table["seed"] == cell.seed)] if len(table) else table
         for table in (evidence.metrics, evidence.curves)
     )
+    later = {metric.name for metric in records.request.metrics if not metric.is_measured_by(cell)}  # by other runs
     values = _values(
         curves.drop(columns=["arm", "seed"], errors="ignore"),
-        dict(zip(metrics["metric"], metrics["value"], strict=True)),
+        {name: value for name, value in zip(metrics["metric"], metrics["value"], strict=True) if name not in later},
     )
-    origin = {key: runs.loc[names[0], key] for key in PROVENANCE if key in runs}
+    # A report joins those of training and of evaluation, where they differ.
+    origin = {
+        key: runs.loc[names[0], key] for key in PROVENANCE if key in runs and "; " not in str(runs.loc[names[0], key])
+    }
     return Recorded(cell.config.with_cache_dir(cache_dir), values, origin)
 
 
@@ -93,12 +99,14 @@ def replay(recorded: Recorded, say: Callable[[str], None] = print, *, tolerance:
         True if no recorded value differs by more than the tolerance, which is relative, and none is missing.
 
     Raises:
-        UsageError: the tolerance is no share up to MAX_TOLERANCE.
+        UsageError: the tolerance is no share up to MAX_TOLERANCE, or the record has no value.
         RunFailedError: the replay failed.
     """
     if not 0 <= tolerance <= MAX_TOLERANCE:
         raise UsageError(f"tolerance={tolerance:g} must be between 0, to the last bit, and {MAX_TOLERANCE:g}")
     config, was = recorded.config, recorded.values
+    if not was:
+        raise UsageError(f"the record of {config.name} has no values to compare")
     if isinstance(config, RunConfig):  # no tracker hears of it
         config = replace(config, log=LogConfig(every_steps=config.log.every_steps))
     say(f"executing {config.name} again in a temporary folder")
@@ -120,12 +128,15 @@ def replay(recorded: Recorded, say: Callable[[str], None] = print, *, tolerance:
     if differ:
         largest = max(differ, key=lambda name: differ[name])
         say(f"largest difference: {largest} was {was[largest]!r} and is {now[largest]!r}")
-    if missing := sorted(was.keys() - now.keys()):
-        say(f"only in the record: {', '.join(missing[:5])}")
+    missing = sorted(was.keys() - now.keys())
+    more = sorted(now.keys() - was.keys()) if recorded.is_whole else []
+    for where, names in {"record": missing, "replay": more}.items():
+        if names:
+            say(f"only in the {where}: {', '.join(names[:5])}")
     for key, value in recorded.origin.items():
         if value != origin.get(key):
             say(f"{key} was {value} and is {origin.get(key)}")
-    is_equal = not differ and not missing
+    is_equal = not (differ or missing or more)
     say(
         (f"equal within {tolerance:g} of each value" if tolerance else "equal to the last bit")
         if is_equal

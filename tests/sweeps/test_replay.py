@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ from aimv2.ablations.recorded_runs import FILE
 from aimv2.analysis.evidence.records import KEY
 from aimv2.analysis.publish import publish_study
 from aimv2.base.errors import UsageError
+from aimv2.config.run_config import RunConfig
 from aimv2.run.execute import execute
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
@@ -51,6 +53,7 @@ def test_the_largest_difference_missing_metrics_and_another_setup_are_named(copi
     metrics, lines = copied_run.result()["metrics"], []
     was = metrics["probe_digits"]["value"]
     metrics["probe_digits"]["value"] += 0.5
+    del metrics["caption_loss"]
     changed(copied_run.path / "result.json", metrics=metrics | {"other": {"value": 1.0}})
     changed(copied_run.file("manifest.json"), threads=64)
     path = copied_run.path / "config.json"
@@ -59,6 +62,7 @@ def test_the_largest_difference_missing_metrics_and_another_setup_are_named(copi
     assert lines[2:] == [
         f"largest difference: probe_digits was {was + 0.5!r} and is {was!r}",
         "only in the record: other",
+        "only in the replay: caption_loss",
         "threads was 64 and is 1",
         "not equal",
     ]
@@ -162,10 +166,16 @@ def test_what_cannot_be_replayed_is_refused(replayed, copied, name, more, messag
 
 @pytest.mark.exhaustive
 def test_a_run_that_starts_from_weights_is_refused(replayed, copied):
-    rewrite(copied, lambda rows, about: about["request"]["configs"]["uniform"]["start"].update(weights="weights/x"))
+    def start(rows, about):
+        about["request"]["configs"]["uniform"]["start"].update(weights="weights/x")
+        config, names = RunConfig.from_dict(about["request"]["configs"]["uniform"]), rows["run"].to_pylist()
+        for place, (arm, seed) in enumerate(zip(rows["arm"].to_pylist(), rows["seed"].to_pylist(), strict=True)):
+            names[place] = replace(config, seed=seed).name if arm == "uniform" else names[place]
+        return rows.set_column(rows.column_names.index("run"), rows.schema.field("run"), pa.array(names))
+
+    rewrite(copied, start)
     status, shown = replayed(name_of(copied))
-    assert status == 2
-    assert "needs weights to start from" in shown or "is not a file of records" in shown
+    assert (status, "this run needs weights to start from, which records do not have" in shown) == (2, True), shown
 
 
 def test_a_key_of_records_needs_records(done, capsys):
