@@ -38,7 +38,8 @@ class Claim:
         group: the part of the papers under which the file lists it.
         source: the table, figure or section.
         published: by metric, the value of each condition; each score is that of a single run.
-        contradicted_by: whether one expectation that is contradicted, or smaller than claimed, makes the claim so.
+        contradicted_by: ``any``: one expectation that is contradicted, or smaller than claimed, makes the claim so;
+            ``all``: only all of them do.
         evidence: what the source has for it.
         studies: those that judge it, the one to run first in front; ``kinds`` is what these claims are about.
         not_testable: why it cannot be judged here: hardware, data or models that we lack.

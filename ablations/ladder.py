@@ -77,8 +77,6 @@ class Ladder:
     base: Mapping[str, Any]  # the values of the base run that it holds for, by path (``base_of``)
     rungs: Mapping[str, str]  # labels by name, in the order of reports
     metrics: Mapping[str, Seen]
-    # The ``paired_sd`` of each held-out curve, by its column and the samples at its points.
-    curves: Mapping[str, Mapping[int, NonNegativeFloat]] = field(default_factory=dict)
 
     @property
     def measured(self) -> frozenset[str]:
@@ -125,7 +123,10 @@ def base_of(config: Program) -> dict[str, Any]:
 
 def read_ladder(path: Path) -> Ladder:
     try:
-        ladder = TypeAdapter(Ladder).validate_python(read_json(path))
+        values = read_json(path)
+        if isinstance(values, dict):
+            values.pop("curves", None)  # the noise of learning curves, which earlier versions measured
+        ladder = TypeAdapter(Ladder).validate_python(values)
         for metric in ladder.metrics:
             lower_is_better(metric)
         if not isinstance(ladder.base.get("scale"), str):

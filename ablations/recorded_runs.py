@@ -18,6 +18,6 @@ def recorded_runs(reports_dir: Path, name: str) -> dict[tuple[str, int], str]:
     try:
         with pq.ParquetFile(reports_dir / name / FILE) as file:  # pq.read_table would load pandas
             rows = file.read(["arm", "seed", "run"]).to_pylist()
-    except (OSError, pa.ArrowException):
+        return {(row["arm"], row["seed"]): row["run"] for row in rows}
+    except (OSError, KeyError, pa.ArrowException):  # a column that is not there is not read
         return {}
-    return {(row["arm"], row["seed"]): row["run"] for row in rows}

@@ -97,7 +97,8 @@ class Study(StudyValues):
     Attributes:
         design: the arms, and how they were chosen.
         expected: how arms should compare with the baseline in the primary metric; arms without an entry are open.
-        fit: returns the study for the data of a base run, where its arms depend on them; ``notes`` say so.
+        fit: returns the study for the data of a base run, where its arms depend on them.
+        notes: what ``fit`` has to say about these data, a sentence each.
         stand_ins: metrics that the study would compare on scenes, each with the metric in its place.
         scale: of the base run, unless the command line names one.
         needs: by claim, returns what a base run lacks for the claim's mechanism, and what to type; or nothing.

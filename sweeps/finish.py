@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.request import Request, read_request
+from aimv2.ablations.request import read_request
 from aimv2.sweeps.board import print_failures
 from aimv2.sweeps.plan import Plan, Work
 
@@ -31,15 +31,9 @@ def finish(plan: Plan, work: Work, reports_dir: Path | None, console: Console) -
         return not has_failed
     if waiting := set(plan.remaining()) - own:
         console.print(f"runs that are still missing: {len(waiting)}; launch the sweep again to execute them")
+    from aimv2.analysis.report import build  # here, because a launch may write none
+
     for request in plan.requests:
-        shown = _report(request, plan.runs_dir, reports_dir)
-        console.print(f"report: {shown}", soft_wrap=True)
+        whole = read_request(plan.runs_dir, request.folder, STUDIES, like=request.cells)
+        console.print(f"report: {build(whole, plan.runs_dir, reports_dir)}", soft_wrap=True)
     return work.is_complete(plan.runs_dir) and not has_failed
-
-
-def _report(request: Request, runs_dir: Path, reports_dir: Path) -> str:
-    """Write the report on a study, and return its path in words."""
-    from aimv2.analysis.report import build
-
-    whole = read_request(runs_dir, request.folder, STUDIES, like=request.cells)
-    return str(build(whole, runs_dir, reports_dir))

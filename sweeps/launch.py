@@ -14,6 +14,7 @@ from rich.console import Console
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import Cell
 from aimv2.ablations.request import OF_ONE_LAUNCH, Request, write_request
+from aimv2.base.errors import UsageError
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, as_typed, defaults_of, guarded, script_of
@@ -196,6 +197,10 @@ def relaunch(request: Request, typed: Mapping[str, str]) -> list[str]:
     new = {EXTENDED.get(key, key): value for key, value in typed.items()}
     left_out = {*new, *OF_ONE_LAUNCH, "plugins"}  # plug-ins are those of this process
     kept = [word for word in request.arguments if word.partition("=")[0] not in left_out]
+    if "executor" not in new and (name := chosen_executor(kept)) not in EXECUTORS:
+        raise UsageError(
+            f"the launch of {request.folder} used executor={name}, which is unknown here; type executor=local"
+        )
     if "executor" in new:  # another executor does not have the keys of the old one
         kept = [word for word in kept if not word.startswith(("executor=", "executor."))]
     return kept + [f"{key}={value}" for key, value in new.items()]

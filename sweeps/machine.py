@@ -127,7 +127,8 @@ def run_slots(
     """Try to hold the slots of a worker for the length of the context: for each rank a core per thread, and memory, or
     with CUDA a GPU, of which the first becomes this process's device.
 
-    Yields the numbers of the GPUs; None when too little is free. No slot is needed without ``runs_per_gpu``.
+    Yields the numbers of the GPUs, empty without CUDA; None when too little is free. ``memory_needed`` returns the
+    bytes of all ranks; ``runs_per_gpu`` is None where a scheduler assigns resources, and no slot is needed.
     """
     if runs_per_gpu is None:
         yield ()

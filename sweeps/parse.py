@@ -12,12 +12,11 @@ import pydantic.dataclasses
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import Cell, adapted, check_arms, check_effect, check_metrics, expand
-from aimv2.ablations.ladder import SLUG as SENSITIVITY
 from aimv2.ablations.ladder import base_of, nearest_ladder, needs, typed_value, unmeasured
 from aimv2.ablations.measured import read_measured
 from aimv2.ablations.request import Request
 from aimv2.ablations.studies.sensitivity import SAMPLES
-from aimv2.ablations.studies.sensitivity import STUDY as LADDER_STUDY
+from aimv2.ablations.studies.sensitivity import STUDY as SENSITIVITY
 from aimv2.ablations.study import Study, StudyOverrides, confirmation, overrides_from, study_overrides
 from aimv2.base import plugins
 from aimv2.base.errors import UsageError, require, unknown
@@ -49,11 +48,10 @@ DATA_WORDS = (
 )
 # Parts of a study that are Python and have no key.
 PYTHON_KEYS = ("sweep.slug", "sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.")
-# Of a launch with sensitivity=auto: first parts of arguments that say what is studied, one that is for both studies,
-# and starts of paths that cannot be typed.
-OF_STUDY = ("sweep", "search", "sensitivity")
-OF_BOTH = "sweep.allow_mixed_code"
-FILLED_IN = ("data.fingerprint", "start.fingerprint", "plugins.")
+# Of a launch with sensitivity=auto:
+OF_STUDY = ("sweep", "search", "sensitivity")  # the first parts of arguments that say what is studied
+OF_BOTH = "sweep.allow_mixed_code"  # holds for the sensitivity study too
+FILLED_IN = ("data.fingerprint", "start.fingerprint", "plugins.")  # starts of paths that cannot be typed
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -249,8 +247,8 @@ def _sensitivity(
     """Return the sensitivity study that ``sensitivity=auto`` adds to a launch, and the sentence that says so."""
     if request.study.base is not None:
         raise UsageError(f"sensitivity=auto is for runs of AIMv2, and this study has runs of {request.study.base.kind}")
-    if request.study.slug == SENSITIVITY:
-        raise UsageError(f"sensitivity=auto has no effect on sweep={SENSITIVITY}, which measures it; leave it out")
+    if request.study.slug == SENSITIVITY.slug:
+        raise UsageError(f"sensitivity=auto has no effect on sweep={SENSITIVITY.slug}, which measures it; leave it out")
     ladder = nearest_ladder(reports_dir, request.baseline)
     if not (lacking := unmeasured(request.study, request.baseline, ladder, absent_metrics(request.baseline))):
         return None, "sensitivity=auto adds nothing: the sensitivity of this base run was measured"
@@ -260,7 +258,7 @@ def _sensitivity(
         raise UsageError(f"sensitivity=auto is not possible here: {error}") from error
     same = base_of(beside.baseline) == base_of(request.baseline)
     assert same, f"sweep={request.study.slug}: its baseline has values that cannot be typed"
-    return beside, f"{lacking}, so sweep={SENSITIVITY} is done beside the study"
+    return beside, f"{lacking}, so sweep={SENSITIVITY.slug} is done beside the study"
 
 
 def _sensitivity_arguments(request: Request, words: Mapping[str, str], base: Program) -> list[str]:
@@ -273,8 +271,8 @@ def _sensitivity_arguments(request: Request, words: Mapping[str, str], base: Pro
     if len(seeds) < 2:
         raise UsageError(f"it takes two seeds or more, since one has no interval, and sweep.seeds={seeds}")
     baseline = request.baseline
-    rungs = {LADDER_STUDY.baseline, *SAMPLES}.union(*needs(request.study, baseline, absent_metrics(baseline)).values())
-    arms = [arm for arm in LADDER_STUDY.arms if arm in rungs]
+    rungs = {SENSITIVITY.baseline, *SAMPLES}.union(*needs(request.study, baseline, absent_metrics(baseline)).values())
+    arms = [arm for arm in SENSITIVITY.arms if arm in rungs]
     changed = {
         path: f"{path}={typed_value(value)}"
         for path, value in differences(baseline.with_seed(base.seed), base).items()
@@ -286,7 +284,7 @@ def _sensitivity_arguments(request: Request, words: Mapping[str, str], base: Pro
         if (key == OF_BOTH or key.partition(".")[0] not in OF_STUDY) and key not in changed
     ]
     return [
-        f"sweep={LADDER_STUDY.slug}",
+        f"sweep={SENSITIVITY.slug}",
         f"sweep.arms={typed_value(arms)}",
         f"sweep.seeds={typed_value(seeds)}",
         f"sweep.suffix={baseline.with_seed(0).name.rpartition('-')[2]}",

@@ -19,7 +19,7 @@ from aimv2.ablations.searches import Search
 from aimv2.ablations.studies.sensitivity import FLOOR
 from aimv2.ablations.study import UNTRAINED, WINNER, Study
 from aimv2.analysis.evidence.records import Records, read_records
-from aimv2.analysis.evidence.tables import HELD_OUT, Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import Estimate, is_rounding, size_of
 from aimv2.analysis.inference.items import Run
 from aimv2.analysis.inference.looks import Look
@@ -231,19 +231,7 @@ def climb(study: Study, evidence: Evidence, config: Program) -> Ladder:
                 if rung in effects and (above := reasons.differences.of(UNTRAINED, metric, rung, metric)).has_interval
             },
         )
-    return Ladder(base=base_of(config), rungs=rungs, metrics=metrics, curves=_curves(study, evidence))
-
-
-def _curves(study: Study, evidence: Evidence) -> dict[str, dict[int, float]]:
-    """Return ``Ladder.curves``: at the points at which the baseline and another arm were measured after training."""
-    noise: dict[str, dict[int, float]] = {}
-    for column in map(str, evidence.curves):
-        measured = evidence.curves[evidence.curves[column].notna()] if column.startswith(HELD_OUT) else pd.DataFrame()
-        for samples in measured["samples"][measured["samples"] > 0].unique() if len(measured) else ():
-            values = measured[measured["samples"] == samples].pivot(index="seed", columns="arm", values=column)
-            if study.baseline in values and (spread := _paired_sd(study, values)):
-                noise.setdefault(column, {})[int(samples)] = spread
-    return noise
+    return Ladder(base=base_of(config), rungs=rungs, metrics=metrics)
 
 
 def _paired_sd(study: Study, values: pd.DataFrame) -> float:

@@ -62,7 +62,7 @@ class Trial:
     # What Optuna's sampler and pruner keep about this trial, and about all so far.
     attributes: dict[str, Any] = field(default_factory=dict)
     study_attributes: dict[str, Any] = field(default_factory=dict)
-    curve: dict[PositiveInt, float] = field(default_factory=dict)  # by the number of the point; lower may be better
+    curve: dict[PositiveInt, float] = field(default_factory=dict)  # by the number of the point, times ``Search.sign``
     kept: str = ""  # of older searches: where it was not pruned
     state: State = "running"
     values: tuple[float, ...] = ()  # of the metric; empty unless it is finished

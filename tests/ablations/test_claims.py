@@ -1,5 +1,6 @@
 """The claims and tables of the paper."""
 
+from collections import Counter
 from typing import get_args
 
 import pytest
@@ -37,6 +38,13 @@ def test_the_file_has_the_papers_claims_and_parts_of_them():
 def test_claims_and_studies_agree_on_what_is_judged_where():
     stated = {(claim.id, slug) for claim in CLAIMS.values() for slug in claim.studies}
     assert stated == {(name, slug) for slug, study in STUDIES.items() for name in study.claims}
+
+
+def test_claims_of_one_source_stand_together():
+    """A list by source has each heading once."""
+    sources = [claim.source for claim in CLAIMS.values()]
+    blocks = [source for source, before in zip(sources, ["", *sources], strict=False) if source != before]
+    assert [source for source, count in Counter(blocks).items() if count > 1] == []
 
 
 def test_published_numbers_compare_two_conditions_or_more():

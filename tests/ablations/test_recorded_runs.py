@@ -16,14 +16,15 @@ ROWS = [
 
 @pytest.fixture
 def reports_dir(tmp_path):
-    for name in ("study", "broken"):
+    for name in ("study", "broken", "other"):
         (tmp_path / name).mkdir()
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "study" / FILE)
+    pq.write_table(pa.Table.from_pylist(ROWS).drop_columns(["seed"]), tmp_path / "other" / FILE)
     (tmp_path / "broken" / FILE).write_text("none")
     return tmp_path
 
 
 def test_runs_are_named_by_arm_and_seed(reports_dir):
     assert recorded_runs(reports_dir, "study") == {(row["arm"], row["seed"]): row["run"] for row in ROWS}
-    assert recorded_names(reports_dir) == ["broken", "study"]
-    assert recorded_runs(reports_dir, "broken") == recorded_runs(reports_dir, "nowhere") == {}
+    assert recorded_names(reports_dir) == ["broken", "other", "study"]
+    assert [recorded_runs(reports_dir, name) for name in ("broken", "other", "nowhere")] == [{}, {}, {}]

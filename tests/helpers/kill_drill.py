@@ -25,20 +25,18 @@ ARGUMENTS = ("sweep.arms=[uniform]", "sweep.seeds=1", "budget.samples=3200", "ch
 POLL_SECONDS = 0.02
 
 
-def drill(folder: Path, cache_dir: str, is_over: Callable[[], bool], *, num_deaths: int = NUM_DEATHS) -> None:
+def drill(folder: Path, cache_dir: str, is_over: Callable[[], bool]) -> None:
     """Kill the workers of a small sweep of ARGUMENTS that was launched in a folder until it is over; then compare.
 
     The run that trains loses some workers, a random number of steps after a checkpoint. Its untrained encoder may lose
     one at any time in its evaluation, and the launch loses one that may not have a run yet.
 
-    Args:
-        is_over: True once no worker is left and none will be started.
-        num_deaths: of workers of the run that trains.
+    ``is_over`` is True once no worker is left and none will be started.
     """
     seed = int.from_bytes(os.urandom(4))
     print(f"seed {seed}")
     deaths = Counter[str]()
-    for run in _killed(folder / "runs", seed, is_over, num_deaths):
+    for run in _killed(folder / "runs", seed, is_over):
         deaths[run] += 1
     cells = parse(small_sweep(cache_dir, *ARGUMENTS)).request.cells
     for cell in cells:
@@ -46,7 +44,7 @@ def drill(folder: Path, cache_dir: str, is_over: Callable[[], bool], *, num_deat
         assert run.is_done, f"seed {seed}: {cell.name} is not done"
         assert len(list(run.path.glob("attempts/*/result.json"))) == 1, f"seed {seed}: {cell.name}"
         if cell.config.budget.samples:
-            assert deaths[cell.name] == num_deaths, f"seed {seed}: it was done before all of its workers were killed"
+            assert deaths[cell.name] == NUM_DEATHS, f"seed {seed}: it was done before all of its workers were killed"
         assert run.num_attempts > deaths[cell.name], f"seed {seed}"
         attempt = whole.acquire(cell.config)
         assert attempt is not None, "the folder is new"
@@ -57,7 +55,7 @@ def drill(folder: Path, cache_dir: str, is_over: Callable[[], bool], *, num_deat
     assert active_launches(folder / "runs") == []
 
 
-def _killed(runs_dir: Path, seed: int, is_over: Callable[[], bool], num_deaths: int) -> Iterator[str]:
+def _killed(runs_dir: Path, seed: int, is_over: Callable[[], bool]) -> Iterator[str]:
     """Kill workers until the launch is over; yield the name of each one's run, empty if it was killed at its start."""
     moments: dict[Path, int] = {}  # the step at which the worker of an attempt dies
     dead = set[Path]()
@@ -72,7 +70,7 @@ def _killed(runs_dir: Path, seed: int, is_over: Callable[[], bool], num_deaths: 
             if attempt is None or attempt in dead or is_released(attempt):
                 continue
             trains, number = (runs_dir / run.name / "config.json").exists() and _trains(run), int(attempt.name)
-            if number > (num_deaths if trains else 1):
+            if number > (NUM_DEATHS if trains else 1):
                 continue
             step = last_row(attempt).get("step", 0)
             if trains and attempt not in moments and any(attempt.glob("checkpoint/*")):

@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -230,6 +232,16 @@ def test_launch_reuses_trainings_of_its_own_code_only(copied, cache_dir, capsys)
     assert "measure the weights" not in shown.replace("to measure the weights", "")
     assert "1 of these runs are trained again, though finished runs of other code" in shown
     assert "sweeps/manage.py measure" in shown
+
+
+@pytest.mark.exhaustive
+def test_two_processes_measure_each_run_once(folder, copied):
+    command = [sys.executable, manage.__file__, "measure", "prefix_ratio", *READER, "executor=local"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    runs = [RunFolder(copied, cell.name) for cell in last_request(copied).cells]
+    assert [(run.is_done, run.num_attempts) for run in runs] == [(True, 1), (True, 1)]
 
 
 def test_retry_does_failed_runs_only(folder, copied, command):

@@ -111,24 +111,6 @@ def test_noise_of_paired_differences_lacks_what_seeds_share(ladder):
     assert seen.seed_sd > 2 * seen.paired_sd
 
 
-def test_the_noise_of_held_out_curves_is_that_of_paired_differences_at_their_points():
-    numbers = np.random.default_rng(0)
-    arms, seeds, points = [LADDER.baseline, "samples_050", "width_050"], range(4), (0, 8, 16)
-    values = {(arm, seed, at): numbers.normal(loc=at) for arm in arms for seed in seeds for at in points}
-    rows = [
-        {"arm": arm, "seed": seed, "samples": at, "held_out_caption_loss": value, "seconds": 1.0}
-        for (arm, seed, at), value in values.items()
-        if (arm, at) != ("samples_050", 16)  # it was trained on fewer samples
-    ]
-    complete = evidence_of(LADDER, EFFECTS, spread=0.03, metrics=(LOSS,))
-    found = climb(LADDER, replace(complete, curves=pd.DataFrame(rows)), demo()).curves
-    expected = {}
-    for at, others in ((8, arms[1:]), (16, arms[2:])):
-        each = [[values[arm, seed, at] - values[arms[0], seed, at] for seed in seeds] for arm in others]
-        expected[at] = np.sqrt(np.mean([np.var(one, ddof=1) for one in each]))
-    assert found == {"held_out_caption_loss": pytest.approx(expected)}
-
-
 def test_metrics_that_order_what_is_certain_decide_the_kinds_that_they_see(ladder):
     judged = sensitivity_of(ladder)
     assert {metric: one.is_blind for metric, one in judged.items()} == {LOSS: False, BLIND: True, ACCURACY: False}

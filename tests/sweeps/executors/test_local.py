@@ -13,8 +13,6 @@ from tests.helpers.kill_drill import ARGUMENTS, drill
 from tests.helpers.sweeps import board_of
 
 DEBUG = DebugExecutor()
-LOCAL = ("executor=ray", "executor.address=local")
-LONG = ("sweep.arms=[uniform]", "sweep.seeds=1", "budget.samples=1000000")
 
 
 @pytest.mark.exhaustive
