@@ -9,10 +9,9 @@ Pillow decodes JPEG, PNG and WebP; other formats are refused. Any mode of these 
 - Of an animation, the first frame is used.
 - The EXIF orientation is applied, and boxes are in the oriented image. Unreadable EXIF data count as upright.
 
-Large JPEGs that are stored upright are *drafted*: libjpeg computes 1/2, 1/4 or 1/8 of the pixels along a side directly
-from the coefficients, the smallest of these sizes in which the crop still has as many pixels as the output. This is
-several times faster. Within blocks, it averages pixels that bicubic resizing would weight. The box is the same, to a
-fraction of a pixel.
+Large JPEGs are *drafted*: libjpeg computes 1/2, 1/4 or 1/8 of the pixels along a side directly from the coefficients,
+the smallest of these sizes in which the crop still has as many pixels as the output. This is several times faster.
+Within blocks, it averages pixels that bicubic resizing would weight. The box is the same, to a fraction of a pixel.
 
 A file that is corrupt but not cut short may decode to a wrong picture, because JPEG has no checksum.
 """
@@ -26,7 +25,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from aimv2.base.errors import BadSampleError
@@ -37,15 +36,6 @@ ORIENTED = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp
 DRAFTS = (8, 4, 2)  # pixels of the file, along a side, in a pixel of the draft
 CROP_ATTEMPTS = 10  # as torchvision's RandomResizedCrop
 NUM_CROP_DRAWS = 2 * CROP_ATTEMPTS + 3
-UPRIGHT = {  # by the EXIF orientation
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 NativeSize = Callable[[int, int], tuple[int, int]]
 
@@ -58,6 +48,28 @@ class Crop(NamedTuple):
     height: int
     width: int
     is_flipped: bool
+
+
+class Orientation(NamedTuple):
+    """How a stored image becomes upright: it is transposed first, then mirrored."""
+
+    is_transposed: bool = False
+    is_mirrored: bool = False  # left and right
+    is_upside_down: bool = False
+
+    def stored(self, box: Box, width: int, height: int) -> Box:
+        """Return the place, in the stored image, of a box in the upright image of this width and height."""
+        left, top, right, bottom = box
+        if self.is_mirrored:
+            left, right = width - right, width - left
+        if self.is_upside_down:
+            top, bottom = height - bottom, height - top
+        return (top, left, bottom, right) if self.is_transposed else (left, top, right, bottom)
+
+    def upright(self, picture: np.ndarray) -> np.ndarray:
+        """Return a stored picture [P, P, 3] upright."""
+        picture = picture.swapaxes(0, 1) if self.is_transposed else picture
+        return picture[:: -1 if self.is_upside_down else 1, :: -1 if self.is_mirrored else 1]
 
 
 def crop(
@@ -133,44 +145,42 @@ class _Stored:
                 self._image.load()  # the EXIF data of a PNG may come last
                 self.width, self.height = self._image.size
             self._orientation = _orientation(self._image)
-        self._is_transposed = self._orientation in (5, 6, 7, 8)
-        if self._is_transposed:
+        if self._orientation.is_transposed:
             self.width, self.height = self.height, self.width
 
     def resized(self, box: Box, size: tuple[int, int], *, is_cut: bool) -> np.ndarray:
         """Decode and resize a box of the upright image to this height and width: uint8 [height, width, 3]."""
-        left, top, right, bottom = box
+        left, top, right, bottom = self._orientation.stored(box, self.width, self.height)
+        stored_size = size if self._orientation.is_transposed else size[::-1]
         with _bad_if_undecodable():
-            scale = self._draft((bottom - top, right - left), size)
-            left, top, right, bottom = (edge / scale for edge in box)
-            upright = UPRIGHT.get(self._orientation)
-            part: Image.Image = self._image if upright is None else self._image.transpose(upright)
+            scale = _draft(self._image, (right - left, bottom - top), stored_size)
+            left, top, right, bottom = (edge / scale for edge in (left, top, right, bottom))
+            part: Image.Image = self._image
             if is_cut:
                 start_x, start_y = math.floor(left), math.floor(top)
                 part = part.crop((start_x, start_y, math.ceil(right), math.ceil(bottom)))
                 left, top, right, bottom = left - start_x, top - start_y, right - start_x, bottom - start_y
-            picture = _rgb(part).resize(size[::-1], Image.Resampling.BICUBIC, box=(left, top, right, bottom))
-            return np.asarray(picture)
-
-    def _draft(self, box_px: tuple[float, float], size: tuple[int, int]) -> int:
-        """Let a JPEG decode to a smaller size and load the image; return how many times smaller the sides are."""
-        image, sides = self._image, list(zip(box_px, size, strict=True))
-        scale = next((scale for scale in DRAFTS if all(box >= scale * out for box, out in sides)), 1)
-        # A draft has whole blocks, so that it would move if it were turned.
-        can_draft = isinstance(image, JpegImageFile) and self._orientation not in UPRIGHT
-        if not can_draft or not image.draft(None, (image.width // scale, image.height // scale)):
-            scale = 1
-        image.load()
-        return scale
+            picture = _rgb(part).resize(stored_size, Image.Resampling.BICUBIC, box=(left, top, right, bottom))
+            return self._orientation.upright(np.asarray(picture))
 
 
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation; 1, upright, if there is none."""
+def _orientation(image: Image.Image) -> Orientation:
+    tag = 1
     if not image.info.keys().isdisjoint(ORIENTED):
         # Pillow raises many kinds of errors for broken EXIF data; the picture may still be whole.
         with contextlib.suppress(Exception):
-            return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    return 1
+            tag = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return Orientation(tag in (5, 6, 7, 8), tag in (2, 3, 6, 7), tag in (3, 4, 7, 8))
+
+
+def _draft(image: ImageFile.ImageFile, box_px: tuple[float, float], size: tuple[int, int]) -> int:
+    """Let a JPEG decode to a smaller size and load the image; return how many times smaller the sides are."""
+    sides = list(zip(box_px, size, strict=True))
+    scale = next((scale for scale in DRAFTS if all(box >= scale * out for box, out in sides)), 1)
+    if not isinstance(image, JpegImageFile) or not image.draft(None, (image.width // scale, image.height // scale)):
+        scale = 1
+    image.load()
+    return scale
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -68,8 +68,11 @@ def write_folder(location: Location, writer: IndexWriter, workers: int, on_progr
         paths = _table_paths(location, root)
         if not paths:
             raise UsageError(f"table: {location.table} has no rows")
-        # In the order of folders and names, as without a table.
-        stamps = {path: stamp_within(root, path) for path in sorted(paths, key=os.path.split)}
+        # In the order of folders and of names in them, of which the checksum of the content is made.
+        stamps = {
+            path: stamp_within(root, path)
+            for path in sorted(paths, key=lambda path: (path[: path.rfind("/") + 1], path))
+        }
         if num_missing := sum(stamps[path] == MISSING for path in paths):
             writer.notes.append(f"{num_missing} of {len(paths)} images of the table are missing in {location.folder}")
         rows: Iterable[Row] = table_rows(location)

@@ -166,9 +166,9 @@ class IndexWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder  # a layout may write more into it
         self.parts: list[DataPart] = []
-        self.facts: dict[str, Any] = {}  # more of them
+        self.facts: dict[str, Any] = {}  # that a layout adds to index.json
         self.notes: list[str] = []  # sentences about samples that were left out or cannot be used
-        self.names: dict[str, None] = {}  # of contents
+        self.names: dict[str, None] = {}  # of contents, in the order in which they appeared
         self.num_samples = 0
         self.num_read = 0  # files that were read and not known; with some, an interrupted index is worth keeping
         self._files: list[IndexedFile] = []
@@ -228,8 +228,6 @@ class Index:
 
     def __init__(self, location: Location, *, of_any_files: bool = False) -> None:
         self._folder, self._has_shards = index_path(location), bool(location.shards)
-        if not (self._folder / FACTS).exists():
-            raise UsageError(f"there is no index at {self._folder}; write it with {command(location)}")
         try:
             self.facts: dict[str, Any] = json.loads((self._folder / FACTS).read_text())
             if self.facts["version"] != VERSION:
@@ -254,6 +252,8 @@ class Index:
             # Of each shard, and the end of the last one; int64 [P + 1].
             self.first_row = np.concatenate([[0], np.cumsum(num_samples)]).astype(np.int64)
         except (OSError, ValueError, KeyError, TypeError) as error:  # arrow's errors are among these
+            if isinstance(error, FileNotFoundError) and not (self._folder / FACTS).exists():
+                raise UsageError(f"there is no index at {self._folder}; write it with {command(location)}") from None
             raise UsageError(
                 f"the index {self._folder} cannot be used: {error}; write it again with {command(location)}"
             ) from error

@@ -189,7 +189,7 @@ def file_system(url: str, options: Options) -> tuple[Any, str]:
         from aiohttp import ClientTimeout
 
         timeout = ClientTimeout(None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS)
-        arguments["client_kwargs"] = {"timeout": timeout}
+        arguments.setdefault("client_kwargs", {"timeout": timeout})
     try:
         system, path = translated(lambda: url_to_fs(url, **arguments))
     except OSError as error:

@@ -55,7 +55,7 @@ def write_tables(location: Location, writer: IndexWriter, workers: int, on_progr
     with (writer.folder / COPY).open("wb") as target:
         for file in files:
             stamp, first, name = stamp_at(file), writer.num_samples, _name(location, file)
-            digest = sha256_of(file, stamp)
+            digest, classes = sha256_of(file, stamp), classes_of(file)
             writer.add_file(IndexedFile(name, stamp, checksum=digest))
             for batch in batches(file) if file in images else ():
                 contents = list[dict[str, Content]]()
@@ -64,7 +64,7 @@ def write_tables(location: Location, writer: IndexWriter, workers: int, on_progr
                     contents.append({IMAGE: place} if content else {})
                     target.write(content or b"")
                 num_images += sum(map(bool, contents))
-                rows = _fields(batch, classes_of(file))
+                rows = _fields(batch, classes)
                 keys = [str(number if key is None else row[key]) for number, row in enumerate(rows, writer.num_samples)]
                 writer.add(map(Record, keys, contents, rows))
                 on_progress(writer.num_samples, num_rows)
@@ -185,6 +185,14 @@ def _key_column(tables: list[Path], num_rows: int) -> str | None:
             if len(hashes) == num_rows == len(np.unique(np.array(hashes, np.uint64))):
                 return name
     return None
+
+
+def rows_of(file: Path) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of a table in batches, without what has bytes."""
+    names = [field.name for field in schema_of(file) if not has_bytes(field.type)]
+    classes = classes_of(file)
+    for batch in batches(file, names):
+        yield _fields(batch, classes)
 
 
 def _fields(batch: pa.RecordBatch, classes: dict[str, list[str]]) -> list[dict[str, Any]]:

@@ -85,7 +85,7 @@ class ShardRows(NamedTuple):
 
     file: IndexedFile
     batches: Iterable[RecordBatch]
-    num_pairs: int = 1  # samples with an image and a text; of known shards some
+    num_pairs: int = 1  # samples with an image and a text; 1 for known shards, which had some when they were read
     notes: Mapping[str, int] = MappingProxyType({})  # numbers of members that were ignored, and of odd samples
 
 
@@ -153,8 +153,10 @@ def _known_shards(location: Location) -> dict[str, ShardRows]:
     """Return the shards of earlier indexes by name."""
     shards = {}
     for index in known_indexes(location):
-        row = 0
-        for part, file in zip(index.parts, index.read_files(), strict=True):
+        row, files = 0, list(index.read_files())
+        if len(files) != len(index.parts):  # it was made for another kind of place
+            continue
+        for part, file in zip(index.parts, files, strict=True):
             end = row + part.num_samples
             shards[index.base + file.name] = ShardRows(file, index.batches(row, end))
             row = end

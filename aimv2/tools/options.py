@@ -1,5 +1,6 @@
 """The options of ``cost``, ``evaluate`` and ``weights``, and their help. Nothing here imports torch."""
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
@@ -25,6 +26,13 @@ def _listed(value: Any) -> Any:
     return value.split(",") if isinstance(value, str) else value
 
 
+def _with_unit(value: Any) -> Any:
+    """Refuse bytes, which nobody means."""
+    if isinstance(value, str) and not re.fullmatch(r"0*[1-9][\d.]*\s*[MG]i?B", value.strip()):
+        raise ValueError(f"gpu={value}: write the memory of a GPU as a number with one of MB, GB, GiB, like 80GB")
+    return value
+
+
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class PlanOptions:
     """What a run is planned for."""
@@ -32,10 +40,9 @@ class PlanOptions:
     ranks: Annotated[tuple[Annotated[int, Field(gt=0)], ...], BeforeValidator(_listed)] = Field(
         default=(1,), min_length=1, description="numbers of ranks, a column each", examples=["1,8,64"]
     )
-    gpu: ByteSize | None = Field(
+    gpu: Annotated[ByteSize | None, BeforeValidator(_with_unit)] = Field(
         default=None,
-        ge=10**9,
-        description="memory of each rank's GPU (GB, GiB); by default that of this machine's device",
+        description="memory of each rank's GPU (MB, GB, GiB); by default that of this machine's device",
         examples=["80GB"],
     )
     rate: float | None = Field(

@@ -1,23 +1,27 @@
 """``python -m aimv2 data describe``: describe data by their layout and first texts, and index them."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError, short
 from aimv2.base.files import to_yaml, write_text
 from aimv2.config.arguments import read_options
 from aimv2.config.data_config import DESCRIPTIONS, is_described
-from aimv2.datasets.description import IMAGES, INDEX_SUFFIX, PATTERNS, Location
+from aimv2.datasets.description import IMAGES, INDEX_SUFFIX, Location
 from aimv2.datasets.folder_layout import SUFFIXES as TABLES
 from aimv2.datasets.folder_layout import has_bytes, list_folder, read_rows
 from aimv2.datasets.records import Records
 from aimv2.datasets.remote import expand
-from aimv2.datasets.table_layouts import NAMES, dataset_files, is_image, schema_of
+from aimv2.datasets.table_layouts import NAMES, classes_of, dataset_files, is_image, rows_of, schema_of
+from aimv2.memory.machine import num_cores
 from aimv2.tools.data.command import DescribeOptions
 from aimv2.tools.data.index import index_command, prepare_with_progress
 
@@ -55,6 +59,7 @@ def describe_command(arguments: Sequence[str]) -> int:
         raise UsageError(f"{target} exists; choose another name with to=, or delete it")
     place, comments = find_place(path)
     index = target.absolute().with_name(f"{target.stem}{INDEX_SUFFIX}")
+    is_new = not index.exists()
     try:
         text = described(place, first_texts(place, index), comments, target)
         write_text(target, text)
@@ -62,7 +67,8 @@ def describe_command(arguments: Sequence[str]) -> int:
         index_command([str(target)])
     except (UsageError, RunFailedError):
         target.unlink(missing_ok=True)
-        shutil.rmtree(index, ignore_errors=True)
+        if is_new:
+            shutil.rmtree(index, ignore_errors=True)
         raise
     print(f"wrote {target}")
     return 0
@@ -154,7 +160,24 @@ def _folder(path: Path) -> Found:
     images = [path / name for name in sorted(listing.images)]
     chosen, comments = _of_training(images, path, by_folders=True)
     root = path if len(chosen) == len(images) else Path(os.path.commonpath([image.parent for image in chosen]))
+    if not any(listing.beside.values()) and (place := _named_in_a_table(root, path)):
+        return place, comments
     return {"folder": str(root)}, comments
+
+
+def _named_in_a_table(folder: Path, given: Path) -> Place | None:
+    """Return the place of the table in or beside a folder that names its images; None if there is none."""
+    parents = dict.fromkeys([folder, given, *([given.parent] if given == folder else [])])
+    places = dict[Path, Place]()
+    for table in (each for parent in parents for each in sorted(parent.iterdir()) if each.suffix in TABLES):
+        with contextlib.suppress(UsageError):  # it is no table
+            if (place := _named_by(table, [folder])) is not None:
+                places[table] = place
+    named = {table: place for table, place in places.items() if table.stem == folder.name}
+    if len(places) > 1 and len(named) != 1:
+        names = ", ".join(map(str, places))
+        raise UsageError(f"several tables name images of {folder}: {names}; describe one of them")
+    return next(iter((named or places).values()), None)
 
 
 def _named_by(table: Path, folders: Sequence[Path]) -> Place | None:
@@ -181,28 +204,53 @@ def _named_by(table: Path, folders: Sequence[Path]) -> Place | None:
 
 
 def first_texts(place: Place, index: Path) -> dict[str, list[str]]:
-    """Index data, of several shards or Parquet files the first one, and return texts of some samples by field.
+    """Return texts of some samples by field, of several shards or tables those of the first one.
 
-    The names of folders are only a field where there is no other one.
+    A folder is indexed for that, a shard is too, elsewhere. The names of folders are only a field where there is no
+    other one.
     """
-    first = {
-        key: expand([place[key]] if isinstance(place[key], str) else place[key], key)[:1]
-        for key in PATTERNS
-        if key in place
-    }
-    location = Location(**place | first, index=str(index))
-    prepare_with_progress(str(index), location, 1)
-    records, texts = Records(location), dict[str, list[str]]()
-    names = [name for name in records.fields() if name not in ("folder", location.image, *IMAGES)]
-    rows = sorted({number * len(records) // SAMPLES for number in range(SAMPLES)})
-    for name in names:
-        for row in rows:
-            _add(texts, name, _value(records, row, name))
-    if not texts and place.get("folder"):
-        folders = [records.field(row, "folder") for row in range(len(records))]
-        if len(classes := sorted(set(filter(None, folders)))) > 1:
-            texts["folder"] = classes
+    texts = dict[str, list[str]]()
+    if isinstance(shards := place.get("shards"), str | list):
+        first = expand([shards] if isinstance(shards, str) else shards, "shards")[:1]
+        with TemporaryDirectory(dir=index.parent) as folder:
+            _add_samples(texts, Location(shards=tuple(first), index=str(Path(folder) / "first.index")), first[0])
+    elif "folder" in place and "table" not in place:
+        _add_samples(texts, Location(**place, index=str(index)), place["folder"])
+        if not texts:
+            images = list_folder(os.path.realpath(place["folder"])).images
+            classes = sorted({os.path.basename(os.path.dirname(name)) for name in images} - {""})
+            texts |= {"folder": classes} if len(classes) > 1 else {}
+    else:
+        for row in _first_rows(place):
+            for name, value in row.items():
+                _add(texts, name, value)
     return texts
+
+
+def _add_samples(texts: dict[str, list[str]], location: Location, title: str) -> None:
+    """Index data, and add texts of samples at equal distances."""
+    prepare_with_progress(title, location, num_cores())
+    records = Records(location)
+    rows = sorted({number * len(records) // SAMPLES for number in range(SAMPLES)})
+    for name in records.fields():
+        if name not in ("folder", *IMAGES):
+            for row in rows:
+                _add(texts, name, _value(records, row, name))
+
+
+def _first_rows(place: Place) -> list[dict[str, Any]]:
+    """Return the first rows of a table, without images; every class of a column is in one of them."""
+    if "table" in place:
+        image = place.get("image", "image")
+        return [{**row, image: None} for row in next(read_rows(Path(place["table"])), [])[:ROWS]]
+    if "dataset" in place:
+        file = dataset_files(Path(place["dataset"]))[0]
+    else:
+        patterns = place["parquet"]
+        file = Path(expand([patterns] if isinstance(patterns, str) else patterns, "parquet")[0])
+    classes = classes_of(file)
+    rows = [{**row, **dict.fromkeys(classes)} for row in islice(chain.from_iterable(rows_of(file)), ROWS)]
+    return rows + [{name: each} for name, names in classes.items() for each in names]
 
 
 def _value(records: Records, row: int, name: str) -> Any:

@@ -47,8 +47,8 @@ def export(source: Path, target: Path, layout: str, card: Callable[..., str] | N
 
     Args:
         source: a folder of ``weights import``, or of a finished run.
-        card: returns the card of a run from what ``card.render`` knows of its weights, ``omitted`` and
-            ``has_text_tower``; None is that of the run alone.
+        card: returns the card of a run from the ``omitted`` and ``has_text_tower`` of its weights, which ``run_card``
+            describes; None is that of the run alone.
     """
     check_new(target)  # before reading, which may take minutes
     weights = expressible(read_weights(source), layout)

@@ -110,13 +110,16 @@ def test_drafts_do_not_move_the_picture():
     pixels = np.zeros((1603, 1201), dtype=np.uint8)
     pixels[500:1100, 400:800] = 255
     file = Image.fromarray(pixels)
-    centres = []
-    for format in ("JPEG", "PNG"):
-        content = encoded(file, format)
-        picture = crop(content, np.full(NUM_CROP_DRAWS, 0.6), replace(PAPER, min_scale=0.9), 100, LIMIT)
-        mass = picture[..., 0].astype(float)
-        centres.append([(mass.sum(axis) * np.arange(100)).sum() / mass.sum() for axis in (0, 1)])
-    np.testing.assert_allclose(centres[0], centres[1], atol=0.02)
+    for orientation in range(1, 9):
+        exif = {ExifTags.Base.Orientation: orientation}
+        centres = []
+        for format in ("JPEG", "PNG"):
+            content = encoded(file, format, exif=_exif(exif))
+            picture = crop(content, np.full(NUM_CROP_DRAWS, 0.6), replace(PAPER, min_scale=0.9), 100, LIMIT)
+            mass = picture[..., 0].astype(float)
+            place = np.arange(100)
+            centres.append([(mass.sum(axis) * place).sum() / mass.sum() for axis in (0, 1)])
+        np.testing.assert_allclose(centres[0], centres[1], atol=0.02)
 
 
 def _exif(tags):

@@ -100,6 +100,45 @@ def test_what_cannot_be_described_or_indexed_is_one_sentence_and_leaves_nothing(
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_no_index_of_others_is_deleted(tmp_path, refusal):
+    """Neither a folder of that name nor the index of an earlier description."""
+    files(tmp_path / "pics")
+    target = tmp_path / "pics.yaml"
+    assert describe_command([str(tmp_path / "pics"), f"to={target}"]) == 0
+    target.unlink()
+    before = sorted((tmp_path / "pics.index").rglob("*"))
+    write(tmp_path / "silent/a.jpg", picture(0))
+    refusal(describe_command, [str(tmp_path / "silent"), f"to={target}"])
+    assert sorted((tmp_path / "pics.index").rglob("*")) == before
+    kept = write(tmp_path / "mine.index/a.txt", "mine")
+    assert "exists and is no index" in refusal(
+        describe_command, [str(tmp_path / "pics"), f"to={tmp_path / 'mine.yaml'}"]
+    )
+    assert kept.read_text() == "mine"
+
+
+def test_shards_that_were_read_are_not_read_again(tmp_path, capsys):
+    for number in range(3):
+        with wds.TarWriter(str(write(tmp_path / f"tars/{number}.tar", ""))) as writer:
+            for sample in range(10):
+                writer.write({"__key__": f"{number}-{sample}", "jpg": picture(sample), "txt": f"{number} {sample}"})
+    for _ in range(2):
+        assert describe_command([str(tmp_path / "tars"), f"to={tmp_path / 'own.yaml'}"]) == 0
+        printed = capsys.readouterr().out
+        (tmp_path / "own.yaml").unlink()
+    assert "have not changed: 3 shards" in printed
+
+
+@pytest.mark.parametrize("place", ["mine/metadata.csv", "mine.csv"])
+def test_a_table_in_or_beside_a_folder_names_its_images(tmp_path, place):
+    for number in range(5):
+        write(tmp_path / f"mine/{number}.jpg", picture(number))
+    table = write(tmp_path / place, "\n".join(["file_name,text", *(f"{number}.jpg,a dog" for number in range(5))]))
+    assert find_place(tmp_path / "mine")[0] == {
+        "folder": str(tmp_path / "mine"), "table": str(table), "image": "file_name",
+    }  # fmt: skip
+
+
 def test_an_existing_description_stays(tmp_path, refusal):
     files(tmp_path / "mine")
     target = write(tmp_path / "mine.yaml", "mine")
@@ -120,8 +159,8 @@ def pairs_of(target, tiny):
     ]
 
 
-@pytest.mark.parametrize("given", ["train.csv", "test.csv"])
-def test_a_table_belongs_to_the_folder_of_its_split(tmp_path, tiny, given, capsys):
+@pytest.mark.parametrize("given", ["train.csv", "train", "test.csv", "test"])
+def test_a_table_and_a_folder_of_a_split_belong_together(tmp_path, tiny, given, capsys):
     as_two_splits(tmp_path / "mine")
     target = tmp_path / "own.yaml"
     assert describe_command([str(tmp_path / "mine" / given), f"to={target}"]) == 0
