@@ -1,4 +1,8 @@
-"""A part of a network with its cost, and the FLOPs and parameters of all parts together."""
+"""The cost of each part of a network in closed form, and the FLOPs and parameters of all parts together.
+
+A multiply and an add are 2 FLOPs; norms, activations and softmax are left out. Letters: I patches, T caption tokens, D
+encoder width, E decoder or text width, F FFN hidden, P values in a patch, S width of a shared space, L positions.
+"""
 
 from __future__ import annotations
 

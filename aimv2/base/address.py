@@ -6,8 +6,10 @@ therefore change nothing, and two arms with the same seed see the same draws.
 
 import hashlib
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 NUM_ROUNDS = 6
 _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # SplitMix64's
@@ -24,7 +26,23 @@ def generator(*, seed: int, purpose: str, epoch: int = 0, sample_id: int = 0) ->
 
     Addresses with different epoch or sample id are at least 2**128 blocks apart, so their draws never overlap.
     """
-    return np.random.Generator(np.random.Philox(key=[seed, hash64(purpose)], counter=[0, 0, epoch, sample_id]))
+    # numpy's documentation allows an ISeedSequence, its types do not.
+    philox = np.random.Philox(_Key(seed, purpose), counter=[0, 0, epoch, sample_id])  # type: ignore[arg-type]
+    return np.random.Generator(philox)
+
+
+class _Key(ISeedSequence):
+    """The key of a generator. If numpy is given the key itself, it also draws entropy, which takes twice as long as the
+    rest."""
+
+    def __init__(self, seed: int, purpose: str) -> None:
+        # As numpy converts a key: a list with a number from 2**63 on becomes floats, so that its last 11 bits are lost.
+        # Every stored run has these keys.
+        self._key_2 = np.asarray([seed, hash64(purpose)]).astype(np.uint64)
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> np.ndarray:
+        assert (n_words, dtype) == (2, np.uint64), "Philox has a key of two words"
+        return self._key_2
 
 
 def uniforms(*, seed: int, purpose: str, epoch_B: np.ndarray, sample_id_B: np.ndarray, num_draws: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Folders as zip files with checksums: the same bytes whenever they are written, and unpacked without trust."""
 
 import hashlib
+import re
 import stat
 import zipfile
 import zlib
@@ -15,6 +16,9 @@ DATE = (1980, 1, 1, 0, 0, 0)  # of every member: the first that a zip file can h
 MODE = 0o644 | stat.S_IFREG
 MAX_FILES = 20_000
 MAX_BYTES = 16 * 2**30  # of all files
+MAX_SUMS_BYTES = 4 * 2**20
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
 def files_of(folder: Path) -> list[str]:
@@ -32,7 +36,7 @@ def write_zip(folder: Path, path: Path) -> None:
     """
     if path.exists():
         raise UsageError(f"{path} exists; choose another to=")
-    (folder / SUMS).write_text(_sums(folder))
+    (folder / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in _digests(folder).items()))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path.resolve()) as partial, zipfile.ZipFile(partial, "w") as archive:
@@ -64,10 +68,13 @@ def unpack_zip(path: Path, folder: Path) -> None:
                 is_safe = name.isprintable() and not set(name) & set("\\:")
                 if not is_safe or number > 1 or any(part in ("", ".", "..") for part in name.split("/")):
                     raise UsageError(f"{path} has a file whose name leads elsewhere or is there twice: {short(name)}")
+            for member in members:
+                if member.flag_bits & 1 or member.compress_type not in METHODS:
+                    raise UsageError(f"{path}: {member.filename} is encrypted, or compressed by no usual method")
+                if member.filename == SUMS and member.file_size > MAX_SUMS_BYTES:
+                    raise UsageError(f"{path}: {SUMS} is larger than {MAX_SUMS_BYTES:,} bytes")
             archive.extractall(partial, members)  # a link becomes a file with the path in it
-            sums = (partial / SUMS).read_text() if SUMS in names else ""
-            if other := sorted(set(sums.splitlines()) ^ set(_sums(partial).splitlines())):
-                raise UsageError(f"{path} has other files than {SUMS} lists: {some([line[66:] for line in other])}")
+            _check_sums(path, partial)
     except UsageError:
         raise
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
@@ -75,7 +82,25 @@ def unpack_zip(path: Path, folder: Path) -> None:
         raise UsageError(f"{path} cannot be unpacked: {reason or error}") from error
 
 
-def _sums(folder: Path) -> str:
+def _check_sums(path: Path, folder: Path) -> None:
+    """Raise a UsageError unless the files of a folder, which are those of the zip file ``path``, are those that it
+    lists."""
+    listed, digests = dict[str, str](), _digests(folder)
+    for line in (folder / SUMS).read_text().splitlines() if (folder / SUMS).is_file() else ():
+        if (match := LINE.fullmatch(line)) is None or not line.isprintable():
+            raise UsageError(f"{path}: {SUMS} has a line that is no checksum: {short(line)}")
+        listed[match[2]] = match[1]
+    if unpaired := sorted(listed.keys() ^ digests.keys()):
+        raise UsageError(f"{path} has other files than {SUMS} lists: {some(unpaired)}")
+    if changed := [name for name, digest in digests.items() if listed[name] != digest]:
+        raise UsageError(f"{path}: {some(changed)}: not the file of its checksum in {SUMS}")
+
+
+def _digests(folder: Path) -> dict[str, str]:
     """Return the checksums of all files in a folder but that of checksums."""
-    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files_of(folder)}
-    return "".join(f"{digest}  {name}\n" for name, digest in digests.items() if name != SUMS)
+    digests = {}
+    for name in files_of(folder):
+        if name != SUMS:
+            with (folder / name).open("rb") as file:
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests

@@ -1,4 +1,14 @@
-"""Command lines: arguments of the form ``key=value``, options with their help, errors in one sentence."""
+"""Command lines: arguments of the form ``key=value``, options with their help, errors in one sentence.
+
+A dataclass declares the options of a command, a field each. ``Field`` gives a field what the help shows:
+``description``, and ``examples`` with one value to type if the default is None or missing. An ``alias`` is the key as
+typed. A field that is a dataclass is a group of options, ``group.name``.
+
+    @dataclass(frozen=True, kw_only=True, config=CHECKED)
+    class Options:
+        weights: str = Field(description="a finished run", examples=["PATH"])
+        workers: int = Field(default=0, ge=0, description="processes that decode images")
+"""
 
 import dataclasses
 import os
@@ -20,6 +30,20 @@ from aimv2.base.errors import RunFailedError, UsageError, did_you_mean, given_tw
 
 HELP = frozenset({"-h", "--help"})
 NO_READER = 128 + signal.SIGPIPE  # the exit status of a command whose output nothing reads any more
+COLUMN = 31  # of the descriptions in a help
+WIDTH = 119
+DEBUG = ("debug=true", "show the traceback of an error")
+FORM = "AIMV2_TYPED"  # environment variable: the form that was typed, for the processes that a command starts
+COMMAND, CLONE = "aimv2", "clone"
+SCRIPTS = {
+    "sweep": "python sweeps/launch.py",
+    "manage": "python sweeps/manage.py",
+    "report": "python analysis/report.py",
+    "scaling": "python analysis/scaling.py",
+    "verify": "python -m aimv2.analysis.verify",
+}
+PACKAGE = Path(__file__).parents[1]
+Options = TypeVar("Options")
 
 
 def key_values(arguments: Sequence[str], allowed: Collection[str], kind: str = "key") -> dict[str, str]:
@@ -138,13 +162,6 @@ def explain(error: ValidationError, kind: Any = None) -> UsageError:
     return UsageError(message + seen if names_the_key else f"{place}: {message}{seen}")
 
 
-Options = TypeVar("Options")
-
-COLUMN = 31  # of the descriptions in a help
-WIDTH = 119
-DEBUG = ("debug=true", "show the traceback of an error")
-
-
 def read_options(kind: type[Options], arguments: Sequence[str], needs: str = "the command needs") -> Options:
     """Read arguments as the options of a command."""
     fields = dict(_fields(kind))
@@ -156,8 +173,8 @@ def read_options(kind: type[Options], arguments: Sequence[str], needs: str = "th
         for group in groups:
             owner = owner.setdefault(group, {})
         owner[name] = _listed(key, text) if text.startswith("[") else text
-    if missing := [_shown(key, field) for key, field in fields.items() if field.is_required() and key not in given]:
-        raise UsageError(f"{needs} {' and '.join(missing)}")
+    if required := [_shown(key, field) for key, field in fields.items() if field.is_required() and key not in given]:
+        raise UsageError(f"{needs} {' and '.join(required)}")
     return options_of(kind, values)
 
 
@@ -223,18 +240,6 @@ def _listed(key: str, text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UsageError(f"{key}={text} is not a list such as [1,2]") from error
-
-
-FORM = "AIMV2_TYPED"  # environment variable: the form that was typed, for the processes that a command starts
-COMMAND, CLONE = "aimv2", "clone"
-SCRIPTS = {
-    "sweep": "python sweeps/launch.py",
-    "manage": "python sweeps/manage.py",
-    "report": "python analysis/report.py",
-    "scaling": "python analysis/scaling.py",
-    "verify": "python -m aimv2.analysis.verify",
-}
-PACKAGE = Path(__file__).parents[1]
 
 
 def as_typed(command: str) -> str:

@@ -54,7 +54,7 @@ class EncoderConfig(TransformerConfig):
             patches to all patches and is causal after them. ``causal`` and ``bidirectional`` do not depend on M, which
             then only selects the patches that a pixel loss scores: those after the prefix. Under ``bidirectional`` the
             features have seen them. (``prefix.law=causal`` is a causal mask with all patches scored.) ``auto`` is the
-            objective's own: prefix, but bidirectional for cappa, clip, siglip and distill.
+            objective's own: prefix, but bidirectional for cappa, clip and siglip.
         positions: ``learned``, a vector per patch, as in all fixed-resolution models; ``sincos``, a function of row and
             column that takes images of any size, as in AIM v1 and the native-resolution AIMv2-L.
     """

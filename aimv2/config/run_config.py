@@ -28,7 +28,7 @@ from aimv2.config.training_config import (
     StartConfig,
 )
 
-# Fields that older versions had, and stored configs still name.
+# Fields that older versions had, and stored configs still name; those of ``start`` decided what a run computes.
 REMOVED = {
     "log": ("mlflow", "trackio"),
     "checkpoint": ("watchdog_factor",),
@@ -141,6 +141,8 @@ class RunConfig(Program):
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         for part, removed in REMOVED.items():
             if isinstance(stored := values.get(part), Mapping):
+                if part == "start" and (used := [key for key in removed if stored.get(key)]):
+                    raise UsageError(f"start.{used[0]}: distillation was removed, and this version cannot execute it")
                 values = {**values, part: {key: value for key, value in stored.items() if key not in removed}}
         try:
             return TypeAdapter(cls).validate_python(values)

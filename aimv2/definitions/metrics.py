@@ -337,8 +337,7 @@ def _number(metric: str, found: Any) -> float:
         raise RunFailedError("bug", what) from error
 
 
-def _check_name(name: str, metric: PluginMetric) -> None:
-
+def _check_name(name: str, _: PluginMetric) -> None:
     if is_ours(name):
         raise UsageError(f"the metric {name!r} exists already, built in")
     if not name.isidentifier():

@@ -3,6 +3,7 @@
 Nothing here imports torch.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
@@ -46,10 +47,13 @@ def add_program(name: str, program: Kind, *metrics: Definition) -> Kind:
 
 def check_values(base: Program) -> None:
     """Refuse a base run whose values cannot be compared."""
+    values = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+    if mutable := [name for name, value in values.items() if isinstance(value, list | dict | set)]:
+        raise UsageError(f"program {base.kind!r}: {', '.join(mutable)} must be a tuple, not a list, dict or set")
     try:
         hash(base)
     except TypeError as error:
-        raise UsageError(f"program {base.kind!r}: {error}; values must be tuples, not lists or dicts") from error
+        raise UsageError(f"program {base.kind!r}: {error}; values must be tuples") from error
 
 
 def check(run: Program) -> None:

@@ -174,49 +174,81 @@ def _weights(config: RunConfig) -> int:
 
 def computed_at_once(config: RunConfig) -> dict[str, int]:
     """Return the bytes that each part of the evaluation computes at once, besides the network."""
+    reports, at_once = objective(config.objective.name).reports, images_at_once(config)
     values = config.model.num_patches * config.model.encoder.width
-    number = config.evaluation.num_pairs
-    # The largest probe is that of the objects in the cells of a scene, or of a labelled set.
-    scenes, width = config.data.scenes, config.model.encoder.width
-    num_outputs = max(scenes.grid**2 * scenes.num_objects * len(config.data.sources), MIN_CLASSES)
-    probe = ProbeSize.of(config.evaluation.probe, config.model.num_patches, width, num_outputs)
-    similarities = number * FLOAT32 * (4 * config.model.tower.embed_dim + 3 * number)
     parts = {
-        "images": images_at_once(config) * _of_image(config),
-        "retrieval": similarities * ("retrieval" in objective(config.objective.name).reports),
+        "encoding": at_once * _encoding(config),
         "moments": (2 * FLOAT32 + 2 * FLOAT64) * features_at_once(values) * values,
         "neighbours": _neighbours(config),
-        "probe": probe.bytes,
+        "probe": _probe_size(config).bytes,
     }
-    return parts | ({"reader": _reader(config)} if config.evaluation.reader.samples else {})
+    if "captions" in reports:
+        parts["captions"] = at_once * _captions(config, config.model.decoder)
+    if "pixels" in reports:
+        parts["pixels"] = at_once * _pixels(config)
+    if "retrieval" in reports:
+        parts["retrieval"] = at_once * _embedding(config) + _similarities(config)
+    if config.evaluation.reader.samples:
+        parts["reader"] = _reader(config)
+    return parts
 
 
-def _of_image(config: RunConfig) -> int:
-    """Return a bound on the bytes of an image with its caption in a forward pass of any part, which saves nothing."""
-    model, text = config.model, config.model.max_text_tokens
-    patches, length = model.num_patches, model.num_patches + 1 + text
-    decoders = (model.decoder, config.evaluation.reader.decoder)
-    value = BFLOAT16 if config.precision == "bfloat16" else FLOAT32
-    # Of the image, and of each caption with its text, there are keys and values of all blocks.
-    keys = 4 * value * patches * max(decoder.depth * decoder.width for decoder in decoders)
-    logits = text * (
-        2 * FLOAT32 * max(decoder.width for decoder in decoders) + (2 * FLOAT32 + value) * model.vocab_size
-    )
-    forward = max(_forward(stack, length, value) for stack in (model.encoder, *decoders, model.tower.stack))
-    pictures = FLOAT32 * (9 * model.image_px**2 + 5 * patches * model.patch_dim)
-    features = (2 * FLOAT32 + FLOAT16) * patches * model.encoder.width + (1 + FLOAT32) * patches**2  # and a mask
-    return pictures + features + max(forward, keys + logits)
+def _value(config: RunConfig) -> int:
+    return BFLOAT16 if config.precision == "bfloat16" else FLOAT32
 
 
-def _forward(stack: TransformerConfig, length: int, value: int) -> int:
-    """Return the bytes of the input of a block and the sum after attention; of what the FFN reads, and its hidden
-    values, or attention's."""
-    hidden = max((3 if stack.ffn == "swiglu" else 2) * stack.ffn_hidden, 6 * stack.width)
-    return length * (2 * FLOAT32 * stack.width + value * (stack.width + hidden))
+def _forward(config: RunConfig, stack: TransformerConfig, length: int) -> int:
+    """Return the bytes per image of a forward pass of blocks, which saves nothing."""
+    value, width = _value(config), stack.width
+    # The input of a block and the sum after attention; what the FFN reads, and its hidden values, or attention's.
+    ffn = (3 if stack.ffn == "swiglu" else 2) * stack.ffn_hidden
+    return length * (2 * FLOAT32 * width + value * (width + max(ffn, 6 * width)))
+
+
+def _encoding(config: RunConfig) -> int:
+    """Return the bytes per image of the encoder's forward pass, under a causal mask."""
+    model = config.model
+    patches, width = model.num_patches, model.encoder.width
+    mask = patches**2 * (1 + FLOAT32)
+    features = (FLOAT32 + FLOAT16 + FLOAT32) * patches * width  # and those of another rank
+    return 3 * FLOAT32 * 3 * model.image_px**2 + _forward(config, model.encoder, patches) + mask + features
+
+
+def _captions(config: RunConfig, decoder: TransformerConfig) -> int:
+    """Return the bytes per image and caption of the decoder's forward passes over images, and over captions."""
+    model, value = config.model, _value(config)
+    patches, text = model.num_patches, 1 + model.max_text_tokens
+    features = (FLOAT32 + FLOAT16) * patches * model.encoder.width
+    keys = 2 * value * patches * decoder.width  # and values of a block, of an image, of a caption, and with its text
+    scores = 2 * FLOAT32 + (value if value < FLOAT32 else 0)  # logits, whole, and the logarithms of probabilities
+    logits = model.max_text_tokens * (2 * FLOAT32 * decoder.width + scores * model.vocab_size)
+    reading = decoder.depth * keys + _forward(config, decoder, patches)
+    writing = 2 * decoder.depth * keys + 2 * keys + max(_forward(config, decoder, text), logits)
+    return features + max(reading, writing)
+
+
+def _pixels(config: RunConfig) -> int:
+    model = config.model
+    patches = model.num_patches
+    length = patches + 1 + model.max_text_tokens * (model.decoder.order == "text_first")
+    values = 9 * model.image_px**2 + 5 * patches * model.patch_dim + patches * model.encoder.width
+    forward = max(_forward(config, model.encoder, patches), _forward(config, model.decoder, length))
+    return FLOAT32 * values + forward
+
+
+def _embedding(config: RunConfig) -> int:
+    """Return the bytes per pair of the forward passes of both encoders; pooling of the features takes less."""
+    return max(_encoding(config), _forward(config, config.model.tower.stack, config.model.max_text_tokens))
+
+
+def _similarities(config: RunConfig) -> int:
+    """Return the bytes of the vectors of all pairs, and of their similarities and ranks."""
+    number = config.evaluation.num_pairs
+    return number * FLOAT32 * (4 * config.model.tower.embed_dim + 3 * number)
 
 
 def _reader(config: RunConfig) -> int:
-    """Return the bytes of a step of the reader, beside which there are those that answer questions."""
+    """Return the bytes of a step of the reader, beside which there are those that answer questions; and of captions."""
     options = config.evaluation.reader
     size = options.decoder
     own = replace(config, model=replace(config.model, decoder=size))
@@ -232,7 +264,7 @@ def _reader(config: RunConfig) -> int:
     features = (FLOAT16 + 3 * FLOAT32) * patches * config.model.encoder.width  # half, whole and standardised
     step = at_once * (features + FLOAT32 * saved) + max((3 * FLOAT32 + BFLOAT16) * logits, at_once * blocks.working)
     held = (6 * FLOAT32 + BFLOAT16) * parameters  # weights, gradients and moments, and two other readers
-    return held + round(step)
+    return held + max(round(step), images_at_once(config) * _captions(own, size))
 
 
 def _neighbours(config: RunConfig) -> int:
@@ -243,3 +275,10 @@ def _neighbours(config: RunConfig) -> int:
     values = config.model.num_patches * width
     features = 2 * FLOAT32 * features_at_once(values) * values  # of two chunks
     return means + max(features, 2 * FLOAT64 * NEIGHBOURS * num_train)
+
+
+def _probe_size(config: RunConfig) -> ProbeSize:
+    """Return the size of the largest probe: of the objects in the cells of a scene, or of a labelled set."""
+    model, scenes = config.model, config.data.scenes
+    num_outputs = max(scenes.grid**2 * scenes.num_objects * len(config.data.sources), MIN_CLASSES)
+    return ProbeSize.of(config.evaluation.probe, model.num_patches, model.encoder.width, num_outputs)

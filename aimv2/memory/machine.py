@@ -10,6 +10,7 @@ from aimv2.config.program import Program
 
 ROOT = Path("/")
 CORES = "AIMV2_CORES"  # environment variable: cores of each rank, where several runs or ranks share a machine
+UNLIMITED = 1 << 60  # bytes; control groups of version 1 write "no limit" as the largest multiple of a page
 
 
 def num_cores(root: Path = ROOT) -> int:
@@ -68,9 +69,6 @@ def _meminfo(name: str, root: Path) -> int | None:
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return None
-
-
-UNLIMITED = 1 << 60  # bytes; version 1 writes "no limit" as the largest multiple of a page
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:

@@ -34,6 +34,8 @@ MEANT = {"lr": "optimizer.peak_lr", "learning_rate": "optimizer.peak_lr"}  # as 
 MULTIRUN = ("-m", "--multirun")  # of Hydra's own command line
 # The key that names a part: objective=clip is meant as objective.name=clip.
 NAMED_BY = {"objective": "name", "prefix": "law"}
+CONFIG_KEY = "config="  # of a file of overrides
+PLAIN = re.compile(r"[A-Za-z0-9_./%@?|-]+")  # needs no quotes in the grammar; with 1e-3, which YAML reads as text
 READ_BEFORE = ("config", "debug", "limit", "plugins")  # keys of commands that a config is composed without
 
 
@@ -71,7 +73,8 @@ def compose(
     for text, key, value in parsed:
         if key in defaults:
             continue
-        if key not in known and not key.startswith(PARAMETERS):  # of a plug-in; run_config checks them
+        is_parameter = has_run and key.startswith(PARAMETERS) and "." not in key.removeprefix(PARAMETERS)
+        if key not in known and not is_parameter:  # those of a plug-in are checked by run_config
             raise _not_a_value(text, key, value, known)
         *parts, name = key.split(".")
         reduce(getitem, parts, config)[name] = value
@@ -169,23 +172,19 @@ def _inside(group: str, known: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(f"{start}{name}{'.…' if dot else ''}" for name, dot, _ in names))
 
 
-KEY = "config="
-PLAIN = re.compile(r"[A-Za-z0-9_./%@?|-]+")  # needs no quotes in the grammar; with 1e-3, which YAML reads as text
-
-
 def with_file(words: Sequence[str]) -> list[str]:
     """Return the words of a command line with those of its ``config=FILE`` in its place; what is typed counts.
 
     Keys of the file are nested or paths: ``optimizer: {peak_lr: 1e-3}`` or ``optimizer.peak_lr: 1e-3``.
     """
-    files = [word.removeprefix(KEY) for word in words if word.startswith(KEY)]
+    files = [word.removeprefix(CONFIG_KEY) for word in words if word.startswith(CONFIG_KEY)]
     if len(files) > 1:
         raise given_twice("config")
     typed = {word.partition("=")[0] for word in words}
     return [
         one
         for word in words
-        for one in (_words(Path(word.removeprefix(KEY)), typed) if word.startswith(KEY) else [word])
+        for one in (_words(Path(word.removeprefix(CONFIG_KEY)), typed) if word.startswith(CONFIG_KEY) else [word])
     ]
 
 

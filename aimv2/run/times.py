@@ -118,18 +118,17 @@ class RecordedTime(NamedTuple):
     run: str  # its name; empty for a short one, of which nothing else is kept
 
 
-def setting_of(run: Program, alone: str = "") -> str:
-    """Return what no effort can be scaled by: device, threads and precision; of another model than AIMv2 all values but
-    the seed. ``alone`` is a metric that is measured alone."""
+def setting_of(run: Program, *, with_metric: bool = True) -> str:
+    """Return what no effort can be scaled by: device, threads and precision, data in files, and a metric that is
+    measured alone; of another model than AIMv2 all values but the seed."""
     setting = f"{run.device}, {run.threads} threads, {run.precision}"
     if not isinstance(run, RunConfig):
         return f"{setting}, {_hash(run.with_seed(0).to_dict())}"
-    return f"{setting}, {run.data.kind}{alone}"
-
-
-def _alone(run: Program) -> str:
-    metric = run.evaluation.alone if isinstance(run, RunConfig) else None
-    return "" if metric is None else f", metric {metric.metric} {metric.digest}"
+    setting += f", {run.data.kind}"
+    if run.data.kind == "files":  # small pictures and large ones take other times
+        setting += f" {_hash(run.data.sources, run.data.fingerprint)}"
+    metric = run.evaluation.alone if with_metric else None
+    return setting if metric is None else f"{setting}, metric {metric.metric} {metric.digest}"
 
 
 def parts_of(config: Program) -> list[Part]:
@@ -138,12 +137,19 @@ def parts_of(config: Program) -> list[Part]:
     return ["evaluation", "training"] if is_trained else ["evaluation"]
 
 
-def seconds_of(run: Path) -> dict[Part, float]:
-    """Return the seconds of the evaluation of a finished run and, if it was trained, of a sample of its steps."""
+def seconds_of(run: Path, *, of_cpu: bool = False) -> dict[Part, float]:
+    """Return the seconds of the evaluation of a finished run and, if it was trained, of a sample of its steps; those of
+    the CPU or on the clock."""
     config, result = read_json(run / "config.json"), read_json(run / "result.json")
     if KIND in config or not config["budget"]["samples"]:
-        return {"evaluation": result["seconds"]}
+        return {"evaluation": result["cpu_seconds" if of_cpu else "seconds"]}
     attempt = attempt_folder(run, result["attempt"])
+    if of_cpu:
+        steps = [row["step_cpu_seconds"] for row in last_rows(attempt, SPEED_BYTES) if "step_cpu_seconds" in row]
+        return {
+            "training": statistics.median(steps) / config["budget"]["batch_size"],
+            "evaluation": result["cpu_seconds"] - result["train_cpu_seconds"],
+        }
     speeds = [row["images_per_second"] for row in last_rows(attempt, SPEED_BYTES) if "images_per_second" in row]
     start = rows_at(attempt, [0])[0]["seconds"]
     return {
@@ -154,12 +160,18 @@ def seconds_of(run: Path) -> dict[Part, float]:
 
 def remember(config: Program, run: Path, *, is_short: bool = False) -> list[RecordedTime]:
     """Write the times of a finished run of this process to the table, in place of older ones of its effort, and return
-    them; none if the run's record is incomplete."""
+    them; none if the run's record is incomplete.
+
+    If one thread did all of a short run and waited for no disk, its CPU time counts: one busy moment of the machine
+    would make every later plan longer.
+    """
     try:
-        seconds = seconds_of(run)
+        is_alone = (config.device, config.threads) == ("cpu", 1) and not config.loaders
+        of_cpu = is_short and is_alone and isinstance(config, RunConfig) and config.data.kind != "files"
+        seconds = seconds_of(run, of_cpu=of_cpu)
     except (UsageError, OSError, ValueError, KeyError, TypeError, ZeroDivisionError):  # such as a run of no step
         return []
-    here, setting, name, times = hardware(config.device), setting_of(config, _alone(config)), run.name, []
+    here, setting, name, times = hardware(config.device), setting_of(config), run.name, []
     for part in parts_of(config):
         measured = RecordedTime(part, setting, _effort(config, part), seconds[part], here, "" if is_short else name)
         times.append(measured)
@@ -184,7 +196,7 @@ def recorded(cache_dir: Path) -> list[RecordedTime]:
 def nearest(config: Program, part: Part, table: Sequence[RecordedTime]) -> tuple[float, RecordedTime] | None:
     """Return the seconds of a part of a run, and the measurement of the nearest effort that they follow from; None if
     none is like it. For a metric that no run has measured alone yet, whole evaluations count."""
-    settings = dict.fromkeys([setting_of(config, _alone(config)), setting_of(config)])
+    settings = dict.fromkeys([setting_of(config), setting_of(config, with_metric=False)])
     alike = [[time for time in table if (time.part, time.setting) == (part, setting)] for setting in settings]
     effort = _effort(config, part)
     for times in filter(None, alike):
@@ -268,7 +280,7 @@ class RecordedClock:
     ) -> None:
         self._measure, self._is_here = measure, is_here
         self._tables: dict[Path, list[RecordedTime]] = {}
-        self._tried = set[tuple[Part, float]]()
+        self._tried = set[tuple[str, Part, float]]()
 
     def __call__(self, config: Program) -> RunSeconds | None:
         """Return the time of a run, or None if it is not known and cannot be measured here: the model is too large, or
@@ -280,8 +292,9 @@ class RecordedClock:
         times = self._nearest(config)
         if not isinstance(config, RunConfig):
             return None if times is None else RunSeconds(0.0, times["evaluation"][0])
-        if times is None and self._measure is not None and self._tried.isdisjoint(efforts.items()):
-            self._tried.update(efforts.items())
+        wanted = {(setting_of(config), part, effort) for part, effort in efforts.items()}
+        if times is None and self._measure is not None and self._tried.isdisjoint(wanted):
+            self._tried |= wanted
             self._tables[folder] += self._measure(config)
             times = self._nearest(config)
         if times is None:

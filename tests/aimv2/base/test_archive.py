@@ -72,6 +72,12 @@ def link(name):
     return member
 
 
+def compressed(name, method):
+    member = zipfile.ZipInfo(name)
+    member.compress_type = method
+    return member
+
+
 ELSEWHERE = "a file whose name leads elsewhere or is there twice"
 
 
@@ -88,7 +94,10 @@ ELSEWHERE = "a file whose name leads elsewhere or is there twice"
         ([("a", b"x"), ("a", b"y")], ELSEWHERE),
         ([("a", b""), ("a/b", b"")], "cannot be unpacked"),
         ([("a", b"")], "has other files than SHA256SUMS lists: a"),
-        ([("a", b"x"), (SUMS, sums({"a": b"y"}))], "has other files than SHA256SUMS lists: a"),
+        ([("a", b"x"), (SUMS, sums({"a": b"y"}))], "zip: a: not the file of its checksum in SHA256SUMS"),
+        ([("a", b"x"), (SUMS, "a")], "SHA256SUMS has a line that is no checksum: 'a'"),
+        ([("a", b"x"), (SUMS, b"0" * (4 * 2**20 + 1))], "SHA256SUMS is larger than 4,194,304 bytes"),
+        ([(compressed("a", zipfile.ZIP_LZMA), b"x" * 100)], "a is encrypted, or compressed by no usual method"),
         ([("a", b"x"), (SUMS, sums({"a": b"x", "b": b""}))], "has other files than SHA256SUMS lists: b"),
         ([("a", b"x"), (SUMS, b"\xff\xff")], "cannot be unpacked"),
         ([(str(number), b"") for number in range(20_001)], "is too large: at most 20,000 files"),

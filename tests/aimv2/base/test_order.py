@@ -26,6 +26,13 @@ def test_sample_order_shows_every_row_once_per_epoch(num_rows, block_rows, seed,
     assert sorted(rows) == list(range(num_rows))
 
 
+@given(num_rows=st.integers(1, 40), batch=st.integers(1, 50), start=st.integers(0, 200))
+def test_sample_order_of_a_part_is_that_part_of_the_whole(num_rows, batch, start):
+    whole, part = (order_of(first, start + batch, num_rows=num_rows) for first in (0, start))
+    for all_of_it, some in zip(whole, part, strict=True):
+        np.testing.assert_array_equal(all_of_it[start:], some)
+
+
 def test_rows_within_a_block_are_in_the_order_of_numpys_permutation():
     """Stored runs were made with one permutation of all rows, so a single block must give it."""
     expected = address.generator(seed=3, purpose="order", epoch=2).permutation(50)
@@ -90,6 +97,20 @@ def test_quotas_are_shares_by_largest_remainder(weights):
         lacking[source] = 0
     assert found == tuple(given_out)
     assert found == quotas([weight / 4 for weight in weights]), "only the shares count"
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ((0.3, 0.3, 0.09, 0.28, 0.03), (300, 300, 90, 280, 30)),  # Table 2
+        ((1, 1, 1), (334, 333, 333)),
+        ((1, 0), (1000, 0)),
+        ((1e308, 1e308), (500, 500)),
+        ((1, 1e-9), (1000, 0)),
+    ],
+)
+def test_quotas_of_known_weights(weights, expected):
+    assert quotas(weights) == expected
 
 
 @given(case=weights_and_sizes, seed=st.integers(0, 1000))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
 from aimv2.base.errors import UsageError
-from aimv2.config.native import Steps, grid_within, micro_batch_at
+from aimv2.config.native import Steps, grid_within, micro_batch_at, size_within
 from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.config.training_config import MIN_AREA, NativeConfig
@@ -50,6 +50,16 @@ def test_steps_have_as_many_patches_and_follow_on_each_other(areas):
         for step in range(done):
             counts[steps.area(step)] += sizes[step]
         assert +Counter(steps.images_by_area(done)) == counts
+
+
+@pytest.mark.parametrize(
+    ("area", "image", "expected"),
+    [(256, (224, 224), (16, 16)), (128, (10, 10), (11, 11)), (12, (30, 10), (6, 2)), (9, (1, 1000), (1, 9))],
+)
+def test_grids_that_are_easy_to_check(area, image, expected):
+    assert grid_within(area, *image) == expected
+    assert grid_within(area, *image[::-1]) == expected[::-1]
+    assert size_within(*image, patch_px=14, area=area) == tuple(14 * side for side in expected)
 
 
 @given(area=st.integers(MIN_AREA, 5000), height=st.integers(1, 9000), width=st.integers(1, 9000))

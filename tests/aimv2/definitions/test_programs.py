@@ -9,8 +9,17 @@ from aimv2.base.errors import UsageError
 from aimv2.base.plugins import using
 from aimv2.config.program import PROGRAMS, Program, replaced
 from aimv2.config.run_config import RunConfig
+from aimv2.cost import train_flops
 from aimv2.definitions.metrics import Definition, lower_is_better, unit_of
-from aimv2.definitions.programs import add_program, check_plugins, check_values, metrics_of, with_plugins
+from aimv2.definitions.objectives import objective
+from aimv2.definitions.programs import (
+    add_program,
+    check_plugins,
+    check_values,
+    max_train_flops,
+    metrics_of,
+    with_plugins,
+)
 from tests.helpers.other_model import Mean
 
 ERROR = Definition("mean_error", "squared", True)
@@ -18,7 +27,7 @@ ERROR = Definition("mean_error", "squared", True)
 
 @dataclass(frozen=True, kw_only=True)
 class Listed(Program):
-    values: list[int] | tuple[int, ...] = (1,)
+    numbers: list[int] | tuple[int, ...] = (1,)
 
     def measure(self, run):
         return {}
@@ -60,8 +69,8 @@ def test_metrics_of_a_program_are_known_by_their_names():
 
 def test_values_must_be_comparable():
     check_values(Listed())
-    with pytest.raises(UsageError, match=r"values must be tuples, not lists or dicts"):
-        check_values(Listed(values=[1]))
+    with pytest.raises(UsageError, match="numbers must be a tuple, not a list"):
+        check_values(Listed(numbers=[1]))
 
 
 LAW = """
@@ -123,3 +132,8 @@ def test_a_run_is_executed_with_its_own_plugins_only(tiny, plugged):
         check_plugins(missing, "v2")
     with pytest.raises(UsageError, match="has values of plug-ins that its config does not name"):
         check_plugins(replace(run, plugins={}), "v2")
+
+
+def test_max_train_flops_are_those_of_all_parts_with_full_captions(tiny):
+    parts = objective("aimv2").cost(tiny)
+    assert max_train_flops(tiny, 320) == train_flops(parts, 320, 320 * tiny.model.max_text_tokens)

@@ -207,9 +207,5 @@ def test_prediction_bounds_the_allocations_of_each_part(measured, part, precisio
     """Oracle: the allocations that torch's profiler records."""
     run = measured(precision, **values)
     call = {"captions": run.captions_read}.get(part) or getattr(run, part)
-    taken, predicted = peak_bytes(call, "cpu"), computed_at_once(run.config)
-    if part in predicted and part != "retrieval":
-        assert taken <= predicted[part] <= 1.5 * taken
-    else:  # one bound for all that is computed of images, which is close for the largest
-        assert taken <= predicted["images"]
-        assert part != "captions" or predicted["images"] <= 1.5 * taken
+    taken, predicted = peak_bytes(call, "cpu"), computed_at_once(run.config)[part]
+    assert taken <= predicted <= 1.5 * taken

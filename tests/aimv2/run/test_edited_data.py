@@ -1,6 +1,7 @@
 """Data that somebody edits before, during or after a run: the edit is refused, or the run has another name."""
 
 import io
+import json
 import tarfile
 from dataclasses import replace
 
@@ -29,9 +30,12 @@ NUM = 20
 EDITED = 7  # the sample
 KINDS = {
     "txt": {"folder": "pictures", "short": "txt"},
+    "json": {"folder": "pictures", "short": "json.caption"},
     "csv": {"folder": "pictures", "table": "table.csv", "short": "caption"},
+    "parquet": {"folder": "pictures", "table": "table.parquet", "short": "caption"},
     "rows": {"parquet": "rows.parquet", "short": "caption"},
     "image": {"folder": "pictures", "short": "txt"},
+    "side": {"folder": "pictures", "short": "txt", "held_out": {"field": "json.side", "values": ["test"]}},
     "shard": {"shards": "one.tar", "short": "txt"},
 }
 
@@ -49,17 +53,28 @@ def files_of(kind, *, is_edited=False):
     captions = [f"picture {number} in {'tan' if number == edited else 'red'}" for number in range(NUM)]
     images = [image(number, kind == "image" and number == edited) for number in range(NUM)]
     files = {f"pictures/{number:02}.png": content for number, content in enumerate(images)}
-    if kind in ("txt", "image"):
+    if kind in ("txt", "image", "side"):
         texts = captions if kind == "txt" else ["the same caption"] * NUM
-        return files | {f"pictures/{number:02}.txt": text.encode() for number, text in enumerate(texts)}
+        files |= {f"pictures/{number:02}.txt": text.encode() for number, text in enumerate(texts)}
+    if kind in ("txt", "image"):
+        return files
+    if kind in ("json", "side"):
+        sides = ["test" if number % 5 == 4 else "rest" for number in range(NUM)]
+        sides[EDITED] = "test" if is_edited else "rest"
+        texts = [
+            json.dumps({"caption": caption} if kind == "json" else {"side": side})
+            for caption, side in zip(captions, sides, strict=True)
+        ]
+        return files | {f"pictures/{number:02}.json": text.encode() for number, text in enumerate(texts)}
     if kind == "csv":
         rows = [f"{number:02}.png,{caption}" for number, caption in enumerate(captions)]
         return files | {"table.csv": "\n".join(["image,caption", *rows]).encode()}
     stream = io.BytesIO()
-    if kind == "rows":
-        table = pa.table({"image": images, "caption": captions})
+    if kind in ("parquet", "rows"):
+        names = [f"{number:02}.png" for number in range(NUM)]
+        table = pa.table({"image": names if kind == "parquet" else images, "caption": captions})
         pq.write_table(table, stream, compression="none", use_dictionary=False, write_statistics=False)
-        return {"rows.parquet": stream.getvalue()}
+        return {"rows.parquet": stream.getvalue()} if kind == "rows" else files | {"table.parquet": stream.getvalue()}
     with tarfile.open(fileobj=stream, mode="w") as tar:
         for number, caption in enumerate(captions):
             for name, content in ((f"{number:02}.png", images[number]), (f"{number:02}.txt", caption.encode())):

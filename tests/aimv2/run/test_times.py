@@ -27,6 +27,7 @@ from aimv2.run.times import (
     training_left,
 )
 from tests.helpers.marks import exhaustive
+from tests.helpers.native import at_native
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def tiny(tiny, tmp_path):
 @pytest.fixture
 def record(tmp_path):
     """Write the record of a run that started for 1 s, measured a curve for 4 s, and was evaluated for ``evaluation``
-    s."""
+    s; its CPU time is half of that."""
 
     def write(config, *, speed=100.0, evaluation=10.0):
         run = tmp_path / config.name
@@ -46,10 +47,12 @@ def record(tmp_path):
         attempt.mkdir(parents=True, exist_ok=True)
         samples, rows = config.budget.samples, []
         if samples:
-            rows = [{"step": 0, "seconds": 1.0}] + [{"step": n, "images_per_second": speed} for n in (1, 2, 3)]
+            step = {"images_per_second": speed, "step_cpu_seconds": 0.5 * config.budget.batch_size / speed}
+            rows = [{"step": 0, "seconds": 1.0}] + [{"step": n} | step for n in (1, 2, 3)]
             rows[1]["images_per_second"] = speed / 10  # the first step warms up
         train_seconds = 1.0 + (samples / speed + 4.0 if samples else 0.0)
         seconds = {"seconds": train_seconds + evaluation, "train_seconds": train_seconds}
+        seconds |= {"cpu_seconds": seconds["seconds"] / 2, "train_cpu_seconds": samples / speed / 2}  # of all steps
         files = {run / "config.json": config.to_dict(), run / "result.json": {"attempt": 2} | seconds}
         for path, values in files.items():
             path.write_text(json.dumps(values))
@@ -76,7 +79,24 @@ def test_seconds_are_those_of_the_record(tiny, record):
     assert seconds_of(record(tiny.untrained())) == pytest.approx({"evaluation": 11})
 
 
-def test_a_run_of_the_same_shape_has_the_times_of_the_last_one(tiny, record):
+@pytest.mark.parametrize(
+    ("change", "seconds"),
+    [
+        ({"device": "cpu"}, (0.5 / 100, (1 + 4 + 10) / 2)),
+        ({"threads": 2}, (1 / 100, 1 + 10)),
+        ({"loader.num_workers": 2}, (1 / 100, 1 + 10)),
+        ({"data.sources": ("pets.yaml",)}, (1 / 100, 1 + 10)),
+    ],
+    ids=str,
+)
+def test_a_short_run_of_one_thread_counts_its_cpu_time(tiny, record, change, seconds):
+    run = replaced(tiny, change)
+    found = {one.part: one.seconds for one in remember(run, record(run), is_short=True)}
+    assert (found["training"], found["evaluation"]) == pytest.approx(seconds)
+    assert [one.seconds for one in remember(run, record(run))] == pytest.approx([11, 1 / 100])
+
+
+def test_a_run_of_the_same_effort_has_the_times_of_the_last_one(tiny, record):
     for seed, speed, evaluation in ((0, 100.0, 10.0), (1, 200.0, 20.0)):
         remember(replace(tiny, seed=seed), record(replace(tiny, seed=seed), speed=speed, evaluation=evaluation))
     table = recorded(Path(tiny.data.cache_dir))
@@ -91,7 +111,7 @@ def test_a_run_of_the_same_shape_has_the_times_of_the_last_one(tiny, record):
     [{"model.patch_px": 2}, {"budget.batch_size": 4}, {"model.decoder.depth": 3}, {"start.frozen": ("encoder",)}],
     ids=str,
 )
-def test_a_run_of_another_shape_takes_the_nearest_times_the_ratio_of_efforts(tiny, table, change):
+def test_a_run_of_another_effort_takes_the_nearest_times_the_ratio_of_efforts(tiny, table, change):
     other, far = replaced(tiny, change), replaced(tiny, {"model.encoder.depth": 12})
     seconds, source = nearest(other, "training", table(tiny, far))
     assert source.run == tiny.name
@@ -165,7 +185,7 @@ def clock(record):
 def test_time_is_steps_and_curve_and_evaluation(tiny, clock):
     here, _ = clock(speed=512.0, evaluation=6.0)
     pairs = tiny.evaluation.curve_points * tiny.evaluation.curve_pairs
-    a_sample, evaluation = 1 / 512, 1 + 6
+    a_sample, evaluation = 0.5 / 512, (1 + 4 + 6) / 2  # CPU seconds of a short run
     assert here(tiny)[:2] == pytest.approx((16 * a_sample, CURVE_SHARE * pairs * a_sample + evaluation))
     assert here(tiny.untrained())[:2] == (0.0, evaluation)
     double = replaced(tiny, {"budget.samples": 32})
@@ -207,6 +227,28 @@ def test_what_is_far_from_all_that_was_measured_is_measured_too(tiny, clock):
     assert measured == [tiny, far]
 
 
+@pytest.mark.parametrize("change", [{"threads": 2}, {"precision": "bfloat16"}], ids=str)
+def test_another_setting_of_equal_effort_is_measured_too(tiny, record, change):
+    runs = []
+
+    def measure(run):
+        runs.append(run)
+        return remember(run, record(run), is_short=True)
+
+    other, clock = replaced(tiny, change), RecordedClock(measure=measure)
+    assert clock(tiny) is not None
+    assert clock(other) is not None
+    assert runs == [tiny, other]
+
+
+def test_times_of_pictures_in_files_are_those_of_the_same_files(tiny, record):
+    small, large = (replaced(tiny, {"data.sources": (f"{name}.yaml",)}) for name in ("small", "large"))
+    remember(small, record(small))
+    table = recorded(Path(tiny.data.cache_dir))
+    assert nearest(small, "training", table) is not None
+    assert nearest(large, "training", table) is None
+
+
 def test_an_unknown_time_is_none_and_is_not_measured_twice(tiny, clock):
     here, measured = clock()
     assert (here(tiny), here(tiny.untrained()), here(replace(tiny, seed=1))) == (None,) * 3
@@ -224,6 +266,22 @@ def test_a_calibration_run_measures_every_time(tiny, tmp_path, monkeypatch, name
     assert min(one.seconds for one in found) > 0
     assert sorted(recorded(tmp_path / "cache")) == sorted(found)
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+@pytest.mark.exhaustive
+def test_a_plan_that_may_write_nothing_is_measured(tiny):
+    assert len(calibrate(replaced(tiny, {"data.cache_dir": "/dev/null/cache"}))) == 2
+
+
+@pytest.mark.exhaustive
+def test_a_native_run_is_measured_in_whole_images_of_each_area(tiny):
+    run = at_native(tiny, budget={"samples": 160, "batch_size": 16}, ranks=2)
+    assert {one.part for one in calibrate(run)} == {"training", "evaluation"}
+
+
+@pytest.mark.exhaustive
+def test_an_untrained_run_is_evaluated_only(tiny):
+    assert [one.part for one in calibrate(tiny.untrained())] == ["evaluation"]
 
 
 def test_a_run_that_fails_has_no_times_and_says_why(tiny, capsys):
