@@ -42,11 +42,17 @@ class AttentiveProbes(nn.Module):
     """
 
     def __init__(
-        self, G: int, num_heads: int, width: int, num_labels: int, num_classes: int, generator: torch.Generator
+        self,
+        num_settings: int,
+        num_heads: int,
+        width: int,
+        num_labels: int,
+        num_classes: int,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         bound = width**-0.5  # torch's default for linear layers
-        H, W, D = num_heads, width // num_heads, width
+        G, H, W, D = num_settings, num_heads, width // num_heads, width
 
         def uniform(*shape: int) -> nn.Parameter:
             drawn = torch.empty(shape).uniform_(-bound, bound, generator=generator)

@@ -53,6 +53,7 @@ def encode(
     """Return the features of images uint8 [N, S, S, 3], on the host: float32 [N, I, D], or float16 if ``saves_half``.
 
     Ranks each encode some of the images, and all get the features of all. Whole images are resized without a crop.
+    Raises a RunFailedError if a feature exceeds float16.
     """
     encoder.eval()
     model, is_half = config.model, saves_half(config)

@@ -72,7 +72,12 @@ class Parts:
         self._origin = origin_of(attempt.folder) | {"weights": fingerprint(weights)}
 
     def __call__(self, names: Sequence[str], measure: Measure) -> dict[str, Measured]:
-        """Return parts, measured by earlier attempts or, by ``measure``, now."""
+        """Return parts, measured by earlier attempts or, by ``measure``, now.
+
+        Raises:
+            KeyboardInterrupt: the run was interrupted, and the new parts are saved.
+            LeaseLostError: another process has taken over the run.
+        """
         parts = {name: self._earlier(name) for name in names}
         missing = self._world.of(0, [name for name, part in parts.items() if part is None])
         if missing:

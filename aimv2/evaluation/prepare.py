@@ -1,14 +1,14 @@
 """Preparation of the data that runs are evaluated on: held-out pairs, choices about them, and transfer sets."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 
 import numpy as np
 
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import DataConfig
-from aimv2.config.evaluation_config import EvaluationConfig
+from aimv2.config.evaluation_config import EvaluationConfig, ReaderConfig
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import Data
@@ -19,6 +19,18 @@ from aimv2.evaluation.questions import Asked, Choices, hard_negatives, prepare_c
 Transfer = Callable[[Data, Tested, int], list[TransferSet]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """The values of an EvaluationConfig on which its data depend."""
+
+    split: str
+    num_items: int
+    num_pairs: int
+    num_other_images: int
+    num_probe_scenes: int
+    reader: ReaderConfig
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """What all runs on the same data are evaluated on; each part is prepared when it is first read."""
@@ -26,7 +38,7 @@ class Prepared:
     data: Data
     words: Words
     config: DataConfig
-    evaluation: EvaluationConfig
+    evaluation: DataOptions
     transfer_sets: Transfer
 
     @cached_property
@@ -91,15 +103,14 @@ class Prepared:
 
 def prepare_evaluation(data: Data, config: RunConfig, transfer: Transfer = transfer_sets) -> Prepared:
     """Return the evaluation data, that of an earlier run of this process if it is the same."""
-    read = ("split", "num_items", "num_pairs", "num_other_images", "num_probe_scenes", "reader")
-    evaluation = EvaluationConfig(**{name: getattr(config.evaluation, name) for name in read})  # defaults for the rest
-    return _prepared(data, Words.of(data.tokenizer, config), config.data, evaluation, transfer)
+    values = {field.name: getattr(config.evaluation, field.name) for field in fields(DataOptions)}
+    return _prepared(data, Words.of(data.tokenizer, config), config.data, DataOptions(**values), transfer)
 
 
 _prepared = lru_cache(maxsize=4)(Prepared)  # a worker's runs cycle through a few arms; each has 100 MB at demo's sizes
 
 
-def of_split(held_out: Pairs, num_pairs: int, evaluation: EvaluationConfig) -> Pairs:
+def of_split(held_out: Pairs, num_pairs: int, evaluation: EvaluationConfig | DataOptions) -> Pairs:
     """Return some of the held-out pairs, of the config's split; a UsageError if there are too few for both splits."""
     is_validation, most = evaluation.split == "validation", max(evaluation.num_items, num_pairs)
     if is_validation and 2 * most > len(held_out):

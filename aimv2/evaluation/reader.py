@@ -77,7 +77,7 @@ def measure(model: Network, encoded: Encoded, prepared: Prepared) -> dict[str, M
             choice_items(outcome_M, choices, held_out.item_N)[""], "the reader's choices, true caption or hard negative"
         ),
     }
-    if prepared.tuning is None or prepared.asked is None or world.rank:  # rank 0 measures answers alone
+    if world.rank or prepared.tuning is None:  # rank 0 measures answers alone
         return measured
     images_NID = encoded.full[: len(some)]
     return measured | answers(reader, features_NID, prepared.tuning, images_NID, prepared.asked, some.item_N, config)

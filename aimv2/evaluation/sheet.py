@@ -45,7 +45,9 @@ def comparison(reference: str, written: str) -> dict[str, list[Word]]:
 def sheet(rows: Sequence[Shown], title: str, columns: Sequence[str]) -> bytes:
     """Draw the rows under a title and the names of the columns of pictures, and return a PNG."""
     side = _enlarged(rows[0].pictures[0]).width
-    width = max(len(columns) * (side + GAP) + any(row.captions for row in rows) * LINE_CHARACTERS * _advance(), 600)
+    title = _printable(title)
+    captions = any(row.captions for row in rows) * LINE_CHARACTERS * _advance()
+    width = max(len(columns) * (side + GAP) + captions, _font().getlength(title), 600)
     heights = [max(side, LINE_PX * (MAX_LINES + 2) * len(row.captions)) for row in rows]
     top = PADDING + 3 * LINE_PX
     size = (round(width) + 2 * PADDING, top + sum(heights) + GAP * len(rows) + PADDING)
@@ -76,7 +78,7 @@ def _write(draw: ImageDraw.ImageDraw, label: str, words: Sequence[Word], place: 
     lines = textwrap.wrap(" ".join(word.text for word in texts), LINE_CHARACTERS, max_lines=MAX_LINES, placeholder="…")
     is_right = iter([word.is_right for word in texts for character in word.text if character != " "])
     for line in lines:
-        is_right_C = [character in " …" or next(is_right, True) for character in line]
+        is_right_C = [character == " " or next(is_right, True) for character in line]
         for colour, has_colour in ((INK, True), (WRONG, False)):  # each word in one of them; all letters have one width
             visible = zip(line, is_right_C, strict=True)
             draw.text((left, top), "".join(c if right is has_colour else " " for c, right in visible), colour, _font())

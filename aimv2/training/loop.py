@@ -84,7 +84,7 @@ def train(
 
     machine = Rate(config, setup, flops=spent(first_step))
     read_at, cpu_read_at = attempt.seconds, attempt.cpu_seconds
-    remaining = load_steps(batches, setup, engine.objective.reads_padding, first_step)
+    remaining = load_steps(batches, setup, has_padding=engine.objective.reads_padding, first_step=first_step)
     for step in range(first_step, num_steps):
         micro_batches = next(remaining)
         tally = world.sum(sum((part.tally for part in micro_batches), Tally.empty(len(sources))))
@@ -156,7 +156,9 @@ def _stop_if_not_finite(rows: list[Row], attempt: Attempt | Unrecorded) -> None:
                 raise RunFailedError("not finite", f"{name} is {row[name]} at step {row['step']}")
 
 
-def load_steps(batches: TrainBatches, setup: Setup, has_padding: bool, first_step: int) -> Iterator[list[Batch]]:
+def load_steps(
+    batches: TrainBatches, setup: Setup, *, has_padding: bool = False, first_step: int = 0
+) -> Iterator[list[Batch]]:
     """Load the micro-batches of each step from ``first_step`` on, each with its own counts, for a GPU page-locked."""
     loading = loading_of(batches.config, setup)
     return loader(

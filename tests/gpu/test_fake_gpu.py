@@ -16,6 +16,7 @@ from aimv2.data.batches.training import TrainBatches
 from aimv2.definitions.objectives import BUILT_IN, objective
 from aimv2.objectives.build import build
 from aimv2.training.loop import train
+from aimv2.training.world import ALONE
 from tests.gpu.fake_gpu import NAME
 from tests.gpu.steps import MEMORY, peak_and_predicted
 from tests.helpers.training import Rows, changed, small_run
@@ -50,12 +51,13 @@ def without_inductor():
     torch.compiler.set_stance("default")
 
 
-def trained(config, pairs, copies, world):
+def trained(config, pairs, copies, world=ALONE, implementation=None):
     """Train for six steps, and count the copies of the third and the fourth; return the number of compiled graphs.
 
     Before them a step allocates moments, and FSDP2 its buffers; after them the last step gathers the weights.
     """
     goal, model = objective(config.objective.name), build(config).to("cuda")
+    goal = goal if implementation is None else replace(goal, implementation=implementation)
     batches = TrainBatches(config, pairs.train, pairs.tokenizer, None if world.size == 1 else world.rank)
     before = counters["stats"]["unique_graphs"]
     record = Rows()
@@ -95,6 +97,11 @@ def test_training_waits_for_one_copy_to_the_host(
     assert (copies.to_host, copies.pageable) == (1, 0)
     assert bool(num_graphs) == is_compiled
     assert num_graphs <= MAX_GRAPHS
+
+
+def test_a_planted_wait_is_counted(tiny, pairs, copies):
+    trained(on_gpu(tiny, {}), pairs, copies, implementation="tests.gpu.planted:Waiting")
+    assert copies.to_host > 1
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,10 @@ SMALL = (  # a model that trains at once
     "model.encoder.depth=1", "model.encoder.num_heads=1", "model.decoder.width=32", "model.decoder.depth=1",
     "model.decoder.num_heads=1", "evaluation.num_items=48", "evaluation.num_pairs=32", "evaluation.num_probe_scenes=40",
     "evaluation.curve_pairs=16", "evaluation.curve_points=2", "evaluation.probe.learning_rates=[1e-3]",
-    "budget.samples=64000", "dry_run=true",
+    "budget.samples=64000", "checkpoint.every_seconds=10", "dry_run=true",
 )  # fmt: skip
 STEP_SECONDS = 0.5  # of the worker that is measured, which writes rows every 10 steps
-STEADY_SECONDS = 25.0
+STEADY_SECONDS = 25.0  # after the first rows, in which a checkpoint is due
 BEATING = """import itertools, os, sys, time
 for number in itertools.count(1):
     for path in sys.argv[1:]:

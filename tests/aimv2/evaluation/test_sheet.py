@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from aimv2.evaluation.sheet import Shown, Word, comparison, sheet
+from aimv2.evaluation.sheet import GAP, LINE_PX, MAX_LINES, PADDING, Shown, Word, comparison, sheet
 
 WRONG = (0xD5, 0x5E, 0x00)
 
@@ -37,8 +37,32 @@ def test_wrong_words_are_coloured_and_long_captions_cut():
     assert right.shape == wrong.shape
     assert [bool((image == WRONG).all(axis=2).any()) for image in (right, wrong)] == [False, True]
     words = [*[Word("word", True)] * 500, Word("x" * 5000, True), Word("two\nlines \udce9", True)]
-    long = pixels([Shown([grey(60)], {"label" * 500: words, "other": words})])
-    assert long.shape == right.shape
+    one, long = (pixels([Shown([grey(60)], {"label" * 500: words[:number]})]) for number in (1, None))
+    assert long.shape == one.shape
+    top = int(np.nonzero((long == 60).all(axis=2))[0].min())
+    captions = long[:, PADDING + 128 + GAP :]
+    (ink_N,) = np.nonzero((captions[top:] != 255).any(axis=(1, 2)))
+    assert LINE_PX * (MAX_LINES + 1) < ink_N.max() < LINE_PX * (MAX_LINES + 2), (
+        "two lines of the label, and at most five"
+    )
+
+
+def test_colours_keep_to_their_words_after_an_ellipsis():
+    words = [Word("more…", True), Word("red", False), Word("cat", True)]
+    image = pixels([Shown([grey(60)], {"label": words})])
+    alone = pixels([Shown([grey(60)], {"label": [Word("more…", True), Word("red", False)]})])
+    wrong, expected = ((picture == WRONG).all(axis=2) for picture in (image, alone))
+    assert wrong.any()
+    assert (wrong == expected).all()
+    column_N = np.nonzero(wrong)[1]
+    assert np.ptp(column_N) > 2 * (column_N.max() - column_N.min()) / 3, "all three letters"
+
+
+def test_a_sheet_is_as_wide_as_its_title():
+    title = "a title " * 20
+    image = np.asarray(Image.open(io.BytesIO(sheet([Shown([grey(60)], {})], title, ["image"]))).convert("RGB"))
+    (ink_N,) = np.nonzero((image != 255).any(axis=(0, 2)))
+    assert ink_N.max() < image.shape[1] - PADDING
 
 
 def test_words_are_compared_in_order():

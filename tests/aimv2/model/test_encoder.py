@@ -1,4 +1,4 @@
-"""The encoder against transformers and timm, and the information that its mask lets through."""
+"""The encoder against timm, and what its mask lets through; against transformers: tools/weights/test_folders.py."""
 
 from dataclasses import replace
 from functools import partial

@@ -68,8 +68,9 @@ def test_this_machines_memory_is_used_without_a_gpu(cost):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["gpu=80"], "gpu: Input should be greater than or equal to 1000000000 (got '80')"),
-        (["gpu=80XB"], "gpu: could not interpret byte unit: XB"),
+        (["gpu=80"], "gpu=80: write the memory of a GPU as a number with one of MB, GB, GiB, like 80GB"),
+        (["gpu=0GB"], "gpu=0GB: write the memory"),
+        (["gpu=80XB"], "gpu=80XB: write the memory"),
         (["gpu=80GB", "device=cpu"], "gpu= is the memory of a GPU, but the run has device=cpu"),
         (["ranks=0"], "ranks.0: Input should be greater than 0"),
         (["ranks=two"], "ranks.0: Input should be a valid integer"),

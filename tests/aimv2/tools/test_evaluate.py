@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from rich.console import Console
 from sklearn.datasets import load_digits
 
 from aimv2.base.errors import UsageError
@@ -21,7 +22,7 @@ from aimv2.data.transforms import Colours, network_input
 from aimv2.datasets.description import LabelledDescription, Location
 from aimv2.evaluation.features import Features, Splits
 from aimv2.objectives.build import build
-from aimv2.tools.evaluate import accuracy, chosen_methods, class_names, linear_probe
+from aimv2.tools.evaluate import accuracy, chosen_methods, class_names, linear_probe, print_results
 from aimv2.tools.features import embed_texts, load_model
 from aimv2.tools.weights.folders import Preprocessing
 from tests.helpers.finished_runs import finished_run
@@ -280,6 +281,17 @@ def test_share_has_wilsons_interval(num_right, num):
     for bound in (low, high):  # Wilson's bounds solve this equation
         assert (value - bound) ** 2 == pytest.approx(z**2 * bound * (1 - bound) / num, abs=1e-9)
     assert low <= value <= high
+
+
+def test_a_row_shows_result_interval_and_settings():
+    console = Console(record=True, width=160)
+    probe = {"value": 0.87654, "interval_95": [0.85, 0.9], "how": "how it was done", "warning": "a doubt"}
+    knn = {"value": 0.5, "interval_95": [0.4, 0.6], "how": "another way", "settings": {}, "warning": ""}
+    print_results({"probe": probe | {"settings": {"learning_rate": 1e-3}}, "knn": knn}, "title", console)
+    shown = console.export_text()
+    for text in ("87.65 %", "85.00 to 90.00", "learning_rate 0.001", "how it was done", "another way"):
+        assert text in shown
+    assert "warning: probe: a doubt" in shown
 
 
 def test_texts_are_embedded_as_in_training(pair, extraction):

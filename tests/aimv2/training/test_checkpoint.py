@@ -588,6 +588,27 @@ def test_the_interval_of_checkpoints_follows_the_stall_of_the_last(
     assert all(one.done() for one in saves.writing), "training ends when the last one is written"
 
 
+@pytest.mark.exhaustive
+@given(
+    every_seconds=st.floats(0.1, 1000),
+    times=st.lists(st.tuples(st.floats(0, 100), st.floats(0, 1e5)), min_size=1, max_size=5),
+    step_seconds=st.floats(0.5, 50),
+)
+def test_training_is_stalled_for_at_most_a_hundredth_of_the_time(every_seconds, times, step_seconds):
+    """Whatever the copies and the writing take. Oracle: what the clock shows before and after each save."""
+    clock = Clock()
+    saves = Saves(clock)
+    saver, stalled = Saver(saves, SaveTimer(every_seconds, clock)), 0.0
+    for saves.copy_seconds, saves.write_seconds in [*times, (0.0, 0.0)]:
+        while not saver.is_due:
+            clock.now += step_seconds
+        assert stalled <= 0.01 * clock.now * (1 + 1e-9)
+        began = clock.now
+        saver.start(None, None, len(saves.steps), None)
+        stalled += clock.now - began
+    assert saves.most == 1, "one is written at a time"
+
+
 def test_a_failure_waits_for_the_checkpoint_that_is_written(trained):
     clock = Clock()
     saves = Saves(clock, write_seconds=1000.0, errors={1: OSError("full")})

@@ -146,7 +146,7 @@ def test_steps_are_loaded_in_the_micro_batches_of_the_setup(tiny, pairs, with_sa
     """As a whole batch is cut, from any step on."""
     config = replace(with_samples(tiny, 40), loader=LoaderConfig(num_workers=num_workers))
     batches = TrainBatches(config, pairs.train, pairs.tokenizer)
-    found = list(load_steps(batches, SETUP, False, 2))
+    found = list(load_steps(batches, SETUP, first_step=2))
     assert len(found) == 3
     for step, parts in enumerate(found, start=2):
         expected = batches[step].split(3)

@@ -28,7 +28,7 @@ from tests.helpers.sweeps import board_of
 def test_test_submits_nothing(slurm, tiny, tmp_path, monkeypatch):
     assert EXECUTOR.test([tiny], tmp_path) == ""
     slurm.refuse("sbatch", "sbatch: error: Batch job submission failed: Invalid account")
-    with pytest.raises(UsageError, match=r"Invalid account; nothing was submitted"):
+    with pytest.raises(UsageError, match=r"Invalid account \(executor.account\); nothing was submitted"):
         EXECUTOR.test([tiny], tmp_path)
     monkeypatch.setenv("PATH", "/nowhere")
     assert EXECUTOR.test([tiny], tmp_path).endswith("was not tested: there is no sbatch on this machine")

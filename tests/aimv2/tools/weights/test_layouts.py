@@ -39,7 +39,10 @@ PATCHES = "embeddings.patch_embed.weight"
         ("hidden_act", "gelu", "hidden_act='gelu'"),
         ("rms_norm_eps", 1e-6, "rms_norm_eps=1e-06"),
         ("qkv_bias", True, "qkv_bias=True"),
+        ("mlp_bias", True, "mlp_bias=True"),
+        ("use_bias", True, "use_bias=True"),
         ("model_type", "clip_vision_model", "model_type='clip_vision_model' must be 'aimv2_vision_model'"),
+        ("model_type", "aimv2", "model_type='aimv2' must be 'aimv2_vision_model'"),
         ("model_type", ["aimv2_vision_model"], "model_type=['aimv2_vision_model'] must be"),
     ],
 )
