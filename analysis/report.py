@@ -171,7 +171,7 @@ def _check(name: str, reports_dir: Path, rebuild: Rebuild) -> int:
 
     Differences are printed; ``aimv2.analysis.document.differences`` says when numbers agree.
     """
-    from aimv2.analysis.document.write import INDEX_FILES
+    from aimv2.analysis.document.write import REPORT, own_files
 
     names = _named(name, recorded_names(reports_dir))
     with tempfile.TemporaryDirectory(prefix="reports-") as folder:
@@ -180,10 +180,9 @@ def _check(name: str, reports_dir: Path, rebuild: Rebuild) -> int:
             pass
         wrong: dict[Path, list[str]] = {}
         for page in sorted(names):
-            if page == INDEX:
-                wrong |= differences(reports_dir, Path(folder), INDEX_FILES)
-            else:
-                wrong |= differences(reports_dir / page, Path(folder, page))
+            name_of_pages, at = (INDEX, ".") if page == INDEX else (REPORT, page)
+            both = reports_dir / at, Path(folder, at)
+            wrong |= differences(*both, set().union(*(own_files(place, name_of_pages) for place in both)))
     pages = {path.parent.name for path in reports_dir.glob("*/report.md")} - {CLAIMS, VERIFY}
     unchecked = sorted(pages - set(recorded_names(reports_dir))) if name == ALL else []
     where = f" reports_dir={reports_dir}" if reports_dir != Path("reports") else ""

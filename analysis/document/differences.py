@@ -6,7 +6,7 @@ come out as either. So long numbers agree if they are neighbours, whatever the k
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from itertools import zip_longest
 from pathlib import Path
 
@@ -17,14 +17,13 @@ SVG_ID = re.compile(r"\b[mp][0-9a-f]{10}\b")  # follows from the digits of a fig
 SHOWN = 60  # characters of a text
 
 
-def differences(folder: Path, again: Path, patterns: Sequence[str] = ("**/*",)) -> dict[Path, list[str]]:
-    """Return how the files of a folder differ from those of another, a sentence each, by the path in the first folder.
+def differences(folder: Path, again: Path, names: Collection[str]) -> dict[Path, list[str]]:
+    """Return how these files of a folder differ from those of another, a sentence each, by the path in the first one.
 
     HTML is not compared: it is the Markdown in another form, and not committed.
     """
-    paths = {path.relative_to(root) for root in (folder, again) for each in patterns for path in root.glob(each)}
-    names = [name for name in sorted(paths) if name.suffix != ".html" and not (folder / name).is_dir()]
-    sentences = {folder / name: _of_files(folder / name, again / name) for name in names}
+    compared = [name for name in sorted(names) if not name.endswith(".html")]
+    sentences = {folder / name: _of_files(folder / name, again / name) for name in compared}
     return {path: found for path, found in sentences.items() if found}
 
 
@@ -33,9 +32,10 @@ def _of_files(path: Path, again: Path) -> list[str]:
         return ["The file is missing." if again.is_file() else "The report has no such file."]
     if path.read_bytes() == again.read_bytes():
         return []
-    if path.suffix in (".png", ".parquet"):
+    try:
+        texts = [SVG_ID.sub("", file.read_bytes().decode()).split("\n") for file in (path, again)]
+    except UnicodeDecodeError:
         return ["It has other content, which is no text."]
-    texts = (SVG_ID.sub("", file.read_text(errors="replace")).split("\n") for file in (path, again))
     lines = enumerate(zip_longest(*texts, fillvalue=""), start=1)
     return [f"Line {number}: {sentence}" for number, (old, new) in lines for sentence in _of_lines(old, new)]
 

@@ -158,13 +158,14 @@ def inline_svg(svg: str, alt: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{alt}"{size}', 1)
 
 
-def to_json(document: Document) -> str:
-    """Return the title, the answer and the numbers of a document, for programs."""
+def to_json(document: Document, files: Sequence[str] = ()) -> str:
+    """Return the title, the answer and the numbers of a document for programs, and its files."""
     values = {
         "version": JSON_VERSION,
         "title": document.title,
         "answer": document.answer,
         "numbers": document.numbers,
+        "files": files,
     }
     return json.dumps(plain(values), separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -36,7 +36,7 @@ from aimv2.analysis.evidence.tables import (
 )
 from aimv2.analysis.inference.items import ItemMoments, Run, runs_index
 from aimv2.analysis.inference.looks import Look, look, looks_path
-from aimv2.base.errors import UsageError
+from aimv2.base.errors import UsageError, short, some
 
 VERSION = 1
 KEY = b"aimv2_records"  # of the metadata
@@ -50,7 +50,19 @@ MISSING = ["reason", "has_failed"]
 BILL_TYPES = {"attempts": int, **dict.fromkeys(("seconds", "gpu_hours", "core_hours"), float)}
 ITEMS = "item_covariances"
 PLACES = ("runs_dir=", "reports_dir=", "data.cache_dir=", "price=")  # arguments that do not say what
-MAX_RUNS, MAX_BYTES = 100_000, 2**31  # of a file, which others may have written; bytes are those that it unpacks to
+# Of a file, which others may have written; bytes are those of its JSON, and those that it unpacks to.
+MAX_RUNS, MAX_VALUES, MAX_JSON, MAX_BYTES = 100_000, 2 * 10**7, 2**26, 2**31
+MAX_LOOKS = 64
+OF_RUNS = ("run", "samples", "train_flops", "seconds", "hardware", "code", "metrics")  # columns if a run is finished
+TEXTS = (  # columns, also of tables in columns, that are no numbers
+    *("arm", "run", "reason", "precision", "hardware", "code", "commit", "torch"),
+    *("metric", "than_metric", "unit", "evaluation", "warning", "source"),
+)
+BROKEN = (  # what reading a broken file raises
+    *(pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError, IndexError),
+    *(OverflowError, RecursionError),
+)
+MARKUP = re.compile(r"[<>`|\\]|\][\[(:]")  # of HTML, code, tables and links
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,16 +194,57 @@ def unpack(packed: bytes, studies: Mapping[str, Study], name: str = FILE) -> Rec
         return _records(table, about, studies, name)
     except UsageError:
         raise
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except BROKEN as error:
         raise UsageError(f"{name} is not a file of records; write the report again from its runs") from error
 
 
 def _table(packed: bytes, name: str) -> tuple[pa.Table, dict[str, Any]]:
+    """Return the table and the description in a file, which others may have written to take all memory."""
     file = pq.ParquetFile(pa.BufferReader(packed))
-    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-    if file.metadata.num_rows > MAX_RUNS or sum(group.total_byte_size for group in groups) > MAX_BYTES:
-        raise UsageError(f"{name} is too large for records: at most {MAX_RUNS:,} runs and {MAX_BYTES:,} bytes are read")
-    return file.read(), json.loads(file.metadata.metadata[KEY])
+    about, schema, text = file.metadata, file.schema_arrow, (file.metadata.metadata or {}).get(KEY, b"")
+    groups = [about.row_group(number) for number in range(min(about.num_row_groups, MAX_RUNS))]
+    values = sum(max((group.column(i).num_values for i in range(group.num_columns)), default=0) for group in groups)
+    num_bytes = sum(group.total_byte_size for group in groups)
+    is_small = max(about.num_rows, about.num_row_groups) <= MAX_RUNS and values <= MAX_VALUES
+    if is_small and num_bytes <= MAX_BYTES and len(text) <= MAX_JSON:
+        # Each text once, since a few bytes of the file may say that it stands in every row.
+        leaves = [file.schema.column(number) for number in range(len(file.schema))]
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+        table = pq.ParquetFile(pa.BufferReader(packed), read_dictionary=texts).read()
+        if sum(_text_bytes(chunk) for column in table.columns for chunk in column.chunks) <= MAX_BYTES:
+            if wrong := [field.name for field in schema if not _is_column(field)]:
+                raise UsageError(f"{name}: {some(list(map(short, wrong)))}: no column of records, or of another kind")
+            return table.cast(schema), json.loads(text)
+    raise UsageError(
+        f"{name} is too large for records: at most {MAX_RUNS:,} runs, {MAX_VALUES:,} values of a column and"
+        f" {MAX_BYTES:,} bytes are read"
+    )
+
+
+def _text_bytes(array: pa.Array) -> int:
+    """Return the bytes of the texts in a column, of which each is stored once."""
+    if pa.types.is_list(array.type):
+        return _text_bytes(array.flatten())
+    if pa.types.is_struct(array.type):
+        return sum(map(_text_bytes, array.flatten()))
+    if not pa.types.is_dictionary(array.type):
+        return 0
+    return int(pc.sum(pc.binary_length(array.dictionary).take(array.indices)).as_py() or 0)
+
+
+def _is_column(field: pa.Field) -> bool:
+    """True for a column of records of its kind, or without any value; tables are lists of structs."""
+    kind = field.type
+    if field.name in (*TABLES, ITEMS) and pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
+        return all(map(_is_column, kind.value_type))
+    kind = kind.value_type if field.name == "covariance" and pa.types.is_list(kind) else kind
+    if field.name in TEXTS:
+        is_right = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    elif field.name == "has_failed":
+        is_right = pa.types.is_boolean(kind)
+    else:
+        is_right = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return bool(is_right or pa.types.is_null(kind))
 
 
 def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, Study], name: str) -> Records:
@@ -204,8 +257,14 @@ def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, St
         raise ValueError("other runs than the request's")
     if not re.fullmatch(r"[\w-]+", request.folder):  # a folder of that name will be written
         raise ValueError("a name that no report has")
+    _check_no_markup(request.study, studies[request.study.slug], name)
     nested = {column: _flat(table[column], cells) for column in (*TABLES, ITEMS) if column in table.column_names}
     is_missing = pc.is_valid(table["reason"])
+    lacking = [column for column in OF_RUNS if column not in table.column_names]
+    if lacking and not pc.all(is_missing).as_py():
+        raise UsageError(f"{name} lacks columns of records: {some(lacking)}")
+    if "metrics" in nested and nested["metrics"].duplicated([*CELL, "metric"]).any():
+        raise ValueError("a metric of a run twice")
     flat = [column for column in table.column_names if column not in {*nested, *MISSING}]
     bill = [row[: len(BILL_COLUMNS)] for row in about.get("bill", [])]  # older rows end with money and its currency
     images = about["images"]
@@ -223,11 +282,23 @@ def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, St
         bill=pd.DataFrame(bill, columns=BILL_COLUMNS).astype(BILL_TYPES),
         credits={kind: [str(line) for line in about["credits"][kind]] for kind in ("sources", "sets")},
     )
+    if not 1 <= int(about["look"]["number"]) <= MAX_LOOKS:
+        raise ValueError("no number of a look")
     look = Look(int(about["look"]["number"]), tuple(tuple(map(int, seeds)) for seeds in about["look"]["earlier"]))
     search = search_from_json(about["search"], name) if "search" in about else None
     if (None if search is None else search.study) != (request.study.slug if request.study.is_search else None):
         raise ValueError("a search of another study, or none")
     return Records(request, evidence, look, search)
+
+
+def _check_no_markup(study: Study, known: Study, name: str) -> None:
+    """Refuse text that a study has from its records, not from the catalogue, and that pages would show as markup."""
+    arms = {
+        arm: study.label(arm) for arm in study.arms if arm not in known.arms or study.label(arm) != known.label(arm)
+    }
+    shown = [*arms, *arms.values(), *study.notes, *study.stand_ins, *study.stand_ins.values()]
+    if text := next((text for text in shown if MARKUP.search(text) or not text.isprintable()), ""):
+        raise UsageError(f"{name}: {short(text)} is not plain text, and would be shown as markup")
 
 
 def _flat(column: pa.ChunkedArray, cells: Sequence[Run]) -> pd.DataFrame:

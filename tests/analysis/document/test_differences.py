@@ -22,7 +22,12 @@ def folders(tmp_path):
 def of_texts(folders, old, new, name="report.md"):
     for folder, text in zip(folders, (old, new), strict=True):
         (folder / name).write_text(text)
-    return differences(*folders).get(folders[0] / name, [])
+    return compared(folders).get(folders[0] / name, [])
+
+
+def compared(folders):
+    names = {str(path.relative_to(folder)) for folder in folders for path in folder.rglob("*") if path.is_file()}
+    return differences(*folders, names)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +50,7 @@ def test_rounding_is_no_difference(folders, old, new):
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
+        ("0.1234", "0.1235", "Line 1: 0.1234 is now 0.1235 (+0.081 %)"),
         ("a\nloss 0.100 here", "a\nloss 0.125 here", "Line 2: loss 0.100 is now 0.125 (+25 %)"),
         ("12345 samples", "12346 samples", "Line 1: 12345 is now 12346 (+0.0081 %)"),  # a count
         ("x,0.12345678", "x,0.12345681", "Line 1: x,0.12345678 is now 0.12345681 (+2.4e-05 %)"),
@@ -57,6 +63,19 @@ def test_rounding_is_no_difference(folders, old, new):
 )
 def test_moved_number_and_changed_text_are_named(folders, old, new, sentence):
     assert of_texts(folders, old, new) == [sentence]
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"\xff\xfe", b"\xf0\xf1"), (b"caf\xe9", b"caf\xe8")])
+def test_bytes_that_are_no_text_must_be_the_same(folders, old, new):
+    for folder, content in zip(folders, (old, new), strict=True):
+        (folder / "a.pdf").write_bytes(content)
+    assert compared(folders) == {folders[0] / "a.pdf": ["It has other content, which is no text."]}
+
+
+def test_ends_of_lines_are_compared(folders):
+    for folder, content in zip(folders, (b"a\r\nb", b"a\nb"), strict=True):
+        (folder / "a.csv").write_bytes(content)
+    assert len(compared(folders)) == 1
 
 
 def test_every_number_of_a_line_is_compared(folders):
@@ -75,7 +94,7 @@ def test_files_of_one_folder_alone_are_named(folders):
     (one / "figures").mkdir()
     (one / "figures" / "a.svg").write_text("")
     (other / "b.md").write_text("")
-    assert differences(one, other) == {
+    assert compared(folders) == {
         one / "b.md": ["The file is missing."],
         one / "figures" / "a.svg": ["The report has no such file."],
     }
@@ -84,7 +103,7 @@ def test_files_of_one_folder_alone_are_named(folders):
 def test_pictures_of_pixels_must_be_the_same(folders):
     for folder, content in zip(folders, (b"\x89PNG\xff1.0", b"\x89PNG\xff2.0"), strict=True):
         (folder / "a.png").write_bytes(content)
-    assert differences(*folders) == {folders[0] / "a.png": ["It has other content, which is no text."]}
+    assert compared(folders) == {folders[0] / "a.png": ["It has other content, which is no text."]}
 
 
 @pytest.mark.parametrize(("change", "moves"), [(1e-12, False), (0.02, True)])
@@ -95,4 +114,4 @@ def test_figures_are_compared_by_what_they_draw(folders, change, moves):
         axis.set_ylim(0, 1)
         save(figure, pd.DataFrame({"x": [0.7 * factor]}), folder, "a", export=True)
         plt.close(figure)
-    assert [path.name for path in differences(*folders)] == (["a.csv", "a.pdf", "a.svg"] if moves else [])
+    assert [path.name for path in compared(folders)] == (["a.csv", "a.pdf", "a.svg"] if moves else [])

@@ -175,7 +175,7 @@ def test_inline_markdown_becomes_its_text(markdown, text):
 
 def test_json_has_the_findings_and_no_text():
     found = json.loads(to_json(replace(DOCUMENT, numbers={"n": 1.0})))
-    assert found == {"version": 5, "title": "title", "answer": "Because.", "numbers": {"n": 1.0}}
+    assert found == {"version": 5, "title": "title", "answer": "Because.", "numbers": {"n": 1.0}, "files": []}
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -5,7 +6,7 @@ import pandas as pd
 import pytest
 
 from aimv2.analysis.document.model import Document, Figure, Paragraph, Section, Table, stacked
-from aimv2.analysis.document.write import check_replaceable, show, write, write_index
+from aimv2.analysis.document.write import check_replaceable, own_files, show, write, write_index
 from aimv2.base.errors import UsageError
 
 
@@ -43,22 +44,41 @@ def test_a_table_in_latex_has_its_text_and_no_markup(tmp_path):
 def test_a_new_report_replaces_the_old_one_and_nothing_else(tmp_path):
     target = tmp_path / "t"
     write(document(), target, export=True)
-    (target / "notes.txt").write_text("mine")
+    mine = {"notes.txt", "report.pdf", "photo.png", "figures/mine.svg", "figures/sub/a.svg", "results.tex"}
+    for name in mine:
+        (target / name).parent.mkdir(exist_ok=True)
+        (target / name).write_text("mine")
+    (target / "link").symlink_to("nowhere")
     write(replace(document("other"), details=[]), target)
-    assert files(target) == {"report.md", "report.html", "report.json", "notes.txt"}
+    assert files(target) == {"report.md", "report.html", "report.json", *mine}
+    assert (target / "link").is_symlink()
     assert [path.name for path in tmp_path.iterdir()] == ["t"]
 
 
 def test_index_stands_beside_the_reports_and_replaces_none(tmp_path):
     write(document(), tmp_path / "t")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "of_others.svg").write_text("")
     assert write_index(document(), tmp_path) == tmp_path / "index.md"
-    assert files(tmp_path) == {
-        "index.md",
-        "index.html",
-        "index.json",
-        "figures/line.svg",
-        *(f"t/{one}" for one in PAGES),
-    }
+    pages = {"index.md", "index.html", "index.json"}
+    reports = {f"t/{name}" for name in PAGES}
+    assert files(tmp_path) == {*pages, "figures/line.svg", "figures/of_others.svg", *reports}
+    write_index(replace(document(), details=[]), tmp_path)
+    assert files(tmp_path) == {*pages, "figures/of_others.svg", *reports}, "its own old figure is gone"
+
+
+def test_an_index_replaces_no_file_that_is_not_its_own(tmp_path):
+    (tmp_path / "index.html").write_text("mine")
+    with pytest.raises(UsageError, match=r"index\.html is not a file of an index of reports"):
+        write_index(document(), tmp_path)
+    assert files(tmp_path) == {"index.html"}
+    assert (tmp_path / "index.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname"])
+def test_a_page_of_others_lists_no_file_outside_of_its_folder(tmp_path, name):
+    (tmp_path / "report.json").write_text(json.dumps({"files": [name, "inside", 3]}))
+    assert own_files(tmp_path, "report") == {"inside"}
 
 
 def test_a_report_takes_the_place_of_no_file_and_of_no_records(tmp_path):

@@ -191,6 +191,24 @@ def renamed(about, table):
     return table.set_column(table.column_names.index("run"), "run", pa.array(names))
 
 
+def as_text(column):
+    """Give a column values of another kind."""
+    return lambda about, table: table.set_column(
+        table.column_names.index(column), column, pa.array(["x"] * len(table), pa.string())
+    )
+
+
+def metric_twice(about, table):
+    rows = [[*metrics, metrics[0]] if metrics else metrics for metrics in table["metrics"].to_pylist()]
+    column = pa.array(rows, table.schema.field("metrics").type)
+    return table.set_column(table.column_names.index("metrics"), "metrics", column)
+
+
+def metric_as_text(about, table):
+    rows = [[{"metric": "a", "value": "b"}]] * len(table)
+    return table.set_column(table.column_names.index("metrics"), "metrics", pa.array(rows))
+
+
 def outside(about, table):
     for config in about["request"]["configs"].values():
         config["scale"] = "../../x"
@@ -210,6 +228,14 @@ def outside(about, table):
         (lambda about, table: table.drop_columns(["reason"]), "x is not a file of records"),
         (lambda about, table: about["request"]["sweep"].update(slug="x"), "x is not the record of a launch"),
         (outside, "x is not a file of records"),
+        (lambda about, table: about["look"].update(number=float("inf")), "x is not a file of records"),
+        (lambda about, table: about["look"].update(number=5000), "x is not a file of records"),
+        (lambda about, table: about["look"].update(number=-5), "x is not a file of records"),
+        (as_text("seconds"), "x: 'seconds': no column of records, or of another kind"),
+        (metric_as_text, "x: 'metrics': no column of records, or of another kind"),
+        (metric_twice, "x is not a file of records"),
+        (lambda about, table: table.drop_columns(["metrics"]), "x lacks columns of records: metrics"),
+        (lambda about, table: table.drop_columns(["code"]), "x lacks columns of records: code"),
     ],
 )
 def test_changed_files_are_refused(records, change, message):
@@ -230,6 +256,43 @@ def test_files_that_are_too_large_are_refused():
     pq.write_table(many, sink := pa.BufferOutputStream())
     with pytest.raises(UsageError, match="x is too large for records: at most 100,000 runs"):
         unpack(bytes(sink.getvalue()), STUDIES, "x")
+
+
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused(records):
+    """A long text that stands in every row takes its bytes once."""
+    table = pa.table({"run": pa.array(["a" * 10**6] * 3000).dictionary_encode()})
+    pq.write_table(table, sink := pa.BufferOutputStream(), compression="zstd")
+    packed = bytes(sink.getvalue())
+    assert len(packed) < 10**6
+    with pytest.raises(UsageError, match=r"x is too large for records: .* and 2,147,483,648 bytes are read"):
+        unpack(packed, STUDIES, "x")
+
+
+def test_a_deep_description_is_refused(records):
+    table = pq.read_table(pa.BufferReader(pack(records)))
+    deep = table.replace_schema_metadata({KEY: "[" * 100_000 + "]" * 100_000})
+    pq.write_table(deep, sink := pa.BufferOutputStream())
+    with pytest.raises(UsageError, match="x is not a file of records"):
+        unpack(bytes(sink.getvalue()), STUDIES, "x")
+
+
+@pytest.mark.parametrize(
+    "text", ["<script>1</script>", "a | b", "`a`", "[a](javascript:b)", "[a]: b", "a\nb", "\x1b[31m"]
+)
+def test_markup_in_what_pages_show_is_refused(records, text):
+    def noted(about, table):
+        about["request"]["adapted"]["notes"] = [text]
+
+    with pytest.raises(UsageError, match="is not plain text, and would be shown as markup"):
+        unpack(changed(pack(records), noted), STUDIES, "x")
+
+
+def test_labels_of_known_arms_are_those_of_the_catalogue(records):
+    def labelled(about, table):
+        about["request"]["adapted"]["arms"]["causal"] = "better than all <b>"
+
+    study = unpack(changed(pack(records), labelled), STUDIES, "x").request.study
+    assert study.label("causal") == STUDIES["prefix_ratio"].label("causal")
 
 
 @given(place=st.integers(0, 10**6), value=st.integers(0, 255))
