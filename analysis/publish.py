@@ -5,6 +5,7 @@ refused.
 """
 
 import json
+import os
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,7 +43,7 @@ OF_THE_SETUP = ("python", "versions", "hardware", "threads", "code", "commit", "
 # First parts of keys of a launch that are about the place where its runs ran, not about what they are.
 ABOUT_PLACES = (*OF_ONE_LAUNCH, "executor", "runs_dir", "reports_dir", "limit", "rates", "log", "loader", "checkpoint")
 FOLDERS = re.compile(r"[^\s,=\[\]'\"]*[/\\]")  # before the name of a file
-SEARCHED = 2**22  # bytes of a file that are searched for private names; of weights they name what is in them
+WEIGHTS_SEARCHED = 2**22  # bytes of weights that are searched for private names
 
 
 def publish(arguments: Sequence[str]) -> int:
@@ -126,6 +127,8 @@ def publish_study(runs_dir: Path, name: str, to: Path, licence: str, reports_dir
     """
     if to.suffix != ".zip":
         raise UsageError(f"to={to} must end in .zip; a study is published as a zip file")
+    if to.exists():
+        raise UsageError(f"{to} exists; choose another to=")
     request = read_request(runs_dir, name, STUDIES, owner=user())
     records = _shareable(records_of(request, runs_dir))
     done = [RunFolder(runs_dir, run) for run in dict.fromkeys(records.evidence.runs["run"])]
@@ -212,13 +215,16 @@ def _versions(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
 
 
 def _check_private(folder: Path, runs: Sequence[RunFolder]) -> None:
-    """Refuse files that have the home folder, or the name of the user or of a host that executed these runs.
+    """Refuse files that have the home folder, or the name of a user who launched, or of a host that executed, these
+    runs.
 
     Names that are also words of the source, such as root, say nothing.
     """
     manifests = [read_json(path) for run in runs for path in run.path.glob("attempts/*/manifest.json")]
     hosts = {platform.node(), *(str(manifest.get("host") or "") for manifest in manifests)}
-    names = {re.escape(name) for name in {user(), *hosts, *(host.partition(".")[0] for host in hosts)} if len(name) > 2}
+    requests = [read_json(path) for path in runs[0].path.parent.glob("studies/*/*.json")]
+    users = {user(), os.environ.get("SUDO_USER", ""), *(str(request.get("owner") or "") for request in requests)}
+    names = {re.escape(name) for name in {*users, *hosts, *(host.partition(".")[0] for host in hosts)} if len(name) > 2}
     source = "\n".join(path.read_text() for path in PACKAGE.glob("*/**/*.py"))
     words = [name for name in names if not re.search(rf"\b{name}\b", source, re.IGNORECASE)]
     home = [re.escape(str(Path.home()))] if len(Path.home().parts) > 1 else []
@@ -231,8 +237,9 @@ def _check_private(folder: Path, runs: Sequence[RunFolder]) -> None:
 
 
 def _text_of(path: Path) -> str:
-    """Return what can be read in a file: of records all values, of others the beginning."""
+    """Return what can be read in a file: of records all values, and of weights the beginning, which names them."""
     if path.suffix == ".parquet":
-        return f"{pq.read_table(path).to_pylist()} {pq.read_metadata(path).metadata}"
+        metadata = b"\n".join((pq.read_metadata(path).metadata or {}).values())
+        return f"{pq.read_table(path).to_pylist()} {metadata.decode(errors='ignore')}"
     with path.open("rb") as stream:
-        return stream.read(SEARCHED).decode(errors="ignore")
+        return stream.read(WEIGHTS_SEARCHED if path.suffix == ".safetensors" else -1).decode(errors="ignore")

@@ -18,8 +18,8 @@ from aimv2.analysis.document.differences import differences
 from aimv2.analysis.evidence.records import pack, packed_records, records_of, unpack
 from aimv2.analysis.judgement.findings import findings_of
 from aimv2.analysis.usage import report_usage
-from aimv2.base.archive import unpack_zip
-from aimv2.base.errors import UsageError, unknown
+from aimv2.base.archive import files_of, unpack_zip
+from aimv2.base.errors import UsageError, count, unknown
 from aimv2.base.files import user
 from aimv2.base.processes import in_processes
 from aimv2.config.arguments import HELP, as_typed, checked, guarded, key_values, script_of
@@ -66,7 +66,10 @@ def _reports(arguments: Sequence[str]) -> int:
     if "--check" in flags:
         return _check(name, reports_dir, rebuild)
     runs_dir = Path(values["runs_dir"])
-    for report in _named(name, recorded_names(reports_dir) if flags else requested_names(runs_dir)):
+    known = recorded_names(reports_dir) if flags else requested_names(runs_dir)
+    if name not in (*known, *STUDIES, ALL, CLAIMS, INDEX):
+        raise unknown("report", name, [*known, *STUDIES, ALL, CLAIMS, INDEX, *COMMANDS, "unpack"])
+    for report in _named(name, known):
         if flags or report in (CLAIMS, INDEX):  # which are made of records
             path = rebuild(report, out=reports_dir)
         else:
@@ -171,7 +174,7 @@ def _check(name: str, reports_dir: Path, rebuild: Rebuild) -> int:
 
     Differences are printed; ``aimv2.analysis.document.differences`` says when numbers agree.
     """
-    from aimv2.analysis.document.write import REPORT, own_files
+    from aimv2.analysis.document.write import own_files
 
     names = _named(name, recorded_names(reports_dir))
     with tempfile.TemporaryDirectory(prefix="reports-") as folder:
@@ -180,9 +183,12 @@ def _check(name: str, reports_dir: Path, rebuild: Rebuild) -> int:
             pass
         wrong: dict[Path, list[str]] = {}
         for page in sorted(names):
-            name_of_pages, at = (INDEX, ".") if page == INDEX else (REPORT, page)
-            both = reports_dir / at, Path(folder, at)
-            wrong |= differences(*both, set().union(*(own_files(place, name_of_pages) for place in both)))
+            if page == INDEX:  # other files stand beside it
+                files = {name for place in (reports_dir, Path(folder)) for name in own_files(place, INDEX)}
+                wrong |= differences(reports_dir, Path(folder), files)
+            else:
+                both = reports_dir / page, Path(folder, page)
+                wrong |= differences(*both, {name for place in both for name in files_of(place)})
     pages = {path.parent.name for path in reports_dir.glob("*/report.md")} - {CLAIMS, VERIFY}
     unchecked = sorted(pages - set(recorded_names(reports_dir))) if name == ALL else []
     where = f" reports_dir={reports_dir}" if reports_dir != Path("reports") else ""
@@ -198,7 +204,10 @@ def _check(name: str, reports_dir: Path, rebuild: Rebuild) -> int:
             print(f"  {sentence}")
         if len(sentences) > MAX_SHOWN:
             print(f"  and {len(sentences) - MAX_SHOWN} more differences")
-    return 1 if wrong or unchecked else 0
+    if wrong or unchecked:
+        return 1
+    print(f"every file of {count(len(names), 'report')} in {reports_dir} is what the records give")
+    return 0
 
 
 if __name__ == "__main__":

@@ -188,7 +188,7 @@ def scaling_usage(arguments: Sequence[str] = ()) -> str:
 def verify_usage(arguments: Sequence[str] = ()) -> str:
     return usage(
         f"{as_typed('verify')} [run=RUN] [key=value ...]",
-        "Check a finished run: prefix lengths, masks, losses, predicted pixels, captions, a report's numbers. Print"
+        "Check a finished run: prefix lengths, masks, losses, predicted pixels and captions. Print"
         " PASS or FAIL for each check and write a report. The exit status is 0 if no check fails, 1 if one does.",
         VerifyOptions,
     )

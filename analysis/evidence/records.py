@@ -201,6 +201,7 @@ def unpack(packed: bytes, studies: Mapping[str, Study], name: str = FILE) -> Rec
 def _table(packed: bytes, name: str) -> tuple[pa.Table, dict[str, Any]]:
     """Return the table and the description in a file, which others may have written to take all memory."""
     file = pq.ParquetFile(pa.BufferReader(packed))
+    file.scan_contents()  # raises where a broken description of a column would end the interpreter below
     about, schema, text = file.metadata, file.schema_arrow, (file.metadata.metadata or {}).get(KEY, b"")
     groups = [about.row_group(number) for number in range(min(about.num_row_groups, MAX_RUNS))]
     values = sum(max((group.column(i).num_values for i in range(group.num_columns)), default=0) for group in groups)

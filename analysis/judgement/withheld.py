@@ -273,7 +273,7 @@ def check_controls(study: Study, evidence: Evidence) -> list[ControlOutcome]:
 def _check(reasons: Reasons, control: Control, metric: str) -> tuple[Result, str]:
     study, is_null = reasons.study, control == "null_control"
     if control not in study.controls:
-        return "inconclusive", "The sweep was launched without it."
+        return NOT_MEASURED, "The sweep was launched without it."
     if notes := reasons.of_arm(control):
         return "inconclusive", f"{'; '.join(notes)}."
     # The null control has other seeds than the baseline, so the two means are compared unpaired (Welch).

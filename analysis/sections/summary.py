@@ -171,7 +171,9 @@ def _missing(findings: Findings) -> Section | None:
 def _unmeasured(findings: Findings) -> list[Paragraph]:
     if not findings.unmeasured or not findings.compares:
         return []
-    words, scale = list(findings.request.arguments), findings.config.label
+    scale = findings.config.label
+    # Without its controls a study decides nothing, whatever the metric sees.
+    words = [word for word in findings.request.arguments if not word.startswith("sweep.controls=")]
     has_scale = any(word.startswith(("scale=", "start.weights=")) for word in words)
     if not has_scale and scale != STUDIES[findings.study.slug].scale:  # of today
         words.append(f"scale={scale}")

@@ -27,7 +27,7 @@ from aimv2.runs.record import RunFolder
 from tests.helpers.finished_sweeps import requested
 from tests.helpers.specimen import STUDY
 
-USER, HOST = "miaq7", "node17q"
+USER, HOST, OWNER = "miaq7", "node17q", "zoeq8"
 
 
 def study_of(runs_dir):
@@ -105,9 +105,11 @@ def test_the_command_of_an_archive_has_what_its_runs_are_and_no_place():
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("name", [HOST, USER, "home"])
+@pytest.mark.parametrize("name", [HOST, USER, OWNER, "home"])
 def test_a_name_that_is_left_is_refused_and_nothing_is_written(private, tmp_path, name):
     name = str(private.parent) if name == "home" else name
+    for path in private.glob("studies/*/*.json"):
+        write_json(path, read_json(path) | {"owner": OWNER})
     for path in private.glob("*/attempts/*/manifest.json"):
         write_json(path, read_json(path) | {"tokenizer": f"of {name}"})
     with pytest.raises(UsageError, match=f"nothing was written, since versions.json has '{name}'"):

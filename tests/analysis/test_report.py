@@ -93,6 +93,7 @@ def test_check_names_pages_that_differ_from_their_records(request_of, runs_dir, 
     subprocess.run(command, check=True, cwd=tmp_path, env={"PYTHONPATH": str(root)}, stdout=subprocess.DEVNULL)
     folder = tmp_path / request_of.folder
     assert report.main([folder.name, f"reports_dir={tmp_path}", "--check"]) == 0
+    assert f"every file of 1 report in {tmp_path} is what the records give" in capsys.readouterr().out
     values = (folder / "report.json").read_text()
     moved = values.replace('"low":-0.4', '"low":-0.5', 1)
     assert moved != values
@@ -134,6 +135,8 @@ def test_records_of_another_report_do_not_overwrite_it(records, tmp_path, capsys
     [
         (["runs_dir=runs"], "which report? Name one: sensitivity, prefix_ratio"),
         (["prefix_ratio", "loss_weight"], "which report? Name one"),
+        (["prefix_rati", "--from-records"], "unknown report 'prefix_rati'. Did you mean 'prefix_ratio'"),
+        (["chek"], "unknown report 'chek'. Did you mean 'check'"),
         (["prefix_ratio", "run_dir=x"], "Did you mean 'runs_dir'?"),
         (["prefix_ratio", "export=tru"], "export: "),
         (["unpack"], "unpack what, and where?"),

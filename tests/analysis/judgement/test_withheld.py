@@ -274,13 +274,13 @@ def test_controls_are_checked_in_every_metric_that_decides():
     assert withheld_by(outcomes, [METRIC, MASKED]) == ["positive control failed in causal_content_loss"]
 
 
-def test_absent_controls_are_inconclusive_and_those_without_values_not_measured():
+def test_controls_that_were_left_out_or_have_no_values_were_not_measured():
     unmeasured = check_controls(STUDY, evidence_from([], []))
     assert {one.result for one in unmeasured} == {"not measured"}
     assert withheld_by(unmeasured, [METRIC])[0] == f"null control was not measured in {METRIC}"
     outcomes = checked(replace(STUDY, controls=("null_control",)), evidence_of(STUDY, {}, spread=0.01, shared=0))
-    assert [one.result for one in outcomes] == ["passed", "inconclusive"]
-    assert withheld_by(outcomes, [METRIC]) == ["positive control is inconclusive in content_loss"]
+    assert [one.result for one in outcomes] == ["passed", "not measured"]
+    assert withheld_by(outcomes, [METRIC]) == ["positive control was not measured in content_loss"]
     assert "launched without it" in outcomes[1].reason
 
 
