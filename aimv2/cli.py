@@ -42,7 +42,7 @@ COMMANDS = {
     "manage": Command(
         "aimv2.sweeps.manage:main",
         "aimv2.sweeps.usage:manage_usage",
-        "show, repeat, extend, cancel and export sweeps",
+        "show, repeat, extend and cancel sweeps",
         handles_errors=True,
     ),
     "report": Command(

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import pyarrow.parquet as pq
 import yaml
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS
@@ -54,8 +55,7 @@ def publish(arguments: Sequence[str]) -> int:
         raise UsageError("publish what? Type: publish run RUN to=FOLDER, or publish study STUDY to=FILE.zip")
     if not typed["to"]:
         raise UsageError("publish where? Type to= and a new folder, or for a study a new .zip")
-    if not re.fullmatch(r"[A-Za-z0-9.+-]*", licence := typed["license"]):
-        raise UsageError(f"license={licence!r} is not an SPDX identifier, such as CC-BY-4.0")
+    licence = _licence(typed["license"])
     to, runs_dir = Path(typed["to"]), Path(typed["runs_dir"])
     reports_dir = Path(typed["reports_dir"]) if typed["reports_dir"] else None
     if names[0] == "run":
@@ -64,6 +64,13 @@ def publish(arguments: Sequence[str]) -> int:
     else:
         print(publish_study(runs_dir, names[1], to, licence, reports_dir))
     return 0
+
+
+def _licence(typed: str) -> str:
+    try:
+        return canonicalize_license_expression(typed) if typed else ""
+    except InvalidLicenseExpression as error:
+        raise UsageError(f"license={typed!r} is not an SPDX identifier, such as CC-BY-4.0") from error
 
 
 def _read(arguments: Sequence[str], keys: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:

@@ -210,6 +210,7 @@ def test_a_run_of_several_studies_needs_the_name_of_one(copied, tmp_path, comman
         (("study", "prefix_ratio", "to=out", "layout=ml-aim"), "layout"),
         (("study", "prefix_ratio", "to=out"), "to=out must end in .zip"),
         (("study", "prefix_ratio", "to=out", "license=my own"), "license='my own' is not an SPDX identifier"),
+        (("study", "prefix_ratio", "to=out", "license=CC-BY"), "license='CC-BY' is not an SPDX identifier"),
         (("study", "other", "to=out.zip"), "sweep 'other' was not launched"),
         (("run", "v9", "to=out"), "v9"),
     ],
