@@ -77,7 +77,7 @@ COMMANDS = {
     "data": Command(
         "aimv2.tools.data.command:data_command",
         "aimv2.tools.data.command:data_usage",
-        "describe, index, check, write and draw image-text pairs",
+        "index, check, write and draw image-text pairs",
         needs="PIL",
     ),
     "weights": Command(

@@ -19,8 +19,6 @@ IMAGES = ("jpg", "jpeg", "png", "webp")
 SPLITS = ("train", "validation", "test")
 REFUSED = (".pyd", ".pickle", ".pkl", ".pth", ".pt", ".npy", ".npz")  # members that unpickling readers decode
 INDEX_SUFFIX = ".index"
-PLACES = ("shards", "folder", "dataset", "parquet")  # a location has one of these
-PATTERNS = ("shards", "parquet")  # places that are lists of patterns
 PIPE = "pipe:"  # webdataset runs what follows in a shell
 # Options of fsspec's file systems. Descriptions may come from elsewhere, so none can send a key or a token to a host of
 # its own; to an ``endpoint_url`` of S3 requests are signed, and the secret key stays here.
@@ -54,12 +52,10 @@ class Filter:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Location:
-    """Where samples are, at exactly one of ``PLACES``; docs/data.md has a table of all keys."""
+    """Where samples are, in shards or in a folder; docs/data.md has a table of all keys."""
 
     shards: tuple[str, ...] = ()  # tar files: paths, patterns (``{00000..00331}``, ``*``) or URLs
     folder: str | None = None
-    dataset: str | None = None
-    parquet: tuple[str, ...] = ()
     table: str | None = None  # with ``folder``: only its rows are samples
     image: str | None = None  # the member or the column; default: ``IMAGES``, before these ``image`` in a table
     filters: dict[str, Filter] = dataclasses.field(default_factory=dict)
@@ -68,22 +64,17 @@ class Location:
     index: str | None = None
 
     def __post_init__(self) -> None:
-        given = [place for place in PLACES if getattr(self, place)]
-        if len(given) != 1:
-            raise ValueError(f"exactly one of {', '.join(PLACES)} is needed, and {', '.join(given) or 'none'} is given")
+        if bool(self.shards) == bool(self.folder):
+            raise ValueError(
+                f"exactly one of shards, folder is needed, and {'both are' if self.folder else 'none is'} given"
+            )
         if self.table and not self.folder:
             raise ValueError("table needs folder")
-        for key in PATTERNS:
-            if any(name.startswith(PIPE) for name in getattr(self, key)):
-                raise ValueError(f"{key}: a pipe is refused, because it executes a command; copy the data to files")
+        if any(name.startswith(PIPE) for name in self.shards):
+            raise ValueError("shards: a pipe is refused, because it executes a command; copy the data to files")
         for name in (self.image, *self.filters):
             _check_field(name)
         _check_options(self.shards, self.storage_options)
-
-    @property
-    def place(self) -> str:
-        """The field that says where the samples are."""
-        return next(name for name in PLACES if getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -210,24 +201,22 @@ def is_labelled(path: Path | str) -> bool:
 def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     """Return the values with a list of shards, and paths made absolute from the description's folder."""
     located = dict(values)
-    for key in PATTERNS:
-        if isinstance(located.get(key), str):
-            located[key] = [located[key]]
+    if isinstance(located.get("shards"), str):
+        located["shards"] = [located["shards"]]
     options = located.get("storage_options") or {}
     if not isinstance(options, dict) or not all(isinstance(value, str | bool) for value in options.values()):
         # Not shown, since it may be a secret.
         raise UsageError(f"{path}: storage_options: text, true or false by name is needed, such as {{anon: true}}")
     located.setdefault("index", f"{path.stem}{INDEX_SUFFIX}")
     base = path.absolute().parent
-    for key in (*PLACES, "table", "exclude", "index"):
+    for key in ("folder", "table", "exclude", "index"):
         if isinstance(located.get(key), str):
             located[key] = str(base / Path(located[key]).expanduser())
-    for key in PATTERNS:
-        if isinstance(located.get(key), list):
-            located[key] = [
-                str(base / Path(name).expanduser()) if isinstance(name, str) and not NO_PATH.match(name) else name
-                for name in located[key]
-            ]
+    if isinstance(located.get("shards"), list):
+        located["shards"] = [
+            str(base / Path(name).expanduser()) if isinstance(name, str) and not NO_PATH.match(name) else name
+            for name in located["shards"]
+        ]
     return located
 
 

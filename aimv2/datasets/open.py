@@ -36,9 +36,8 @@ from aimv2.datasets.index import (
     read_parts,
     stamp_at,
     write_parts,
-    writing,
 )
-from aimv2.datasets.records import LAYOUTS, Records
+from aimv2.datasets.records import Records, write_index
 
 FIRST = 100  # samples in which the fields of captions are looked for
 RECORDED = "data.parquet"
@@ -52,10 +51,7 @@ def prepare_location(
 
     Return the number of samples, and sentences about those that were left out or cannot be used.
     """
-    layout = LAYOUTS[location.place]
-    with writing(location) as writer:
-        writer.facts["tables"] = list(map(stamp_at, layout.tables(location)))
-        layout.write(location, writer, workers, on_progress)
+    writer = write_index(location, workers, on_progress)
     largest = max(part.size for part in writer.parts)
     with tempfile.TemporaryDirectory() as cache_dir:  # of copies of remote shards, for one pass in order
         records = Records(location, cache_dir, (workers + 1) * largest)

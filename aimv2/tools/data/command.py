@@ -12,15 +12,6 @@ from aimv2.config.data_config import CHECKED
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class DescribeOptions:
-    """The options of ``data describe``."""
-
-    to: str | None = Field(
-        default=None, examples=["FILE.yaml"], description="the description to write; default: NAME.yaml, here"
-    )
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class IndexOptions:
     """The options of ``data index``."""
 
@@ -60,14 +51,6 @@ class ShowOptions:
 
 # By command: the function, imported when it is called; its options, its arguments, what it does, and values of a run.
 COMMANDS: dict[str, tuple[str, type, str, str, str]] = {
-    "describe": (
-        "aimv2.tools.data.describe:describe_command",
-        DescribeOptions,
-        "describe PATH",
-        "Describe and index a folder, a table, shards, Parquet files or a dataset. Look at the description that is"
-        " written: what was guessed has a comment.",
-        "",
-    ),
     "index": (
         "aimv2.tools.data.index:index_command",
         IndexOptions,

@@ -1,4 +1,4 @@
-"""Records: the same samples in a folder, in shards and in a dataset; shards on this host, on a web server and on S3."""
+"""Records: the same samples in a folder and in shards; shards on this host, on a web server and on S3."""
 
 import contextlib
 import errno
@@ -9,7 +9,6 @@ import random
 import tarfile
 from collections import Counter
 
-import datasets
 import fsspec
 import numpy as np
 import pytest
@@ -51,17 +50,7 @@ def shards(where):
     return Location(shards=(str(where / "one.tar"), str(where / "two.tar")), index=str(where / "x.index"))
 
 
-def dataset(where):
-    columns = {
-        "key": KEYS,
-        "image": [picture(number) for number in range(len(KEYS))],
-        "txt": [f"caption {key}" for key in KEYS],
-    }
-    datasets.Dataset.from_dict(columns).save_to_disk(str(where / "saved"))
-    return Location(dataset=str(where / "saved"), index=str(where / "x.index"))
-
-
-@pytest.fixture(params=[folder, shards, dataset])
+@pytest.fixture(params=[folder, shards])
 def records(request, tmp_path):
     location = request.param(tmp_path)
     prepare_location(location)
