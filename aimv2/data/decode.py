@@ -99,13 +99,6 @@ def square(content: bytes, side: int, max_pixels: int) -> np.ndarray:
     return stored.resized((left, top, right, bottom), (side, side), is_cut=False)
 
 
-def whole(content: bytes, size: NativeSize, max_pixels: int) -> np.ndarray:
-    """Decode an image file and resize all of it, bicubic with antialiasing: uint8 [height, width, 3]."""
-    stored = _Stored(content, max_pixels)
-    box = (0, 0, stored.width, stored.height)
-    return stored.resized(box, size(stored.height, stored.width), is_cut=False)
-
-
 def _centre(length: int, other: int, side: int) -> tuple[float, float]:
     """Return start and end of the centre crop along an axis, in pixels of the file."""
     resized = int(side * length / min(length, other))  # torchvision cuts the longer side to whole pixels

@@ -10,7 +10,6 @@ from pydantic.dataclasses import dataclass
 from aimv2.config.arguments import as_typed, usage
 from aimv2.config.data_config import CHECKED
 from aimv2.config.evaluation_config import ProbeConfig
-from aimv2.config.training_config import MAX_AREA, MIN_AREA
 from aimv2.run.options import RUN_VALUES
 
 Method = Literal["probe", "linear", "knn", "zero_shot"]
@@ -88,12 +87,6 @@ class EvaluateOptions:
         examples=[f"[{','.join(METHODS)}]"],
     )
     to: str = Field(default="evaluations", description="the result is written to FOLDER/SET-WEIGHTS-METHODS.json")
-    area: Annotated[int, Field(ge=MIN_AREA, le=MAX_AREA)] | None = Field(
-        default=None,
-        description="show each image whole, in its own size and aspect ratio, in at most so many patches; for encoders"
-        " with sin-cos positions, and all methods but probe",
-        examples=[4096],
-    )
     crop: Annotated[float, Field(gt=0, le=1)] | None = Field(
         default=None,
         description="share of the shorter side in the centre crop; 1 shows all of a square image; default: that of"
@@ -116,10 +109,6 @@ class EvaluateOptions:
         default="auto", description="float32 or bfloat16; auto is bfloat16 on CUDA"
     )
     seed: int = Field(default=0, ge=0, description="of the attentive probe's weights and batches")
-
-    def __post_init__(self) -> None:
-        if self.area is not None and self.crop is not None:
-            raise ValueError("area= shows each image whole and in its own size; remove crop=")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -98,15 +98,14 @@ def load():
 
 @pytest.fixture(scope="session")
 def make_pair():
-    """Make a folder of transformers' pair of encoders: 50 tokens, of which 7 ends a text, and texts of 9."""
+    """Make a folder of transformers' pair of encoders."""
 
-    def make(folder, *, log_scale=2.5):
+    def make(folder):
         text = {"hidden_size": 32, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2}
         text |= {"vocab_size": 50, "max_position_embeddings": 9, "eos_token_id": 7}
         vision = vision_config(128, 2, 2, use_head=True)
         model = Aimv2Model(Aimv2Config(text_config=text, vision_config=vision.to_dict(), projection_dim=24))
-        randomise(model).logit_scale.data.fill_(log_scale)
-        model.save_pretrained(folder)
+        randomise(model).save_pretrained(folder)
         return model
 
     return make
@@ -142,8 +141,6 @@ def initialised_run():
 
     def make(runs_dir, config):
         network = build(config).eval()
-        if hasattr(network, "similarity"):
-            network.similarity.logit_scale.data.fill_(2.5)
         return finished_run(runs_dir, config, network).path, network
 
     return make
@@ -174,8 +171,8 @@ def assert_same_pair():
     def close(actual, expected):
         assert (actual - expected).norm() <= 1e-5 * expected.norm()
 
-    def compare(ours, theirs, *, end_id, num_tokens, vocab_size, image_px, padding):
-        image = torch.randn(3, 3, image_px, image_px)
+    def compare(ours, theirs, *, end_id, num_tokens, vocab_size, padding):
+        image = torch.randn(3, 3, 16, 16)
         # Captions of 1 to T tokens, end-of-text included, and padding behind.
         token_BT = torch.randint(end_id + 1, vocab_size, (num_tokens, num_tokens))
         text_len_B = torch.arange(1, num_tokens + 1)

@@ -1,7 +1,6 @@
 """Model cards, read by the parser of the hub, and their examples of use, run as they are."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +8,6 @@ import transformers
 from huggingface_hub import ModelCard
 
 from aimv2.config.program import replaced
-from aimv2.config.training_config import ObjectiveConfig
 from aimv2.tools.weights.command import weights_command
 from tests.helpers.own_data import own_source
 
@@ -52,13 +50,6 @@ def test_example_of_use_loads_the_weights(exported, tiny):
     assert type(model).__name__ == "Aimv2VisionModel"
     px = tiny.model.image_px
     assert model(pixel_values=torch.zeros(1, 3, px, px)).last_hidden_state.shape[-1] == tiny.model.encoder.width
-
-
-def test_pair_of_encoders_is_loaded_as_a_pair(exported, tiny):
-    config = replace(tiny, objective=ObjectiveConfig(name="clip"))
-    folder, text = exported(config=config)
-    assert type(use(text, folder)).__name__ == "Aimv2Model"
-    assert "clip" in ModelCard(text).data.to_dict()["tags"]
 
 
 def test_one_run_has_its_metrics_and_no_interval(exported):
