@@ -50,7 +50,7 @@ from aimv2.evaluation.features import Chosen, Features, Splits, at_edge, scored
 from aimv2.evaluation.probes import knn
 from aimv2.tools.features import Extraction, Model, Split, check_room, embed_texts, load_model, saved
 from aimv2.tools.options import METHODS, EvaluateOptions, FeatureKind, Method, evaluate_usage
-from aimv2.tools.weights.folders import PREPROCESSING
+from aimv2.tools.weights import PREPROCESSING
 
 VERSIONED = ("aimv2-ablations", "torch", "numpy", "scipy", "scikit-learn", "pillow")
 MAX_LISTED = 100  # unusable images in the JSON file

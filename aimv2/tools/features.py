@@ -41,7 +41,7 @@ from aimv2.objectives.build import build_empty
 from aimv2.runs.tensor_file import check_finite
 from aimv2.start.origin import read_origin
 from aimv2.tools.options import FeatureKind
-from aimv2.tools.weights.folders import (
+from aimv2.tools.weights import (
     AS_TRAINED,
     Preprocessing,
     network_of,
@@ -51,7 +51,7 @@ from aimv2.tools.weights.folders import (
     read_weights,
     with_tensors,
 )
-from aimv2.tools.weights.layouts import Weights, WeightsConfig
+from aimv2.tools.weights_layouts import Weights, WeightsConfig
 from aimv2.training.device import autocast
 
 VERSION = 1  # of what is computed; another number makes other folders

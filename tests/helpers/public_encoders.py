@@ -7,7 +7,7 @@ from torchvision import transforms
 from transformers import Aimv2Config, Aimv2Model
 
 from aimv2.objectives.contrastive import MAX_SCALE
-from aimv2.tools.weights.layouts import ENCODER, TRANSFORMERS, to_theirs
+from aimv2.tools.weights_layouts import ENCODER, TRANSFORMERS, to_theirs
 
 IMAGE_PX = 28
 PAIR_NAMES = {

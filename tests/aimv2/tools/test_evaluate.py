@@ -22,7 +22,7 @@ from aimv2.datasets.description import LabelledDescription, Location
 from aimv2.evaluation.features import Features, Splits
 from aimv2.tools.evaluate import accuracy, chosen_methods, class_names, linear_probe, print_results
 from aimv2.tools.features import embed_texts, load_model
-from aimv2.tools.weights.folders import Preprocessing
+from aimv2.tools.weights import Preprocessing
 from tests.helpers.labelled_digits import indexed, labelled_digits
 from tests.helpers.own_data import settle
 

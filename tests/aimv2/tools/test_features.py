@@ -17,8 +17,7 @@ from aimv2.datasets.labelled import Shape
 from aimv2.evaluation.features import encode
 from aimv2.objectives.build import build
 from aimv2.tools.features import Split, check_room, load_model, saved
-from aimv2.tools.weights import read_published, write_weights
-from aimv2.tools.weights.folders import Preprocessing
+from aimv2.tools.weights import Preprocessing, read_published, write_weights
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.memory_records import MemoryRecords, png, random_pictures
 from tests.helpers.public_encoders import network_inputs

@@ -17,7 +17,7 @@ from aimv2.data.transforms import unnormalise
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import open_records, open_source, prepare_location
 from aimv2.evaluation.sheet import Word
-from aimv2.tools.data.samples import SourceSide, divided, show_command, shown, sides_of, write, write_command
+from aimv2.tools.data_samples import SourceSide, divided, show_command, shown, sides_of, write, write_command
 
 SOURCE = "openmoji_scenes"
 

@@ -34,7 +34,7 @@ from aimv2.definitions.objectives import objective
 from aimv2.evaluation.sheet import Shown, Word, sheet
 from aimv2.request.compose import compose, run_config, with_file
 from aimv2.request.resolve import with_attention
-from aimv2.tools.data.command import ShowOptions, WriteOptions
+from aimv2.tools.options import ShowOptions, WriteOptions
 
 CHUNK = 2**16  # rows whose order is computed at a time
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Aimv2VisionConfig
 
 from aimv2.tools.weights import read_published
-from aimv2.tools.weights.layouts import DEFAULTS, weights_config
+from aimv2.tools.weights_layouts import DEFAULTS, weights_config
 
 GATE, TABLE = "encoder.layers.0.ffn.gate_proj.weight", "embeddings.position_embedding.weight"
 PATCHES = "embeddings.patch_embed.weight"
@@ -59,14 +59,16 @@ def test_config_that_contradicts_the_tensors_is_refused(key, value, message, for
         ("vision_config.hidden_size", 1024, "intermediate_size=512, but an AIMv2 of these sizes and tensors has 2816"),
     ],
 )
-def test_config_of_a_pair_that_contradicts_the_tensors_is_refused(key, value, message, pair, edit_json, refusal):
-    edit_json(pair, {key: value})
-    assert message in refusal(read_published, pair)
+def test_config_of_a_pair_that_contradicts_the_tensors_is_refused(
+    key, value, message, foreign_pair, edit_json, refusal
+):
+    edit_json(foreign_pair, {key: value})
+    assert message in refusal(read_published, foreign_pair)
 
 
-def test_a_pair_with_other_tensors_is_refused(pair, refusal):
-    change(pair, with_one("logit_bias", torch.zeros(())))
-    assert "a pair of encoders with 1 unexpected ('logit_bias')" in refusal(read_published, pair)
+def test_a_pair_with_other_tensors_is_refused(foreign_pair, refusal):
+    change(foreign_pair, with_one("logit_bias", torch.zeros(())))
+    assert "a pair of encoders with 1 unexpected ('logit_bias')" in refusal(read_published, foreign_pair)
 
 
 def test_missing_values_are_the_defaults_of_transformers(foreign, refusal):
@@ -87,8 +89,8 @@ def test_image_size_of_a_native_model_is_not_checked(image_size, image_px, make,
     assert (config.image_px, config.encoder.positions) == (image_px, "sincos")
 
 
-def test_weights_without_config_are_refused(foreign, pair, refusal):
-    for folder in (foreign, pair):
+def test_weights_without_config_are_refused(foreign, foreign_pair, refusal):
+    for folder in (foreign, foreign_pair):
         (folder / "config.json").unlink()
         assert "needs its config.json beside it" in refusal(read_published, folder)
 

@@ -18,7 +18,7 @@ from aimv2.data.pairs import Pairs
 from aimv2.datasets.description import read_source
 from aimv2.datasets.file_pairs import FilePairs
 from aimv2.datasets.open import open_location, open_records, prepare_location
-from aimv2.tools.data.audit import (
+from aimv2.tools.data_audit import (
     SCHEMA,
     THRESHOLD,
     AuditedSide,
@@ -32,7 +32,7 @@ from aimv2.tools.data.audit import (
     near_pairs,
     opened_sides,
 )
-from aimv2.tools.data.index import index_command
+from aimv2.tools.data_index import index_command
 from tests.helpers.marks import exhaustive
 from tests.helpers.own_data import source
 

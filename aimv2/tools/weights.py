@@ -1,5 +1,9 @@
 """Folders of weights: published ones, those of ``weights import``, and finished runs; and the files in them.
 
+``transformers`` is ``Aimv2VisionModel``; ``ml-aim`` has Apple's names, which timm's ``aimv2_*`` read too. Ours is a
+folder with ``weights.safetensors``, float32 under the names of ``Network``, and ``config.json``, a ``WeightsConfig``.
+How to normalise pixels: docs/weights.md.
+
 Files are untrusted: no code in them is run, and every difference from what is expected is an error. Folders are written
 completely or not at all.
 """
@@ -27,7 +31,7 @@ from aimv2.runs.lease import latest_attempt
 from aimv2.runs.tensor_file import read_tensors as read_safetensors
 from aimv2.runs.tensor_file import save_tensors
 from aimv2.start.origin import WEIGHTS, read_origin
-from aimv2.tools.weights.layouts import (
+from aimv2.tools.weights_layouts import (
     BESIDE,
     FFN,
     HEAD,

@@ -25,23 +25,21 @@ from aimv2.datasets.labelled import Shape
 from aimv2.objectives.build import build
 from aimv2.runs.record import RunFolder
 from aimv2.tools.weights import (
-    load_encoder,
-    read_published,
-    read_weights,
-    write_published,
-    write_weights,
-)
-from aimv2.tools.weights.command import weights_command
-from aimv2.tools.weights.folders import (
     AS_TRAINED,
     PREPROCESSING,
     UNCHANGED,
     Preprocessing,
     find,
+    load_encoder,
     read_preprocessing,
+    read_published,
     read_tensors,
+    read_weights,
     write_folder,
+    write_published,
+    write_weights,
 )
+from aimv2.tools.weights_command import weights_command
 from tests.helpers.public_encoders import as_pair_of_transformers
 
 SIZES = [  # width, heads and depth here; heads are 128 wide in all

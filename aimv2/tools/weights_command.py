@@ -22,7 +22,7 @@ from aimv2.data.transforms import IMAGENET
 from aimv2.run.price import duration
 from aimv2.runs.record import RunFolder, billed
 from aimv2.tools.options import ACTIONS, ExportOptions, weights_usage
-from aimv2.tools.weights.folders import (
+from aimv2.tools.weights import (
     AS_TRAINED,
     PREPROCESSING,
     preprocessing_of,
@@ -32,7 +32,7 @@ from aimv2.tools.weights.folders import (
     write_published,
     write_weights,
 )
-from aimv2.tools.weights.layouts import Weights
+from aimv2.tools.weights_layouts import Weights
 
 README = "README.md"
 
@@ -115,7 +115,7 @@ def run_card(
         "datasets": [source_name(source) for source in config.data.sources],
     }
     environment = Environment(
-        loader=PackageLoader("aimv2.tools.weights", "."),
+        loader=PackageLoader("aimv2.tools", "."),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
