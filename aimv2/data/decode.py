@@ -41,8 +41,6 @@ NativeSize = Callable[[int, int], tuple[int, int]]
 
 
 class Crop(NamedTuple):
-    """A box in pixels, and whether it is flipped."""
-
     top: int
     left: int
     height: int
@@ -67,7 +65,6 @@ class Orientation(NamedTuple):
         return (top, left, bottom, right) if self.is_transposed else (left, top, right, bottom)
 
     def upright(self, picture: np.ndarray) -> np.ndarray:
-        """Return a stored picture [P, P, 3] upright."""
         picture = picture.swapaxes(0, 1) if self.is_transposed else picture
         return picture[:: -1 if self.is_upside_down else 1, :: -1 if self.is_mirrored else 1]
 
@@ -121,11 +118,7 @@ def _bad_if_undecodable() -> Iterator[None]:
 
 
 class _Stored:
-    """An image file, of which, if it is a JPEG, only the header is decoded at first.
-
-    Attributes:
-        width, height: upright, in pixels of the file.
-    """
+    """An image file, of which, if it is a JPEG, only the header is decoded at first; its size is that upright."""
 
     def __init__(self, content: bytes, max_pixels: int) -> None:
         with _bad_if_undecodable():

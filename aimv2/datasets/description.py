@@ -133,22 +133,15 @@ class SourceDescription(Location):
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class LabelledDescription:
-    """A labelled set for evaluation.
-
-    Attributes:
-        train, test: where the splits are.
-        validation: where settings are chosen; default: a fifth of ``train``, by the hash of the key.
-        label: field of the class; ``folder`` is the name of the folder that contains an image.
-        classes: names of the classes for zero-shot classification, by label; default: the labels themselves.
-        prompts: sentences for zero-shot classification, with ``{}`` in the place of the class.
-        licence: a line for reports.
-    """
+    """A labelled set for evaluation."""
 
     train: Location | None = None
     test: Location
-    validation: Location | None = None
+    validation: Location | None = None  # where settings are chosen; default: a fifth of ``train``, by the key's hash
     name: str = ""
-    label: str = Field(min_length=1)
+    label: str = Field(min_length=1)  # field of the class; ``folder`` is the name of the folder that contains an image
+    # For zero-shot classification: names of classes by label, by default the labels themselves, and sentences with
+    # ``{}`` in the place of the class.
     classes: dict[str, str] = dataclasses.field(default_factory=dict)
     prompts: tuple[str, ...] = ("a photo of a {}",)
     licence: str = ""
@@ -191,6 +184,11 @@ def read_labelled(path: Path | str) -> LabelledDescription:
             values[key] = _located(path, values[key] | {"index": index})
     described: LabelledDescription = checked(str(path), LabelledDescription, values)
     return described if described.name else dataclasses.replace(described, name=path.stem)
+
+
+def places_of(path: Path | str) -> list[tuple[str, Location]]:
+    """Return the location of a source, named by an empty text, or those of the splits of a labelled set."""
+    return read_labelled(path).splits() if is_labelled(path) else [("", read_source(path))]
 
 
 def is_labelled(path: Path | str) -> bool:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.base.processes import in_threads
@@ -80,20 +79,10 @@ class PictureBatch(NamedTuple):
     unusable: list[Unusable]
 
 
-class PictureBatches(Dataset[PictureBatch]):
-    """The images of rows by the number of the batch."""
-
-    def __init__(self, records: Records, rows: Sequence[int], shape: Shape, batch_size: int) -> None:
-        self._records, self._rows, self._shape, self._batch_size = records, rows, shape, batch_size
-
-    def __len__(self) -> int:
-        return -(-len(self._rows) // self._batch_size)
-
-    def __getitem__(self, number: int) -> PictureBatch:
-        rows = self._rows[number * self._batch_size : (number + 1) * self._batch_size]
-        unusable: list[Unusable] = []
-        images = np.stack(list(pictures(self._records, rows, self._shape, unusable)))
-        return PictureBatch(torch.from_numpy(images), unusable)
+def picture_batch(records: Records, shape: Shape, rows: Sequence[int]) -> PictureBatch:
+    unusable: list[Unusable] = []
+    images = np.stack(list(pictures(records, rows, shape, unusable)))
+    return PictureBatch(torch.from_numpy(images), unusable)
 
 
 def counts(unusable: Sequence[Unusable]) -> str:
@@ -102,7 +91,6 @@ def counts(unusable: Sequence[Unusable]) -> str:
 
 
 def check_rate(unusable: Sequence[Unusable], num_rows: int, max_bad_rate: float, split: str) -> None:
-    """Raise a RunFailedError if too many images cannot be used."""
     if len(unusable) > max_bad_rate * num_rows:
         raise RunFailedError(
             "data",

@@ -75,9 +75,8 @@ class Records:
     ) -> None:
         """Open the index of a location.
 
-        Args:
-            cache_dir, cache_bytes: where to save copies of remote files, and how much at most; without a folder, none.
-            kept_N: the rows that are samples, int64 [N]; None for all.
+        Of remote files at most ``cache_bytes`` are saved in ``cache_dir``, without a folder none. Samples are the rows
+        ``kept_N``, int64 [N]; None for all.
         """
         self._arguments = location, cache_dir, cache_bytes, sleep
         self._location, self._index, self._kept_N = location, Index(location), kept_N

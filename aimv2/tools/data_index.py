@@ -13,7 +13,7 @@ from aimv2.base.files import write_json, write_text
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, defaults_of, options_of
 from aimv2.config.data_config import DESCRIPTIONS, is_described
-from aimv2.datasets.description import Location, is_labelled, read_labelled, read_source
+from aimv2.datasets.description import Location, is_labelled, places_of
 from aimv2.datasets.index import index_path
 from aimv2.datasets.open import prepare_location
 from aimv2.memory.machine import num_cores
@@ -25,7 +25,6 @@ console = Console()
 
 
 def data_command(arguments: Sequence[str]) -> int:
-    """Run a command on data and return its exit status."""
     if not arguments or arguments[0] in HELP:
         print(data_usage(), end="")
         return 0 if arguments else 2
@@ -40,7 +39,6 @@ def data_command(arguments: Sequence[str]) -> int:
 
 
 def index_command(arguments: Sequence[str]) -> int:
-    """Index the data of descriptions, print a summary, and audit the data on request."""
     names = [text for number, text in enumerate(arguments) if not number or "=" not in text or is_described(text)]
     given = [text for text in arguments if text not in names]
     values = compose(given, defaults={}, values=defaults_of(IndexOptions))
@@ -56,20 +54,14 @@ def index_command(arguments: Sequence[str]) -> int:
     if len(set(names)) < len(names):
         raise UsageError(f"{' '.join(names)}: each source is needed once")
     for name in names:
-        for title, location in _locations(name):
-            num_samples, notes = _prepare(title, location, workers)
+        for split, location in places_of(name):
+            num_samples, notes = _prepare(f"{name} {split}".strip(), location, workers)
             _print(f"samples: {num_samples:,}", *notes, f"index: {index_path(location)}")
     if options.audit:
         from aimv2.tools.data_audit import audit  # here, because indexing needs none of its packages
 
         _write_audit(names, audit(names, run_config(values).data, options.num, workers, console))
     return 0
-
-
-def _locations(path: str) -> list[tuple[str, Location]]:
-    if is_labelled(path):
-        return [(f"{path} {split}", location) for split, location in read_labelled(path).splits()]
-    return [(path, read_source(path))]
 
 
 def _prepare(title: str, location: Location, workers: int) -> tuple[int, list[str]]:

@@ -151,7 +151,6 @@ class Evaluation:
     options: EvaluateOptions
 
     def run(self) -> None:
-        """Compute features that are not saved, measure, print the results and write them."""
         splits, labels = self._splits(), dict[str, Labels]()
         kinds: list[FeatureKind] = ["mean", "patches"] if "probe" in self.methods else ["mean"]
         kinds_of = {name: kinds + ["embedding"] * (name == "test" and "zero_shot" in self.methods) for name in splits}
@@ -187,7 +186,6 @@ class Evaluation:
         return splits
 
     def _with_training(self, split: Split, usable: dict[str, Usable], num_classes: int) -> Results:
-        """Return the results of the methods that need a training split."""
         train, test, validation = usable["train"], usable["test"], usable.get("validation")
         if validation is None:
             is_validation_N = torch.from_numpy(is_validation(split.records, train.row_N.numpy()))
@@ -295,7 +293,6 @@ class Evaluation:
 
 
 def _images(extraction: Extraction) -> str:
-    """Return how images were shown, in one sentence."""
     shape, (mean, std) = extraction.shape, extraction.model.preprocessing.colours
     shown = f"of {shape.image_px} px, the centre {shape.crop:.4g} of the shorter side"
     numbers = (" ".join(f"{value:.4g}" for value in values) for values in (mean, std))

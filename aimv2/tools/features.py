@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from aimv2.data.batches.training import loaded
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import network_input
 from aimv2.datasets.description import Location
-from aimv2.datasets.labelled import PictureBatches, Shape, Unusable, check_rate
+from aimv2.datasets.labelled import Shape, Unusable, check_rate, picture_batch
 from aimv2.datasets.records import Records
 from aimv2.datasets.selection import excluded_digest
 from aimv2.evaluation.features import encode_batch
@@ -61,19 +62,13 @@ DTYPES: dict[FeatureKind, type[np.floating]] = {"patches": np.float16, "mean": n
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network to evaluate.
-
-    Attributes:
-        network: both encoders of a run or a pair, else only that of images.
-        digest: of the tensors and of the sizes, equal for the same weights in any layout.
-        tokenizer: of the text encoder of a run; else None, and no texts can be read.
-    """
+    """A network to evaluate."""
 
     name: str
-    network: Network
+    network: Network  # of a run with both encoders these, else that of images
     config: WeightsConfig
-    digest: str
-    tokenizer: CaptionTokenizer | None
+    digest: str  # of the tensors and of the sizes, equal for the same weights in any layout
+    tokenizer: CaptionTokenizer | None  # of the text encoder of a run; else None, and no texts can be read
     preprocessing: Preprocessing = AS_TRAINED
 
     @property
@@ -194,7 +189,6 @@ def gigabytes(size: int) -> str:
 
 
 def saved(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind]) -> Saved:
-    """Return the features of a split, computed unless they are saved."""
     folder = extraction.folder(split, kinds)
     if not folder.exists():
         _compute(extraction, split, kinds, folder)
@@ -207,18 +201,19 @@ def saved(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind]) ->
 
 def _compute(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind], folder: Path) -> None:
     num_rows = len(split.records)
-    dataset = PictureBatches(split.records, range(num_rows), extraction.shape, extraction.batch_size)
+    size, read = extraction.batch_size, partial(picture_batch, split.records, extraction.shape)
+    batches = [range(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]
     unusable, done = list[Unusable](), 0
-    with replacing(folder) as partial, extraction.progress(f"encoding {split.name}", num_rows) as advance:
-        partial.mkdir(parents=True)
+    with replacing(folder) as unfinished, extraction.progress(f"encoding {split.name}", num_rows) as advance:
+        unfinished.mkdir(parents=True)
         arrays = {
             kind: open_memmap(
-                partial / f"{kind}.npy", mode="w+", dtype=DTYPES[kind], shape=extraction.array_shape(split, kind)
+                unfinished / f"{kind}.npy", mode="w+", dtype=DTYPES[kind], shape=extraction.array_shape(split, kind)
             )
             for kind in kinds
         }
         is_pinned = extraction.device == "cuda"
-        for batch in loaded(dataset, range(len(dataset)), num_workers=extraction.workers, pin_memory=is_pinned):
+        for batch in loaded(read, batches, num_workers=extraction.workers, pin_memory=is_pinned):
             unusable += batch.unusable
             check_rate(unusable, num_rows, extraction.max_bad_rate, split.name)
             number = len(batch.images)
@@ -231,7 +226,7 @@ def _compute(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind],
             advance(number)
         for array in arrays.values():
             array.flush()
-        write_json(partial / UNUSABLE, unusable)
+        write_json(unfinished / UNUSABLE, unusable)
 
 
 @torch.no_grad()

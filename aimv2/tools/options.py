@@ -16,7 +16,6 @@ Method = Literal["probe", "linear", "knn", "zero_shot"]
 METHODS: tuple[Method, ...] = get_args(Method)
 FeatureKind = Literal["patches", "mean", "embedding"]
 LayoutName = Literal["transformers", "ml-aim"]
-LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 
 
 def _listed(value: Any) -> Any:
@@ -33,8 +32,6 @@ def _with_unit(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class PlanOptions:
-    """What a run is planned for."""
-
     ranks: Annotated[tuple[Annotated[int, Field(gt=0)], ...], BeforeValidator(_listed)] = Field(
         default=(1,), min_length=1, description="numbers of ranks, a column each", examples=["1,8,64"]
     )

@@ -149,13 +149,9 @@ def read_published(path: str | Path) -> Weights:
 def write_published(
     weights: Weights, folder: str | Path, layout: str = "transformers", texts: Mapping[str, str] | None = None
 ) -> None:
-    """Write weights in a published layout, with a ``config.json``.
+    """Write weights in a published layout, with a ``config.json``, and further files by name, such as a model card.
 
-    Args:
-        texts: further files by name, such as the model card.
-
-    Raises:
-        UsageError: the layout has no such encoder, or the folder is not empty, or cannot be written.
+    A UsageError if the layout has no such encoder, or the folder is not empty, or cannot be written.
     """
     require_expressible(weights, layout)
     target = next(each for each in PUBLISHED if each.name == layout)

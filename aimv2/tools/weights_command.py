@@ -57,11 +57,9 @@ def weights_command(arguments: Sequence[str]) -> int:
 
 
 def export(source: Path, target: Path, layout: str, card: Callable[..., str] | None = None) -> Weights:
-    """Write weights that other packages load, those of a run with a model card and its preprocessing.
+    """Write weights that other packages load, those of a run with its preprocessing and a model card.
 
-    Args:
-        source: a folder of ``weights import``, or of a finished run.
-        card: returns the card of a run from the ``omitted`` of its weights; None is that of the run alone.
+    ``card`` returns the text of that from the ``omitted`` of the weights; None is the card of the run alone.
     """
     check_new(target)  # before reading, which may take minutes
     weights = read_weights(source)
@@ -87,21 +85,11 @@ def _summary(weights: Weights, source: Path) -> list[str]:
     return [*lines, f"omitted: {weights.omitted}"] if weights.omitted else lines
 
 
-def run_card(
-    folder: Path,
-    layout: str,
-    *,
-    verdicts: Sequence[str] = (),
-    omitted: str = "",
-    licence: str = "",
-) -> str:
+def run_card(folder: Path, layout: str, *, verdicts: Sequence[str] = (), omitted: str = "", licence: str = "") -> str:
     """Return the card of a finished run as Markdown with its metadata in front; ``card.md.j2`` has its text.
 
-    Args:
-        layout: of the weights, ``transformers`` or ``ml-aim``.
-        verdicts: those of its study, a line of Markdown each.
-        omitted: parts of the run's network that the weights lack.
-        licence: of the weights, an SPDX identifier; empty is left open.
+    ``verdicts`` are those of its study, a line of Markdown each, ``omitted`` the parts that the weights lack, and
+    ``licence`` is an SPDX identifier; empty is left open.
     """
     run = RunFolder(folder.parent, folder.name)
     result, manifest_file = run.result(), run.file("manifest.json")

@@ -71,20 +71,16 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class WeightsConfig:
-    """The sizes and origin of weights: the ``config.json`` of our folders, without parts that only training needs.
-
-    Attributes:
-        encoder: its ``attention`` is that of training, ``auto`` for published weights; inference uses full attention.
-        image_px: side of the square image that a learned table of positions is for. Sin-cos positions take any size;
-            then this is the size that the source names, or 16 patches.
-    """
+    """The sizes and origin of weights: the ``config.json`` of our folders, without parts that only training needs."""
 
     layout_version: Literal[1] = 1
     source: Source
+    # Of the square image that a learned table of positions is for. Sin-cos positions take any size; then this is the
+    # size that the source names, or 16 patches.
     image_px: int = Field(gt=0)
     patch_px: int = Field(gt=0)
     patch_order: Literal["raster", "spiral", "random"] = "raster"
-    encoder: EncoderConfig
+    encoder: EncoderConfig  # ``attention`` is that of training, ``auto`` for published weights; inference uses full
 
     def __post_init__(self) -> None:
         _ = self.model  # a ModelConfig checks its values
@@ -210,7 +206,6 @@ def their_names(names: Names, ours: str) -> list[str]:
 
 
 def to_ours(file: Path, tensors: Mapping[str, Tensor], names: Names, config: WeightsConfig) -> dict[str, Tensor]:
-    """Return the tensors under our names, float32."""
     network = empty_network(config).state_dict()
     expected = {name: list(value.shape) for name, value in to_theirs(network, names).items()}
     differing = {

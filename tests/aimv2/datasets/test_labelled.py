@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.data.batches.training import loaded
 from aimv2.data.decode import square
 from aimv2.datasets.labelled import (
-    PictureBatches,
     Shape,
     Unusable,
     class_numbers,
     counts,
     is_validation,
     labelled_sets,
+    picture_batch,
     pictures,
     read_labels,
 )
@@ -125,8 +126,8 @@ def test_a_fifth_is_for_validation_whatever_the_order_of_rows():
 def test_batches_hold_the_rows_in_order_whatever_reads_them(workers):
     files = [png(picture) for picture in random_pictures()]
     files[5] = None
-    batches = PictureBatches(MemoryRecords(files), range(2, 9), Shape(IMAGE_PX, 0.875, 10**6), 3)
-    found = list(loaded(batches, range(len(batches)), num_workers=workers, pin_memory=False))
+    read = partial(picture_batch, MemoryRecords(files), Shape(IMAGE_PX, 0.875, 10**6))
+    found = list(loaded(read, [range(2, 5), range(5, 8), range(8, 9)], num_workers=workers, pin_memory=False))
     assert [len(batch.images) for batch in found] == [3, 3, 1]
     expected = [
         square(files[row], 32, 10**6)[2:30, 2:30] if files[row] else np.zeros((28, 28, 3)) for row in range(2, 9)
