@@ -13,8 +13,6 @@ import yaml
 
 from aimv2.base import address
 from aimv2.base.errors import RunFailedError, UsageError
-from aimv2.config.data_config import DataConfig
-from aimv2.data.provenance import version
 from aimv2.datasets import open as opening
 from aimv2.datasets.description import read_labelled, read_source
 from aimv2.datasets.index import DataPart, read_parts, write_parts
@@ -25,7 +23,6 @@ from aimv2.datasets.open import (
     difference_of_parts,
     open_location,
     open_records,
-    open_source,
     parts_of,
     prepare_location,
     record_content,
@@ -46,18 +43,6 @@ def opened(where, **values):
     description = source(where, folder="pictures", **values)
     prepare_location(description)
     return open_records(description)
-
-
-def test_a_source_opens_with_its_samples_and_those_held_out(tmp_path):
-    write_pictures(tmp_path / "pictures")
-    filters = {"folder": {"any_of": ["class1", "class2"]}}
-    records, selected = opened(tmp_path, held_out={"fraction": 0.3}, filters=filters)
-    kept = [records.key(row) for row in selected.kept_N.tolist()]
-    assert kept == sorted(f"class{number % 4}/{number:02}.jpg" for number in range(NUM) if number % 4 in (1, 2))
-    held_out = [kept[place] for place in selected.held_out_M.tolist()]
-    assert held_out == [key for key in kept if address.hash64(key) / 2**64 < 0.3]
-    assert 0 < len(held_out) < len(kept)
-    assert [records.field(row, "txt") for row in (0, 11)] == ["caption 0", "caption 5"]
 
 
 def test_indexing_reports_progress_and_what_was_found(tmp_path):
@@ -230,13 +215,6 @@ def test_a_field_that_no_sample_has_leaves_an_index_that_is_not_used(tmp_path):
     path.write_text(text)
     prepare_location(read_source(path))
     assert len(open_records(read_source(path))[1].held_out_M)
-
-
-def test_a_source_has_pairs_and_a_version(tmp_path, cache_dir):
-    path = own_source(tmp_path, "birds", num_pairs=20, licence="CC BY 4.0")
-    sides = open_source(path, DataConfig(sources=(path,), cache_dir=str(cache_dir)))
-    assert len(sides.train) + len(sides.held_out) == 20
-    assert version(path) == content_version(path)
 
 
 def test_shards_have_the_same_version_wherever_they_are(tmp_path):

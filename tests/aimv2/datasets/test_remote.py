@@ -407,10 +407,3 @@ def test_a_failed_copy_leaves_no_file_and_a_large_one_is_refused(urls, tmp_path)
     assert read(copies, urls[0]) == bytes(SIZE)
     with pytest.raises(RunFailedError, match="does not fit into the shard cache of 999 bytes"):
         read(CopiesFolder(tmp_path, SIZE - 1, {}), urls[1])
-
-
-def test_a_replaced_file_is_not_read_from_an_old_copy(urls, tmp_path):
-    copies = CopiesFolder(tmp_path, 5 * SIZE, {})
-    assert read(copies, urls[0]) == bytes(SIZE)
-    MemoryFileSystem().pipe("/remote/0.tar", b"9" * SIZE)
-    assert copies.fetch(file_at(urls[0], b"9" * SIZE)).read_bytes() == b"9" * SIZE  # as after it was indexed again
