@@ -94,51 +94,32 @@ def exported(initialised_run, tiny, tmp_path):
     return export
 
 
-def use(card, folder):
-    """Run the card's example of use and return its model."""
-    code = card.partition("```python\n")[2].partition("```")[0]
-    namespace = {"transformers": transformers}
-    exec(code.replace("FOLDER", str(folder)), namespace)
-    return namespace["model"]
-
-
-def test_metadata_are_those_that_the_hub_reads(exported):
-    _, text = exported()
+def test_a_card_has_metadata_of_the_hub_metrics_and_an_example_that_loads_the_weights(exported, tiny):
+    manifest = {"code": "c" * 12, "commit": "abc", "versions": {"torch": "2.9"}, "hardware": "a | b"}
+    folder, text = exported(manifest=manifest)
     data = ModelCard(text).data.to_dict()
-    assert data["license"] == "other"
+    assert (data["license"], data["library_name"]) == ("other", "transformers")
     assert data["license_name"]
-    assert data["library_name"] == "transformers"
     assert data["datasets"] == ["openmoji_scenes", "fontawesome_scenes"]
     assert data["tags"] == ["aimv2", "vision-encoder", "ablation"]
-
-
-def test_example_of_use_loads_the_weights(exported, tiny):
-    folder, text = exported()
-    model = use(text, folder)
+    for sentence in (
+        "| caption_loss | 1 | nats/token | none |",
+        "(n = 1), so there is no interval",
+        f"code {'c' * 12} (commit abc)",
+        r"PyTorch 2.9 on a \| b.",
+        "- Omitted: decoder.",
+        "Font Awesome Free (CC BY 4.0)",
+    ):
+        assert sentence in text
+    namespace = {"transformers": transformers}
+    exec(text.partition("```python\n")[2].partition("```")[0].replace("FOLDER", str(folder)), namespace)
+    model, px = namespace["model"], tiny.model.image_px
     assert type(model).__name__ == "Aimv2VisionModel"
-    px = tiny.model.image_px
     assert model(pixel_values=torch.zeros(1, 3, px, px)).last_hidden_state.shape[-1] == tiny.model.encoder.width
-
-
-def test_one_run_has_its_metrics_and_no_interval(exported):
-    manifest = {"code": "c" * 12, "commit": "abc", "versions": {"torch": "2.9"}, "hardware": "a | b"}
-    _, text = exported(manifest=manifest)
-    assert "| caption_loss | 1 | nats/token | none |" in text
-    assert "(n = 1), so there is no interval" in text
-    assert f"code {'c' * 12} (commit abc)" in text
-    assert r"PyTorch 2.9 on a \| b." in text
-    assert "- Omitted: decoder." in text
-    assert "Font Awesome Free (CC BY 4.0)" in text
 
 
 def test_a_run_without_a_manifest_says_what_is_not_recorded(exported):
     assert "code not recorded (commit not recorded)" in exported("ml-aim")[1]
-
-
-def test_published_weights_keep_the_card_of_their_publisher(foreign, tmp_path):
-    assert weights_command(["import", f"from={foreign}", f"to={tmp_path / 'ours'}"]) == 0
-    assert weights_command(["export", f"from={tmp_path / 'ours'}", f"to={tmp_path / 'there'}"]) == 0
-    assert not (tmp_path / "there/README.md").exists()
 
 
 def test_own_sources_have_their_licences_and_controls_a_warning(exported, tiny, tmp_path):
