@@ -1,8 +1,6 @@
 import io
 import json
 import shutil
-import subprocess
-import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -184,21 +182,6 @@ PARTS = [DataPart(f"{number:02}.tar", 10, 1000, f"sum {number}") for number in r
 def test_a_difference_names_the_parts(new, sentence, tmp_path):
     write_parts(tmp_path / "parts.parquet", PARTS)
     assert difference_of_parts(read_parts(tmp_path / "parts.parquet"), new) == sentence
-
-
-def test_opening_loads_no_torch(tmp_path):
-    write_pictures(tmp_path / "pictures")
-    description = source(tmp_path, folder="pictures")
-    program = (
-        "import sys; from pathlib import Path\n"
-        "from aimv2.datasets.description import read_source\n"
-        "from aimv2.datasets.open import open_records, prepare_location\n"
-        "description = read_source(Path('source.yaml')); prepare_location(description)\n"
-        "print(len(open_records(description)[0]), 'torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert done.stdout.split() == [str(NUM), "False"]
-    assert len(open_records(description)[0]) == NUM
 
 
 def test_a_field_that_no_sample_has_leaves_an_index_that_is_not_used(tmp_path):

@@ -8,6 +8,7 @@ import pickle
 import random
 import tarfile
 from collections import Counter
+from functools import partial
 
 import fsspec
 import numpy as np
@@ -15,12 +16,12 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
-from torch.utils.data import DataLoader
 
 from aimv2.base import order
 from aimv2.base.address import hash64
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.base.processes import in_threads
+from aimv2.data.batches.training import loaded
 from aimv2.datasets.description import Location
 from aimv2.datasets.records import MAX_BLOCK_ROWS, MAX_OPEN, Records
 from tests.helpers.shards import build, indexed, location, no_wait, sample, samples_of, write_shards, write_tar
@@ -150,25 +151,13 @@ def test_a_shard_that_changes_while_it_is_open_gives_no_wrong_sample(shards):
         records.image(7)
 
 
-class Texts:
-    """A dataset of the texts of records."""
-
-    def __init__(self, records):
-        self.records = records
-
-    def __len__(self):
-        return len(self.records)
-
-    def __getitem__(self, row):
-        return self.records.field(row, "txt")
-
-
 def test_records_are_read_in_loader_processes(tmp_path):
     write_shards(tmp_path)
     records = indexed(location(tmp_path))
     expected = [f"text {row:06d}" for row in range(15)]
     assert records.field(0, "txt") == expected[0]  # open before the process starts
-    assert list(DataLoader(Texts(records), batch_size=None, num_workers=1)) == expected
+    read = partial(records.field, name="txt")
+    assert list(loaded(read, range(15), num_workers=1, pin_memory=False)) == expected
     copy = pickle.loads(pickle.dumps(records))
     assert [copy.field(row, "txt") for row in range(15)] == expected
 
