@@ -213,14 +213,6 @@ def test_shards_have_the_same_version_wherever_they_are(tmp_path):
     assert versions[0] == versions[1]
 
 
-def test_data_that_are_indexed_again_have_another_version_in_the_same_process(tmp_path):
-    path = own_source(tmp_path, "birds", num_pairs=20)
-    before = content_version(path)
-    write(tmp_path / "birds/03.txt", "another caption")
-    prepare_location(read_source(Path(path)))
-    assert content_version(path) != before
-
-
 def test_every_split_of_a_labelled_set_is_checked(tmp_path):
     for name in ("train", "test"):
         own_source(tmp_path, name, num_pairs=12)

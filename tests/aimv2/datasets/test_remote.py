@@ -274,15 +274,6 @@ def test_copies_that_were_used_longest_ago_are_deleted(urls, tmp_path):
         read(copies, urls[1])
 
 
-def test_a_copy_that_is_deleted_is_read_to_its_end_by_who_has_it_open(urls, tmp_path):
-    copies = CopiesFolder(tmp_path, SIZE, {})
-    with copies.fetch(file_at(urls[7])).open("rb", buffering=0) as file:
-        assert file.read(10) == b"\7" * 10
-        read(copies, urls[1])
-        assert len(names(tmp_path)) == 1
-        assert file.read() == b"\7" * (SIZE - 10)
-
-
 def test_files_are_copied_ahead_as_far_as_there_is_room(urls, tmp_path):
     copies = CopiesFolder(tmp_path, 2 * SIZE, {})
     old, new = (copies.fetch(file_at(url)) for url in urls[:2])
