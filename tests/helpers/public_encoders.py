@@ -8,8 +8,8 @@ from transformers import Aimv2Config, Aimv2Model
 
 from aimv2.objectives.contrastive import MAX_SCALE
 from aimv2.tools.weights_layouts import ENCODER, TRANSFORMERS, to_theirs
+from tests.helpers.labelled_digits import IMAGE_PX
 
-IMAGE_PX = 28
 PAIR_NAMES = {
     **{ours: f"vision_model.{theirs}" for ours, theirs in TRANSFORMERS.items()},
     "image_head.query": "vision_model.head.cls_token",

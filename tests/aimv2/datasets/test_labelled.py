@@ -19,9 +19,8 @@ from aimv2.datasets.labelled import (
     read_labels,
 )
 from aimv2.definitions.metrics import set_names
-from tests.helpers.labelled_digits import changed, labelled_digits
+from tests.helpers.labelled_digits import IMAGE_PX, changed, labelled_digits
 from tests.helpers.memory_records import MemoryRecords, png, random_pictures, with_field
-from tests.helpers.public_encoders import IMAGE_PX
 
 
 @pytest.fixture(scope="module")

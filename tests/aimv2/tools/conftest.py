@@ -19,8 +19,7 @@ from aimv2.datasets.labelled import Shape
 from aimv2.objectives.build import build
 from aimv2.tools.features import Extraction, load_model
 from tests.helpers.finished_runs import finished_run
-from tests.helpers.labelled_digits import labelled_digits
-from tests.helpers.public_encoders import IMAGE_PX
+from tests.helpers.labelled_digits import IMAGE_PX, labelled_digits
 
 WEIGHTS_PX = 56  # of images in tests of layouts
 FFN_HIDDEN = {32: 256, 128: 512, 256: 768, 768: 2048, 1024: 2816, 1536: 4096, 2048: 5632, 3072: 8192}
