@@ -75,13 +75,13 @@ COMMANDS = {
         "print parameters, FLOPs, memory and setup of a run, without training it",
     ),
     "data": Command(
-        "aimv2.tools.data.command:data_command",
-        "aimv2.tools.data.command:data_usage",
-        "describe, index, check, write and draw image-text pairs",
+        "aimv2.tools.data_index:data_command",
+        "aimv2.tools.options:data_usage",
+        "index, check, write and draw image-text pairs",
         needs="PIL",
     ),
     "weights": Command(
-        "aimv2.tools.weights.command:weights_command",
+        "aimv2.tools.weights_command:weights_command",
         "aimv2.tools.options:weights_usage",
         "convert public AIMv2 weights (transformers, ml-aim)",
         needs="torch",

@@ -37,8 +37,7 @@ from aimv2.config.arguments import checked, key_values
 from aimv2.run.price import duration
 from aimv2.runs.provenance import PACKAGE
 from aimv2.runs.record import RunFolder, named_run
-from aimv2.tools.weights.card import licence_metadata, run_card
-from aimv2.tools.weights.command import export
+from aimv2.tools.weights_command import export, licence_metadata, run_card
 
 OF_THE_SETUP = ("python", "versions", "hardware", "threads", "code", "commit", "plugins", "data", "tokenizer")
 # First parts of keys of a launch that are about the place where its runs ran, not about what they are.

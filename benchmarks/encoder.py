@@ -27,7 +27,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
 from aimv2.request.resolve import with_attention
-from aimv2.tools.weights.layouts import ML_AIM, to_theirs
+from aimv2.tools.weights_layouts import ML_AIM, to_theirs
 from benchmarks.timing import (
     CLOCKS,
     PRECISIONS,

@@ -10,7 +10,7 @@ import numpy as np
 
 from aimv2.base import address
 from aimv2.config.run_config import RunConfig
-from aimv2.config.training_config import MIN_AREA, NativeConfig
+from aimv2.config.training_config import NativeConfig
 
 
 class Steps:
@@ -69,15 +69,6 @@ def grid_within(area: int, height: int, width: int) -> tuple[int, int]:
     """
     rows, columns = math.isqrt(area * height // width), math.isqrt(area * width // height)
     return min(max(rows, 1), area), min(max(columns, 1), area)
-
-
-def own_size(height: int, width: int, *, patch_px: int, area: int) -> tuple[int, int]:
-    """Return height and width in whole patches that are nearest below an image's own, or fit the area if it is larger.
-
-    An image of a few patches is enlarged to MIN_AREA.
-    """
-    own_area = max(height * width // patch_px**2, MIN_AREA)
-    return size_within(height, width, patch_px=patch_px, area=min(own_area, area))
 
 
 def size_within(height: int, width: int, *, patch_px: int, area: int) -> tuple[int, int]:

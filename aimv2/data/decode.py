@@ -41,8 +41,6 @@ NativeSize = Callable[[int, int], tuple[int, int]]
 
 
 class Crop(NamedTuple):
-    """A box in pixels, and whether it is flipped."""
-
     top: int
     left: int
     height: int
@@ -67,7 +65,6 @@ class Orientation(NamedTuple):
         return (top, left, bottom, right) if self.is_transposed else (left, top, right, bottom)
 
     def upright(self, picture: np.ndarray) -> np.ndarray:
-        """Return a stored picture [P, P, 3] upright."""
         picture = picture.swapaxes(0, 1) if self.is_transposed else picture
         return picture[:: -1 if self.is_upside_down else 1, :: -1 if self.is_mirrored else 1]
 
@@ -99,13 +96,6 @@ def square(content: bytes, side: int, max_pixels: int) -> np.ndarray:
     return stored.resized((left, top, right, bottom), (side, side), is_cut=False)
 
 
-def whole(content: bytes, size: NativeSize, max_pixels: int) -> np.ndarray:
-    """Decode an image file and resize all of it, bicubic with antialiasing: uint8 [height, width, 3]."""
-    stored = _Stored(content, max_pixels)
-    box = (0, 0, stored.width, stored.height)
-    return stored.resized(box, size(stored.height, stored.width), is_cut=False)
-
-
 def _centre(length: int, other: int, side: int) -> tuple[float, float]:
     """Return start and end of the centre crop along an axis, in pixels of the file."""
     resized = int(side * length / min(length, other))  # torchvision cuts the longer side to whole pixels
@@ -128,11 +118,7 @@ def _bad_if_undecodable() -> Iterator[None]:
 
 
 class _Stored:
-    """An image file, of which, if it is a JPEG, only the header is decoded at first.
-
-    Attributes:
-        width, height: upright, in pixels of the file.
-    """
+    """An image file, of which, if it is a JPEG, only the header is decoded at first; its size is that upright."""
 
     def __init__(self, content: bytes, max_pixels: int) -> None:
         with _bad_if_undecodable():

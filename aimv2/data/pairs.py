@@ -165,8 +165,6 @@ class Referred(Pairs):
 
 
 class Selected(Referred):
-    """Some rows of other pairs."""
-
     def __init__(self, pairs: Pairs, row_N: np.ndarray) -> None:
         self._pairs, self._row_N = pairs, row_N
         self.block_rows, self.concurrency = pairs.block_rows, pairs.concurrency
@@ -288,5 +286,4 @@ class Sides(NamedTuple):
 
 
 def usable_captions(pairs: Pairs, rows: Iterable[int], kind: CaptionKind) -> list[str]:
-    """Return the captions of the pairs that have one."""
     return [text for text in pairs.texts(np.fromiter(rows, np.int64), kind) if text is not None]

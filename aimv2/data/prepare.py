@@ -23,8 +23,6 @@ NUM_CAPTIONS = 4096  # of each source and kind; the standard error of a mean len
 
 
 class Data(NamedTuple):
-    """The data of a run."""
-
     train: Joined  # the pairs of all sources
     held_out: Joined  # pairs whose compositions or concepts training does not show
     unseen: Joined | None  # held-out pairs with objects that training does not show; None if no source has them
@@ -55,7 +53,6 @@ def prepare(config: DataConfig, vocab_size: int, *, show_progress: bool = False)
 
 
 def open_source(source: str, config: DataConfig, *, show_progress: bool = False) -> Sides:
-    """Return the pairs of one source."""
     kind = kind_of(source)
     if kind == "files":
         from aimv2.datasets.open import open_source as open_described  # here, because it takes long to import
@@ -173,7 +170,6 @@ def _mean_supervised_tokens(data: DataConfig, vocab_size: int, max_tokens: int, 
 def _mean(
     train: Pairs, rows: range, kind: CaptionKind, *, tokenizer: CaptionTokenizer, max_tokens: int, supervise_eos: bool
 ) -> float:
-    """Return the mean number of supervised tokens in captions of one kind."""
     if len(rows) <= NUM_CAPTIONS:
         chosen = np.arange(len(rows))
     else:

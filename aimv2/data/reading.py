@@ -34,8 +34,6 @@ class Bad(NamedTuple):
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples of a run."""
-
     row_B: np.ndarray  # the rows of their pictures: int64 [B]
     epoch_B: np.ndarray  # with ``sample_id_B`` their random addresses: int64 [B]
     sample_id_B: np.ndarray

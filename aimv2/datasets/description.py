@@ -19,8 +19,6 @@ IMAGES = ("jpg", "jpeg", "png", "webp")
 SPLITS = ("train", "validation", "test")
 REFUSED = (".pyd", ".pickle", ".pkl", ".pth", ".pt", ".npy", ".npz")  # members that unpickling readers decode
 INDEX_SUFFIX = ".index"
-PLACES = ("shards", "folder", "dataset", "parquet")  # a location has one of these
-PATTERNS = ("shards", "parquet")  # places that are lists of patterns
 PIPE = "pipe:"  # webdataset runs what follows in a shell
 # Options of fsspec's file systems. Descriptions may come from elsewhere, so none can send a key or a token to a host of
 # its own; to an ``endpoint_url`` of S3 requests are signed, and the secret key stays here.
@@ -54,12 +52,10 @@ class Filter:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Location:
-    """Where samples are, at exactly one of ``PLACES``; docs/data.md has a table of all keys."""
+    """Where samples are, in shards or in a folder; docs/data.md has a table of all keys."""
 
     shards: tuple[str, ...] = ()  # tar files: paths, patterns (``{00000..00331}``, ``*``) or URLs
     folder: str | None = None
-    dataset: str | None = None
-    parquet: tuple[str, ...] = ()
     table: str | None = None  # with ``folder``: only its rows are samples
     image: str | None = None  # the member or the column; default: ``IMAGES``, before these ``image`` in a table
     filters: dict[str, Filter] = dataclasses.field(default_factory=dict)
@@ -68,22 +64,17 @@ class Location:
     index: str | None = None
 
     def __post_init__(self) -> None:
-        given = [place for place in PLACES if getattr(self, place)]
-        if len(given) != 1:
-            raise ValueError(f"exactly one of {', '.join(PLACES)} is needed, and {', '.join(given) or 'none'} is given")
+        if bool(self.shards) == bool(self.folder):
+            raise ValueError(
+                f"exactly one of shards, folder is needed, and {'both are' if self.folder else 'none is'} given"
+            )
         if self.table and not self.folder:
             raise ValueError("table needs folder")
-        for key in PATTERNS:
-            if any(name.startswith(PIPE) for name in getattr(self, key)):
-                raise ValueError(f"{key}: a pipe is refused, because it executes a command; copy the data to files")
+        if any(name.startswith(PIPE) for name in self.shards):
+            raise ValueError("shards: a pipe is refused, because it executes a command; copy the data to files")
         for name in (self.image, *self.filters):
             _check_field(name)
         _check_options(self.shards, self.storage_options)
-
-    @property
-    def place(self) -> str:
-        """The field that says where the samples are."""
-        return next(name for name in PLACES if getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -142,22 +133,15 @@ class SourceDescription(Location):
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class LabelledDescription:
-    """A labelled set for evaluation.
-
-    Attributes:
-        train, test: where the splits are.
-        validation: where settings are chosen; default: a fifth of ``train``, by the hash of the key.
-        label: field of the class; ``folder`` is the name of the folder that contains an image.
-        classes: names of the classes for zero-shot classification, by label; default: the labels themselves.
-        prompts: sentences for zero-shot classification, with ``{}`` in the place of the class.
-        licence: a line for reports.
-    """
+    """A labelled set for evaluation."""
 
     train: Location | None = None
     test: Location
-    validation: Location | None = None
+    validation: Location | None = None  # where settings are chosen; default: a fifth of ``train``, by the key's hash
     name: str = ""
-    label: str = Field(min_length=1)
+    label: str = Field(min_length=1)  # field of the class; ``folder`` is the name of the folder that contains an image
+    # For zero-shot classification: names of classes by label, by default the labels themselves, and sentences with
+    # ``{}`` in the place of the class.
     classes: dict[str, str] = dataclasses.field(default_factory=dict)
     prompts: tuple[str, ...] = ("a photo of a {}",)
     licence: str = ""
@@ -202,6 +186,11 @@ def read_labelled(path: Path | str) -> LabelledDescription:
     return described if described.name else dataclasses.replace(described, name=path.stem)
 
 
+def places_of(path: Path | str) -> list[tuple[str, Location]]:
+    """Return the location of a source, named by an empty text, or those of the splits of a labelled set."""
+    return read_labelled(path).splits() if is_labelled(path) else [("", read_source(path))]
+
+
 def is_labelled(path: Path | str) -> bool:
     """True if a description is one of a labelled set."""
     return any(split in read_yaml(Path(path).expanduser()) for split in SPLITS)
@@ -210,24 +199,22 @@ def is_labelled(path: Path | str) -> bool:
 def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     """Return the values with a list of shards, and paths made absolute from the description's folder."""
     located = dict(values)
-    for key in PATTERNS:
-        if isinstance(located.get(key), str):
-            located[key] = [located[key]]
+    if isinstance(located.get("shards"), str):
+        located["shards"] = [located["shards"]]
     options = located.get("storage_options") or {}
     if not isinstance(options, dict) or not all(isinstance(value, str | bool) for value in options.values()):
         # Not shown, since it may be a secret.
         raise UsageError(f"{path}: storage_options: text, true or false by name is needed, such as {{anon: true}}")
     located.setdefault("index", f"{path.stem}{INDEX_SUFFIX}")
     base = path.absolute().parent
-    for key in (*PLACES, "table", "exclude", "index"):
+    for key in ("folder", "table", "exclude", "index"):
         if isinstance(located.get(key), str):
             located[key] = str(base / Path(located[key]).expanduser())
-    for key in PATTERNS:
-        if isinstance(located.get(key), list):
-            located[key] = [
-                str(base / Path(name).expanduser()) if isinstance(name, str) and not NO_PATH.match(name) else name
-                for name in located[key]
-            ]
+    if isinstance(located.get("shards"), list):
+        located["shards"] = [
+            str(base / Path(name).expanduser()) if isinstance(name, str) and not NO_PATH.match(name) else name
+            for name in located["shards"]
+        ]
     return located
 
 

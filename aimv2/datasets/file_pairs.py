@@ -192,7 +192,6 @@ class _Others(Sequence[int]):
 def open_pairs(
     records: Records, selected: Selection, description: SourceDescription, config: DataConfig, name: str = ""
 ) -> Sides:
-    """Return the training and held-out pairs of a source."""
     kept_N, held_out_M = selected[:2]
     size = len(records) if kept_N is None else len(kept_N)
     held_out = held_out_M if kept_N is None else kept_N[held_out_M]

@@ -76,6 +76,7 @@ def write_folder(location: Location, writer: IndexWriter, workers: int, on_progr
         if num_missing := sum(stamps[path] == MISSING for path in paths):
             writer.notes.append(f"{num_missing} of {len(paths)} images of the table are missing in {location.folder}")
         rows: Iterable[Row] = table_rows(location)
+        writer.facts["tables"] = [stamp]
         writer.parts.append(DataPart(f"table {table.name}", len(paths), stamp.size, sha256_of(table, stamp)))
     else:
         listing = list_folder(root, _extensions(location))
@@ -95,10 +96,6 @@ def write_folder(location: Location, writer: IndexWriter, workers: int, on_progr
     writer.add(map(record, rows))
     writer.parts += _parts(stamps, contents, paths)
     on_progress(writer.num_samples, writer.num_samples)
-
-
-def table_of(location: Location) -> list[Path]:
-    return [Path(location.table)] if location.table else []
 
 
 def folder_stamps(location: Location, index: Index) -> dict[str, Stamp]:

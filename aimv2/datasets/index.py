@@ -35,11 +35,10 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import beside, replace_folder, replacing
 from aimv2.config.arguments import as_typed
 from aimv2.config.data_config import DESCRIPTIONS
-from aimv2.datasets.description import INDEX_SUFFIX, PATTERNS, PLACES, SPLITS, Location
+from aimv2.datasets.description import INDEX_SUFFIX, SPLITS, Location
 from aimv2.datasets.remote import base_of
 
 FACTS, PARTS, FILES, RECORDS, HASHES = "index.json", "parts.parquet", "files.arrow", "records.arrow", "hashes.bin"
-COPY = "images.bin"  # in an index: images of files that cannot be read by a range of bytes
 VERSION = 3
 ROWS = 2**14  # of a batch
 MAX_FIELDS = 1000  # whose names are kept
@@ -164,7 +163,7 @@ class IndexWriter:
     """Writes the files of an index."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder  # a layout may write more into it
+        self.folder = folder
         self.parts: list[DataPart] = []
         self.facts: dict[str, Any] = {}  # that a layout adds to index.json
         self.notes: list[str] = []  # sentences about samples that were left out or cannot be used
@@ -268,8 +267,7 @@ class Index:
         return read_parts(self._folder / PARTS)
 
     def path(self, file: int) -> str:
-        name = self.files["name"][file].as_py()
-        return str(self._folder / COPY) if name == COPY else self.base + name
+        return str(self.base + self.files["name"][file].as_py())
 
     def read_files(self) -> list[IndexedFile]:
         columns = [self.files[name].to_pylist() for name in FILE_SCHEMA.names]
@@ -277,7 +275,7 @@ class Index:
 
     def stamps(self) -> dict[str, Stamp]:
         """Return the stamps of the files by name, without those that were missing."""
-        return {file.name: file.stamp for file in self.read_files() if file.stamp.size >= 0 and file.name != COPY}
+        return {file.name: file.stamp for file in self.read_files() if file.stamp.size >= 0}
 
     def key(self, row: int) -> str:
         return str(self._value(row, "key"))
@@ -371,18 +369,15 @@ def writing(location: Location) -> Iterator[IndexWriter]:
 
 def made_for(location: Location) -> dict[str, Any]:
     """Return what an index depends on beside its files, which have names, sizes and times."""
-    depends: dict[str, Any] = {key: bool(getattr(location, key)) for key in (*PLACES, "table")}
-    for key in PATTERNS:
-        patterns = getattr(location, key)
-        depends[key] = [pattern.removeprefix(base_of(patterns)) for pattern in patterns]
+    depends: dict[str, Any] = {key: bool(getattr(location, key)) for key in ("folder", "table")}
+    depends["shards"] = [pattern.removeprefix(base_of(location.shards)) for pattern in location.shards]
     # An index of shards has all members, whichever is the image.
     return depends if location.shards else depends | {"image": location.image}
 
 
 def base_path(location: Location) -> str:
     """Return what the names of files in an index are relative to: a folder or the start of a URL, with its slash."""
-    patterns = location.shards or location.parquet
-    return base_of(patterns) if patterns else os.path.realpath(location.folder or location.dataset or "") + "/"
+    return base_of(location.shards) if location.shards else os.path.realpath(location.folder or "") + "/"
 
 
 def write_parts(path: Path, parts: Sequence[DataPart]) -> None:

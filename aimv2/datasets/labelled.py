@@ -5,20 +5,18 @@ Letters: N rows, M chosen ones, B images, P side of the network's input, in pixe
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.base.processes import in_threads
-from aimv2.config.native import own_size
 from aimv2.config.run_config import RunConfig
-from aimv2.data.decode import square, whole
+from aimv2.data.decode import square
 from aimv2.data.transfer import Task, TransferSet
 from aimv2.data.transforms import CENTRE_CROP
 from aimv2.datasets.description import read_labelled
@@ -50,11 +48,6 @@ class Shape(NamedTuple):
     crop: float  # share of the shorter side that the square shows; ml-aim's validation transform has 0.875
     max_pixels: int  # of the largest image to decode
 
-    @property
-    def blank(self) -> tuple[int, int, int]:
-        """The size of the black image in place of one that cannot be used."""
-        return self.image_px, self.image_px, 3
-
     def shown(self, content: bytes) -> np.ndarray:
         """Return the square: uint8 [P, P, 3]; BadSampleError if the image cannot be decoded."""
         resized_px = round(self.image_px / self.crop)
@@ -63,26 +56,8 @@ class Shape(NamedTuple):
         return resized[start : start + self.image_px, start : start + self.image_px]
 
 
-class OwnShape(NamedTuple):
-    """How an image keeps its own size and aspect ratio: all of it is shown, in whole patches."""
-
-    area: int  # patches of an image; larger ones are made smaller
-    patch_px: int  # side of a patch
-    max_pixels: int  # of the largest image to decode
-
-    @property
-    def blank(self) -> tuple[int, int, int]:
-        return self.patch_px, 2 * self.patch_px, 3
-
-    def shown(self, content: bytes) -> np.ndarray:
-        """Return the image: uint8 [height, width, 3]; BadSampleError if it cannot be decoded."""
-        return whole(content, partial(own_size, patch_px=self.patch_px, area=self.area), self.max_pixels)
-
-
-def pictures(
-    records: Records, rows: Sequence[int], shape: Shape | OwnShape, unusable: list[Unusable]
-) -> Iterator[np.ndarray]:
-    """Yield the image of each row, uint8 [height, width, 3]: black where it cannot be used, which is appended."""
+def pictures(records: Records, rows: Sequence[int], shape: Shape, unusable: list[Unusable]) -> Iterator[np.ndarray]:
+    """Yield the image of each row, uint8 [P, P, 3]: black where it cannot be used, which is appended."""
 
     def shown(row: int) -> np.ndarray | BadSampleError:
         try:
@@ -93,38 +68,21 @@ def pictures(
     for row, image in zip(rows, in_threads(shown, rows, records.concurrency), strict=True):
         if isinstance(image, BadSampleError):
             unusable.append(Unusable.of(records, row, image))
-            image = np.zeros(shape.blank, dtype=np.uint8)
+            image = np.zeros((shape.image_px, shape.image_px, 3), dtype=np.uint8)
         yield image
 
 
 class PictureBatch(NamedTuple):
-    """Images of a batch of B rows, by size, and those that cannot be used, which are black."""
+    """Images of a batch of rows, and those that cannot be used, which are black."""
 
-    by_size: list[tuple[Tensor, Tensor]]  # places in the batch, int64, and images, uint8 [some, height, width, 3]
+    images: Tensor  # uint8 [B, P, P, 3]
     unusable: list[Unusable]
 
 
-class PictureBatches(Dataset[PictureBatch]):
-    """The images of rows by the number of the batch."""
-
-    def __init__(self, records: Records, rows: Sequence[int], shape: Shape | OwnShape, batch_size: int) -> None:
-        self._records, self._rows, self._shape, self._batch_size = records, rows, shape, batch_size
-
-    def __len__(self) -> int:
-        return -(-len(self._rows) // self._batch_size)
-
-    def __getitem__(self, number: int) -> PictureBatch:
-        rows = self._rows[number * self._batch_size : (number + 1) * self._batch_size]
-        unusable: list[Unusable] = []
-        found = list(pictures(self._records, rows, self._shape, unusable))
-        places: dict[tuple[int, ...], list[int]] = {}
-        for place, image in enumerate(found):
-            places.setdefault(image.shape, []).append(place)
-        by_size = [
-            (torch.tensor(some), torch.from_numpy(np.stack([found[place] for place in some])))
-            for some in places.values()
-        ]
-        return PictureBatch(by_size, unusable)
+def picture_batch(records: Records, shape: Shape, rows: Sequence[int]) -> PictureBatch:
+    unusable: list[Unusable] = []
+    images = np.stack(list(pictures(records, rows, shape, unusable)))
+    return PictureBatch(torch.from_numpy(images), unusable)
 
 
 def counts(unusable: Sequence[Unusable]) -> str:
@@ -133,7 +91,6 @@ def counts(unusable: Sequence[Unusable]) -> str:
 
 
 def check_rate(unusable: Sequence[Unusable], num_rows: int, max_bad_rate: float, split: str) -> None:
-    """Raise a RunFailedError if too many images cannot be used."""
     if len(unusable) > max_bad_rate * num_rows:
         raise RunFailedError(
             "data",
@@ -219,7 +176,7 @@ def _first(records: Records, num_rows: int) -> np.ndarray:
 
 def _read(records: Records, row_M: np.ndarray, label: str, split: str, shape: Shape, max_bad_rate: float) -> _Part:
     rows, unusable = row_M.tolist(), list[Unusable]()
-    images = np.zeros((len(rows), *shape.blank), dtype=np.uint8)
+    images = np.zeros((len(rows), shape.image_px, shape.image_px, 3), dtype=np.uint8)
     for place, image in enumerate(pictures(records, rows, shape, unusable)):
         images[place] = image
     found = read_labels(records, label, split, rows)

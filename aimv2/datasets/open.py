@@ -22,6 +22,7 @@ from aimv2.datasets.description import (
     SourceDescription,
     descriptions_of,
     is_labelled,
+    places_of,
     read_labelled,
     read_source,
 )
@@ -36,9 +37,8 @@ from aimv2.datasets.index import (
     read_parts,
     stamp_at,
     write_parts,
-    writing,
 )
-from aimv2.datasets.records import LAYOUTS, Records
+from aimv2.datasets.records import Records, write_index
 
 FIRST = 100  # samples in which the fields of captions are looked for
 RECORDED = "data.parquet"
@@ -52,10 +52,7 @@ def prepare_location(
 
     Return the number of samples, and sentences about those that were left out or cannot be used.
     """
-    layout = LAYOUTS[location.place]
-    with writing(location) as writer:
-        writer.facts["tables"] = list(map(stamp_at, layout.tables(location)))
-        layout.write(location, writer, workers, on_progress)
+    writer = write_index(location, workers, on_progress)
     largest = max(part.size for part in writer.parts)
     with tempfile.TemporaryDirectory() as cache_dir:  # of copies of remote shards, for one pass in order
         records = Records(location, cache_dir, (workers + 1) * largest)
@@ -137,14 +134,14 @@ def content_version(path: str) -> str:
 
 def _state(path: str) -> tuple[Stamp, ...]:
     """Return stamps that change with a description and with the indexes of its places."""
-    files = [index_path(place) / name for _, place in _locations(path) for name in (FACTS, selection.RULES)]
+    files = [index_path(place) / name for _, place in places_of(path) for name in (FACTS, selection.RULES)]
     return tuple(map(stamp_at, [Path(path).expanduser(), *files]))
 
 
 # A plan resolves hundreds of runs; and between two runs of a worker, data may be edited, and indexed again.
 @lru_cache(maxsize=64)
 def _check(path: str, state: tuple[Stamp, ...], minute: int) -> None:
-    for _, place in _locations(path):
+    for _, place in places_of(path):
         open_location(place).check()
 
 
@@ -183,12 +180,8 @@ def _sha256(values: object) -> str:
 def record_content(folder: Path, earlier: Iterable[Path], config: RunConfig, fingerprint: str) -> None:
     """Record the content of sources and labelled sets in the folder of an attempt.
 
-    Args:
-        earlier: folders of earlier attempts at the run, newest first.
-        fingerprint: of the data as it is now; that in the config is of the data that the run's name stands for.
-
-    Raises:
-        RunFailedError: the fingerprints differ (cause ``data``); the message says how the content does.
+    ``fingerprint`` is of the data as it is now, that in the config of the data that the run's name stands for. If they
+    differ, the RunFailedError says how, compared with the newest of the ``earlier`` attempts, folders.
     """
     parts = parts_of(config)
     try:
@@ -210,9 +203,9 @@ def record_content(folder: Path, earlier: Iterable[Path], config: RunConfig, fin
 def parts_of(config: RunConfig) -> list[DataPart]:
     """Return the parts of all sources and labelled sets in files, with the name of the source or set before each."""
     return [
-        part._replace(name=f"{name}/{part.name}")
+        part._replace(name=f"{source_name(path)} {split}".strip() + f"/{part.name}")
         for path in descriptions_of(config)
-        for name, location in _locations(path)
+        for split, location in places_of(path)
         for part in open_location(location).parts()
     ]
 
@@ -221,10 +214,3 @@ def difference_of_parts(before: Sequence[DataPart], now: Sequence[DataPart]) -> 
     """Return one sentence on the parts that are missing, new or changed; empty if there is no difference."""
     old, new = ({part.name: part for part in parts} for parts in (before, now))
     return difference(old, new) or ("the parts are in another order" if list(old) != list(new) else "")
-
-
-def _locations(path: str) -> list[tuple[str, Location]]:
-    """Return the location of a source, or those of the splits of a labelled set, with their names in reports."""
-    if not is_labelled(path):
-        return [(source_name(path), read_source(path))]
-    return [(f"{source_name(path)} {split}", place) for split, place in read_labelled(path).splits()]

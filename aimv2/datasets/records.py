@@ -8,16 +8,15 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
-from aimv2.datasets import folder_layout, table_layouts, tar_shards
 from aimv2.datasets.description import IMAGES, Location
+from aimv2.datasets.folder_layout import folder_stamps, write_folder
 from aimv2.datasets.index import (
-    COPY,
     IMAGE,
     Content,
     DataPart,
@@ -29,6 +28,7 @@ from aimv2.datasets.index import (
     difference,
     stamp_at,
     stamp_of,
+    writing,
 )
 from aimv2.datasets.remote import (
     CopiesFolder,
@@ -39,6 +39,7 @@ from aimv2.datasets.remote import (
     is_url,
     read_url,
 )
+from aimv2.datasets.tar_shards import block_rows_of, shard_stamps, write_shards
 
 # Where any row is read as fast as the next one. The order keeps 8 permutations of so many numbers of a source: 17 MB.
 MAX_BLOCK_ROWS = 2**18
@@ -46,23 +47,6 @@ MAX_FIELDS = 20  # that an error lists
 MAX_OPEN = 128  # files that are open at a time
 CONCURRENCY = 16  # requests to servers at a time
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-
-
-class Layout(NamedTuple):
-    """How a kind of place is read."""
-
-    write: Callable[[Location, IndexWriter, int, OnProgress], None]  # all samples into an index, by several processes
-    stamps: Callable[[Location, Index], dict[str, Stamp]]  # of files now, by name, to be compared with the index
-    tables: Callable[[Location], Sequence[Path]]  # files whose rows are in the index, and are not read again
-
-
-TABLES = Layout(table_layouts.write_tables, table_layouts.table_stamps, table_layouts.table_files)
-LAYOUTS = {
-    "shards": Layout(tar_shards.write_shards, tar_shards.shard_stamps, lambda _: ()),
-    "folder": Layout(folder_layout.write_folder, folder_layout.folder_stamps, folder_layout.table_of),
-    "dataset": TABLES,
-    "parquet": TABLES,
-}
 
 
 class ChangedFileError(RunFailedError):
@@ -73,8 +57,8 @@ class Records:
     """The samples of an indexed location, each read where the index says; what is read has the indexed checksum.
 
     Opened objects can be pickled and read by several processes and threads. A field is named as in a description:
-    ``txt`` is a text member, ``json.caption`` a key of the JSON member, and in tables and datasets ``caption`` is a
-    column. ``folder`` is the name of the folder that contains an image.
+    ``txt`` is a text member, ``json.caption`` a key of the JSON member, and in tables ``caption`` is a column.
+    ``folder`` is the name of the folder that contains an image.
     """
 
     block_rows: int  # whose order is shuffled together; blocks of them are read one after the other
@@ -91,13 +75,12 @@ class Records:
     ) -> None:
         """Open the index of a location.
 
-        Args:
-            cache_dir, cache_bytes: where to save copies of remote files, and how much at most; without a folder, none.
-            kept_N: the rows that are samples, int64 [N]; None for all.
+        Of remote files at most ``cache_bytes`` are saved in ``cache_dir``, without a folder none. Samples are the rows
+        ``kept_N``, int64 [N]; None for all.
         """
         self._arguments = location, cache_dir, cache_bytes, sleep
         self._location, self._index, self._kept_N = location, Index(location), kept_N
-        self._require_tables()
+        self._require_table()
         self._images: tuple[str, ...] = (IMAGE, *IMAGES)
         self.block_rows = min(len(self._index), MAX_BLOCK_ROWS)
         if location.shards:
@@ -105,7 +88,7 @@ class Records:
             if not set(self._images) & set(self._index.names):
                 wanted, names = " or ".join(self._images), ", ".join(sorted(self._index.names))
                 raise UsageError(f"the shards have no member {wanted}; set image to one of their members: {names}")
-            self.block_rows = tar_shards.block_rows_of(np.diff(self._index.first_row))
+            self.block_rows = block_rows_of(np.diff(self._index.first_row))
         self._patience = Patience(sleep)
         self._opened: dict[int, _OpenFile] = {}  # the last used is the last
         self._last_json: tuple[int, str, Any] = (-1, "", None)
@@ -201,10 +184,11 @@ class Records:
 
     def check(self) -> None:
         """Compare sizes and times of files with those that were indexed."""
-        self._require_tables()
-        now = LAYOUTS[self._location.place].stamps(self._location, self._index)
+        self._require_table()
+        stamps = shard_stamps if self._location.shards else folder_stamps
+        now = stamps(self._location, self._index)
         if sentence := difference(self._index.stamps(), now, Stamp.is_same):
-            place = self._location.folder or self._location.dataset or self._index.base
+            place = self._location.folder or self._index.base
             raise UsageError(
                 f"{place} is not as it was indexed ({sentence}); restore it, or run {command(self._location)}"
             )
@@ -219,15 +203,11 @@ class Records:
     def _at(self, row: int) -> int:
         return row if self._kept_N is None else int(self._kept_N[row])
 
-    def _require_tables(self) -> None:
-        """Raise a UsageError if a table has changed whose rows are in the index."""
-        tables = LAYOUTS[self._location.place].tables(self._location)
-        before = [Stamp(*values) for values in self._index.facts.get("tables", ())]
-        pairs = zip(tables, before, strict=False)
-        changed = [str(table) for table, stamp in pairs if not stamp_at(table).is_same(stamp)]
-        if changed or len(tables) != len(before):
-            name = changed[0] if changed else "the list of files"
-            raise UsageError(f"{name} has changed since it was indexed; run {command(self._location)}")
+    def _require_table(self) -> None:
+        """Raise a UsageError if the table has changed, whose rows are in the index."""
+        table, before = self._location.table, self._index.facts.get("tables")
+        if table and not (before and stamp_at(table).is_same(Stamp(*before[0]))):
+            raise UsageError(f"{table} has changed since it was indexed; run {command(self._location)}")
 
     def _name(self, content: Content) -> str:
         return str(self._index.files["name"][content.file].as_py())
@@ -282,7 +262,7 @@ class Records:
     def _open_file(self, file: int) -> "_OpenFile | None":
         """Open a file of this host, or the copy of a remote one; None if there is none, so that parts are read."""
         path = self._index.path(file)
-        name, *stamp = (self._index.files[column][file].as_py() for column in ("name", *Stamp._fields))
+        stamp = Stamp(*(self._index.files[column][file].as_py() for column in Stamp._fields))
         if is_url(path):
             remote = self._remote(file)
             if self._copies is None:
@@ -294,7 +274,7 @@ class Records:
                 return None
             return _OpenFile(str(copy))
         opened = _OpenFile(path)
-        if name != COPY and not stamp_of(os.fstat(opened.descriptor)).is_same(Stamp(*stamp)):
+        if not stamp_of(os.fstat(opened.descriptor)).is_same(stamp):
             raise self._changed(file, "its size or time is another")
         return opened
 
@@ -346,6 +326,14 @@ class _OpenFile:
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # os is gone at the end of a process
         if hasattr(self, "descriptor"):
             close(self.descriptor)
+
+
+def write_index(location: Location, workers: int, on_progress: OnProgress) -> IndexWriter:
+    """Write the index of a location, without a selection, by several processes."""
+    write = write_shards if location.shards else write_folder
+    with writing(location) as writer:
+        write(location, writer, workers, on_progress)
+    return writer
 
 
 def _reopened(

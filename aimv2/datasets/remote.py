@@ -76,23 +76,22 @@ def is_url(name: str) -> bool:
     return "://" in name
 
 
-def expand(patterns: Iterable[str], key: str = "shards", options: Options = MappingProxyType({})) -> list[str]:
+def expand(patterns: Iterable[str], options: Options = MappingProxyType({})) -> list[str]:
     """Return the names of files in the order given, without repetitions.
 
-    Patterns are paths and URLs, with brace ranges (``{00000..00331}``) and globs (``*``), whose matches are sorted. The
-    key is that of the description, for messages.
+    Patterns are paths and URLs, with brace ranges (``{00000..00331}``) and globs (``*``), whose matches are sorted.
     """
     patterns, num_names = list(patterns), 0
     for pattern in patterns:
         if pattern.startswith("pipe:") or "|" in pattern:
-            raise UsageError(f"{key}: {pattern!r} is a pipe, which would run a command; paths and URLs are allowed")
+            raise UsageError(f"shards: {pattern!r} is a pipe, which would run a command; paths and URLs are allowed")
         lengths = [abs(int(last) - int(first)) + 1 for first, last in RANGE.findall(pattern)]
         num_names += math.prod(lengths + [names.count(",") + 1 for names in LIST.findall(pattern)])
     if num_names > MAX_NAMES:  # before memory is full of their names
-        raise UsageError(f"{key}: {', '.join(patterns)} are more than {MAX_NAMES:,} files, and no more are allowed")
-    names = list(dict.fromkeys(name for pattern in patterns for name in _matches(pattern, key, options)))
+        raise UsageError(f"shards: {', '.join(patterns)} are more than {MAX_NAMES:,} files, and no more are allowed")
+    names = list(dict.fromkeys(name for pattern in patterns for name in _matches(pattern, options)))
     if not names:
-        raise UsageError(f"{key}: the list is empty; name at least one file")
+        raise UsageError("shards: the list is empty; name at least one file")
     return names
 
 
@@ -103,39 +102,39 @@ def base_of(patterns: Iterable[str]) -> str:
     return literal[: literal.rfind("/") + 1]
 
 
-def _matches(pattern: str, key: str, options: Options) -> Iterator[str]:
+def _matches(pattern: str, options: Options) -> Iterator[str]:
     try:
         for name in braceexpand(pattern):
-            _check_url(name, key)
+            _check_url(name)
             if any(sign in name for sign in MAGIC) and not os.path.isfile(name):
-                yield from _glob(name, key, options)
+                yield from _glob(name, options)
                 continue
             if not is_url(name) and not os.path.isfile(name):
                 what = "is not a file" if os.path.exists(name) else "does not exist"
-                raise UsageError(f"{key}: {name} {what}" + (f" (from {pattern})" if name != pattern else ""))
+                raise UsageError(f"shards: {name} {what}" + (f" (from {pattern})" if name != pattern else ""))
             yield name
     except UnbalancedBracesError as error:
-        raise UsageError(f"{key}: {pattern!r} has a brace without its partner") from error
+        raise UsageError(f"shards: {pattern!r} has a brace without its partner") from error
 
 
-def _check_url(name: str, key: str) -> None:
+def _check_url(name: str) -> None:
     """Raise a UsageError for a URL that can do more than read a file."""
     if not is_url(name):
         return
     protocol, _, rest = name.partition("://")
     if "::" in name:
-        raise UsageError(f"{key}: {name!r} chains URLs with '::', which is not allowed; name the files themselves")
+        raise UsageError(f"shards: {name!r} chains URLs with '::', which is not allowed; name the files themselves")
     if protocol not in PROTOCOLS:
         what = f"has the protocol {protocol}" if protocol else "has no protocol"
-        raise UsageError(f"{key}: {name!r} {what}; allowed are {', '.join(PROTOCOLS)}")
+        raise UsageError(f"shards: {name!r} {what}; allowed are {', '.join(PROTOCOLS)}")
     login, at, host = rest.partition("/")[0].rpartition("@")
     if at and login:
-        raise UsageError(f"{key}: {protocol}://…@{host} has a login; passwords and keys come from the environment")
+        raise UsageError(f"shards: {protocol}://…@{host} has a login; passwords and keys come from the environment")
     if protocol in ("http", "https") and "?" in name:
-        raise UsageError(f"{key}: {name.partition('?')[0]}?… has a query, which may hold a key; leave it out")
+        raise UsageError(f"shards: {name.partition('?')[0]}?… has a query, which may hold a key; leave it out")
 
 
-def _glob(pattern: str, key: str, options: Options) -> list[str]:
+def _glob(pattern: str, options: Options) -> list[str]:
     if is_url(pattern):
         system, path = file_system(pattern, options)
         # File systems return paths in a form of their own; names keep the form of the pattern.
@@ -143,11 +142,11 @@ def _glob(pattern: str, key: str, options: Options) -> list[str]:
         system_base = str(system._strip_protocol(base)).rstrip("/") + "/"
         names = [base + match.removeprefix(system_base) for match in translated(lambda: system.glob(path))]
         for name in names:
-            _check_url(name, key)
+            _check_url(name)
     else:
         names = glob.glob(pattern, recursive=True)
     if not names:
-        raise UsageError(f"{key}: no file matches {pattern}")
+        raise UsageError(f"shards: no file matches {pattern}")
     return sorted(names)
 
 

@@ -104,7 +104,6 @@ def read_selection(records: Records, location: Location) -> Selection:
 
 
 def remove(location: Location) -> None:
-    """Remove the selection from the index of a location."""
     (index_path(location) / RULES).unlink(missing_ok=True)
 
 
@@ -140,7 +139,6 @@ Chunk = tuple[np.ndarray, np.ndarray, int]  # rows that meet the filters and are
 def _pass(
     records: Records, filters: Mapping[str, Filter], by_field: HeldOutRule | None, workers: int, on_progress: OnProgress
 ) -> Chunk:
-    """Read the fields of all rows once."""
     starts, chunks = range(0, len(records), CHUNK), list[Chunk]()
     for chunk in in_processes(
         partial(_chunk, records, filters, by_field), starts, min(workers, len(starts)), "reads fields"

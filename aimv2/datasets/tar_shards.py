@@ -81,8 +81,6 @@ class UnreachableError(UsageError):
 
 
 class ShardRows(NamedTuple):
-    """The samples of a shard."""
-
     file: IndexedFile
     batches: Iterable[RecordBatch]
     num_pairs: int = 1  # samples with an image and a text; 1 for known shards, which had some when they were read
@@ -150,7 +148,6 @@ def block_rows_of(num_samples_S: np.ndarray, block_rows: int = 65_536) -> int:
 
 
 def _known_shards(location: Location) -> dict[str, ShardRows]:
-    """Return the shards of earlier indexes by name."""
     shards = {}
     for index in known_indexes(location):
         row, files = 0, list(index.read_files())

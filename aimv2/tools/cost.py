@@ -44,7 +44,6 @@ class Plan:
     rate: float | None
 
     def cells(self, parts: Sequence[Part]) -> dict[str, str]:
-        """Return the cells of the plan's column, by the title of their row."""
         config, setup, memory = self.config, self.choice.setup, self.choice.memory
         share = config.budget.batch_size // config.ranks
         cells = {
@@ -86,7 +85,6 @@ def _gigabytes(size: int) -> str:
 
 
 def cost_command(arguments: Sequence[str]) -> int:
-    """Print the cost of each part of the composed run, and its setup on each number of ranks."""
     if HELP & set(arguments):
         print(cost_usage(), end="")
         return 0

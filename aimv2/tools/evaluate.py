@@ -36,7 +36,6 @@ from aimv2.datasets.description import LabelledDescription, read_labelled
 from aimv2.datasets.labelled import (
     NAMED,
     Labels,
-    OwnShape,
     Shape,
     Unusable,
     check_rate,
@@ -51,7 +50,7 @@ from aimv2.evaluation.features import Chosen, Features, Splits, at_edge, scored
 from aimv2.evaluation.probes import knn
 from aimv2.tools.features import Extraction, Model, Split, check_room, embed_texts, load_model, saved
 from aimv2.tools.options import METHODS, EvaluateOptions, FeatureKind, Method, evaluate_usage
-from aimv2.tools.weights.folders import PREPROCESSING
+from aimv2.tools.weights import PREPROCESSING
 
 VERSIONED = ("aimv2-ablations", "torch", "numpy", "scipy", "scikit-learn", "pillow")
 MAX_LISTED = 100  # unusable images in the JSON file
@@ -93,35 +92,26 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         workers=options.workers,
         max_bad_rate=options.max_bad_rate,
     )
-    methods = chosen_methods(description, model, options.methods, has_area=options.area is not None)
+    methods = chosen_methods(description, model, options.methods)
     Evaluation(description, extraction, methods, options).run()
     return 0
 
 
-def _shape(options: EvaluateOptions, model: Model) -> Shape | OwnShape:
-    max_pixels = DataConfig().max_pixels
-    if options.area is None:
-        crop = model.preprocessing.crop if options.crop is None else options.crop
-        if crop is None:
-            raise UsageError(
-                f"{PREPROCESSING} of {options.weights} shows images in another way than resized by the shorter side,"
-                " bicubic, and cropped to a square; type crop=, such as crop=0.875, to show them so"
-            )
-        return Shape(model.config.image_px, crop, max_pixels)
-    if model.config.encoder.positions != "sincos" or model.config.patch_order != "raster":
-        raise UsageError(f"area={options.area}: only encoders with sin-cos positions, in raster order, read any shape")
-    return OwnShape(options.area, model.config.patch_px, max_pixels)
+def _shape(options: EvaluateOptions, model: Model) -> Shape:
+    crop = model.preprocessing.crop if options.crop is None else options.crop
+    if crop is None:
+        raise UsageError(
+            f"{PREPROCESSING} of {options.weights} shows images in another way than resized by the shorter side,"
+            " bicubic, and cropped to a square; type crop=, such as crop=0.875, to show them so"
+        )
+    return Shape(model.config.image_px, crop, DataConfig().max_pixels)
 
 
-def chosen_methods(
-    description: LabelledDescription, model: Model, wanted: Sequence[Method] | None, *, has_area: bool = False
-) -> list[Method]:
+def chosen_methods(description: LabelledDescription, model: Model, wanted: Sequence[Method] | None) -> list[Method]:
     """Return the methods to measure: those that are wanted, or all that set and weights allow."""
     why_not = dict[Method, str]()
     if description.train is None:
         why_not |= dict.fromkeys(("probe", "linear", "knn"), f"{description.name} has no train")
-    if has_area:
-        why_not["probe"] = "with area=, images have different numbers of patches; linear and knn read their means"
     if model.tokenizer is None:
         why_not["zero_shot"] = f"{model.name} is no run that trained a text encoder"
     for method in wanted or ():
@@ -161,7 +151,6 @@ class Evaluation:
     options: EvaluateOptions
 
     def run(self) -> None:
-        """Compute features that are not saved, measure, print the results and write them."""
         splits, labels = self._splits(), dict[str, Labels]()
         kinds: list[FeatureKind] = ["mean", "patches"] if "probe" in self.methods else ["mean"]
         kinds_of = {name: kinds + ["embedding"] * (name == "test" and "zero_shot" in self.methods) for name in splits}
@@ -197,7 +186,6 @@ class Evaluation:
         return splits
 
     def _with_training(self, split: Split, usable: dict[str, Usable], num_classes: int) -> Results:
-        """Return the results of the methods that need a training split."""
         train, test, validation = usable["train"], usable["test"], usable.get("validation")
         if validation is None:
             is_validation_N = torch.from_numpy(is_validation(split.records, train.row_N.numpy()))
@@ -259,7 +247,7 @@ class Evaluation:
         print_results(results, f"{model.name} on {name}", console)
         parts = [*(re.sub(r"[^\w.-]+", "-", text) for text in (name, model.name)), model.digest[:8], *self.methods]
         path = Path(options.to) / f"{'-'.join(parts)}.json"
-        shape, totals = extraction.shape._asdict(), {split: len(part.records) for split, part in splits.items()}
+        totals = {split: len(part.records) for split, part in splits.items()}
         record = {
             "set": name,
             "description": str(Path(options.data).absolute()),
@@ -269,8 +257,11 @@ class Evaluation:
                 "digest": model.digest,
                 "config": asdict(model.config),
             },
-            "images": {name: shape[name] for name in ("image_px", "crop", "area") if name in shape}
-            | model.preprocessing.colours._asdict(),
+            "images": {
+                "image_px": extraction.shape.image_px,
+                "crop": extraction.shape.crop,
+                **model.preprocessing.colours._asdict(),
+            },
             "content": content_version(options.data),
             "classes": num_classes,
             "splits": {
@@ -302,12 +293,8 @@ class Evaluation:
 
 
 def _images(extraction: Extraction) -> str:
-    """Return how images were shown, in one sentence."""
     shape, (mean, std) = extraction.shape, extraction.model.preprocessing.colours
-    if isinstance(shape, Shape):
-        shown = f"of {shape.image_px} px, the centre {shape.crop:.4g} of the shorter side"
-    else:
-        shown = f"whole, in at most {shape.area} patches"
+    shown = f"of {shape.image_px} px, the centre {shape.crop:.4g} of the shorter side"
     numbers = (" ".join(f"{value:.4g}" for value in values) for values in (mean, std))
     return f"images: {shown}; normalised by mean {' and standard deviation '.join(numbers)}"
 

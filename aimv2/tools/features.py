@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,16 +32,17 @@ from aimv2.data.batches.training import loaded
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import network_input
 from aimv2.datasets.description import Location
-from aimv2.datasets.labelled import OwnShape, PictureBatch, PictureBatches, Shape, Unusable, check_rate
+from aimv2.datasets.labelled import Shape, Unusable, check_rate, picture_batch
 from aimv2.datasets.records import Records
 from aimv2.datasets.selection import excluded_digest
 from aimv2.evaluation.features import encode_batch
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.network import Network
 from aimv2.objectives.build import build_empty
+from aimv2.runs.tensor_file import check_finite
 from aimv2.start.origin import read_origin
 from aimv2.tools.options import FeatureKind
-from aimv2.tools.weights.folders import (
+from aimv2.tools.weights import (
     AS_TRAINED,
     Preprocessing,
     network_of,
@@ -50,7 +52,7 @@ from aimv2.tools.weights.folders import (
     read_weights,
     with_tensors,
 )
-from aimv2.tools.weights.layouts import Weights, WeightsConfig
+from aimv2.tools.weights_layouts import Weights, WeightsConfig
 from aimv2.training.device import autocast
 
 VERSION = 1  # of what is computed; another number makes other folders
@@ -60,19 +62,13 @@ DTYPES: dict[FeatureKind, type[np.floating]] = {"patches": np.float16, "mean": n
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network to evaluate.
-
-    Attributes:
-        network: both encoders of a run or a pair, else only that of images.
-        digest: of the tensors and of the sizes, equal for the same weights in any layout.
-        tokenizer: of the text encoder of a run; else None, and no texts can be read.
-    """
+    """A network to evaluate."""
 
     name: str
-    network: Network
+    network: Network  # of a run with both encoders these, else that of images
     config: WeightsConfig
-    digest: str
-    tokenizer: CaptionTokenizer | None
+    digest: str  # of the tensors and of the sizes, equal for the same weights in any layout
+    tokenizer: CaptionTokenizer | None  # of the text encoder of a run; else None, and no texts can be read
     preprocessing: Preprocessing = AS_TRAINED
 
     @property
@@ -100,14 +96,16 @@ def _run_pair(path: Path, weights: Weights) -> tuple[Network, CaptionTokenizer] 
     if origin.run is None or "text_tower" not in origin.parts:
         return None
     try:
-        network = with_tensors(build_empty(origin.run), read_tensors(origin.file) | weights.tensors)
+        tensors = read_tensors(origin.file) | weights.tensors
+        check_finite(origin.file, tensors)
+        network = with_tensors(build_empty(origin.run), tensors)
     except RuntimeError as error:
         raise UsageError(f"{path}: the tensors are not those of the run's config: {error}") from error
     return network, CaptionTokenizer.load(origin.tokenizer)
 
 
 def _digest(config: WeightsConfig, tensors: Mapping[str, Tensor]) -> str:
-    sizes = {key: value for key, value in asdict(config).items() if key not in ("source", "text_tower")}
+    sizes = {key: value for key, value in asdict(config).items() if key != "source"}
     whole = hashlib.sha256(json.dumps(sizes, sort_keys=True).encode())
     for name, value in sorted(tensors.items()):
         whole.update(f"{name} {tuple(value.shape)}".encode())
@@ -131,7 +129,7 @@ class Extraction:
     """How features are computed, where they are saved, and where progress is shown."""
 
     model: Model
-    shape: Shape | OwnShape
+    shape: Shape
     device: str
     precision: str
     cache_dir: Path
@@ -191,7 +189,6 @@ def gigabytes(size: int) -> str:
 
 
 def saved(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind]) -> Saved:
-    """Return the features of a split, computed unless they are saved."""
     folder = extraction.folder(split, kinds)
     if not folder.exists():
         _compute(extraction, split, kinds, folder)
@@ -204,22 +201,23 @@ def saved(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind]) ->
 
 def _compute(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind], folder: Path) -> None:
     num_rows = len(split.records)
-    dataset = PictureBatches(split.records, range(num_rows), extraction.shape, extraction.batch_size)
+    size, read = extraction.batch_size, partial(picture_batch, split.records, extraction.shape)
+    batches = [range(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]
     unusable, done = list[Unusable](), 0
-    with replacing(folder) as partial, extraction.progress(f"encoding {split.name}", num_rows) as advance:
-        partial.mkdir(parents=True)
+    with replacing(folder) as unfinished, extraction.progress(f"encoding {split.name}", num_rows) as advance:
+        unfinished.mkdir(parents=True)
         arrays = {
             kind: open_memmap(
-                partial / f"{kind}.npy", mode="w+", dtype=DTYPES[kind], shape=extraction.array_shape(split, kind)
+                unfinished / f"{kind}.npy", mode="w+", dtype=DTYPES[kind], shape=extraction.array_shape(split, kind)
             )
             for kind in kinds
         }
         is_pinned = extraction.device == "cuda"
-        for batch in loaded(dataset, range(len(dataset)), num_workers=extraction.workers, pin_memory=is_pinned):
+        for batch in loaded(read, batches, num_workers=extraction.workers, pin_memory=is_pinned):
             unusable += batch.unusable
             check_rate(unusable, num_rows, extraction.max_bad_rate, split.name)
-            number = sum(len(images) for _, images in batch.by_size)
-            for kind, value in encoded(extraction, batch, kinds).items():
+            number = len(batch.images)
+            for kind, value in encoded(extraction, batch.images, kinds).items():
                 array = (value.half() if kind == "patches" else value).cpu().numpy()
                 if not np.isfinite(array).all():
                     raise RunFailedError("data", f"{kind} features of {split.name} are not finite in {array.dtype}")
@@ -228,27 +226,21 @@ def _compute(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind],
             advance(number)
         for array in arrays.values():
             array.flush()
-        write_json(partial / UNUSABLE, unusable)
+        write_json(unfinished / UNUSABLE, unusable)
 
 
 @torch.no_grad()
-def encoded(extraction: Extraction, batch: PictureBatch, kinds: Sequence[FeatureKind]) -> dict[FeatureKind, Tensor]:
-    """Return the features of the images of a batch, with full attention in the encoder, float32 each.
-
-    Only images of equal sizes have equal numbers of patches, and so features of patches together.
-    """
-    model, by_size = extraction.model, list[dict[FeatureKind, Tensor]]()
-    for _, images in batch.by_size:
-        image = network_input(images.to(extraction.device, non_blocking=True), model.preprocessing.colours)
-        feature_BID = encode_batch(model.network.encoder, image, extraction)
-        features: dict[FeatureKind, Tensor] = {"patches": feature_BID, "mean": feature_BID.mean(dim=1)}
-        if "embedding" in kinds:
-            assert model.pair is not None, "only a pair of encoders is asked for embeddings"
-            with autocast(extraction):
-                features["embedding"] = F.normalize(model.pair.image_head(feature_BID).float(), dim=-1)
-        by_size.append(features)
-    order = torch.cat([places for places, _ in batch.by_size]).argsort().to(extraction.device)
-    return {kind: torch.cat([features[kind] for features in by_size])[order] for kind in kinds}
+def encoded(extraction: Extraction, images: Tensor, kinds: Sequence[FeatureKind]) -> dict[FeatureKind, Tensor]:
+    """Return features of images, uint8 [B, P, P, 3], with full attention in the encoder: float32 each."""
+    model = extraction.model
+    image = network_input(images.to(extraction.device, non_blocking=True), model.preprocessing.colours)
+    feature_BID = encode_batch(model.network.encoder, image, extraction)
+    features: dict[FeatureKind, Tensor] = {"patches": feature_BID, "mean": feature_BID.mean(dim=1)}
+    if "embedding" in kinds:
+        assert model.pair is not None, "only a pair of encoders is asked for embeddings"
+        with autocast(extraction):
+            features["embedding"] = F.normalize(model.pair.image_head(feature_BID).float(), dim=-1)
+    return {kind: features[kind] for kind in kinds}
 
 
 @torch.no_grad()

@@ -1,24 +1,21 @@
-"""The options of ``cost``, ``evaluate`` and ``weights``, and their help. Nothing here imports torch."""
+"""The options of ``cost``, ``data``, ``evaluate`` and ``weights``, and their help. Nothing here imports torch."""
 
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, ByteSize, Field
+from pydantic import BeforeValidator, ByteSize, Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from aimv2.config.arguments import as_typed, usage
 from aimv2.config.data_config import CHECKED
 from aimv2.config.evaluation_config import ProbeConfig
-from aimv2.config.training_config import MAX_AREA, MIN_AREA
 from aimv2.run.options import RUN_VALUES
 
 Method = Literal["probe", "linear", "knn", "zero_shot"]
 METHODS: tuple[Method, ...] = get_args(Method)
 FeatureKind = Literal["patches", "mean", "embedding"]
 LayoutName = Literal["transformers", "ml-aim"]
-LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
-Positive = Annotated[int, Field(gt=0)]
 
 
 def _listed(value: Any) -> Any:
@@ -35,8 +32,6 @@ def _with_unit(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class PlanOptions:
-    """What a run is planned for."""
-
     ranks: Annotated[tuple[Annotated[int, Field(gt=0)], ...], BeforeValidator(_listed)] = Field(
         default=(1,), min_length=1, description="numbers of ranks, a column each", examples=["1,8,64"]
     )
@@ -88,12 +83,6 @@ class EvaluateOptions:
         examples=[f"[{','.join(METHODS)}]"],
     )
     to: str = Field(default="evaluations", description="the result is written to FOLDER/SET-WEIGHTS-METHODS.json")
-    area: Annotated[int, Field(ge=MIN_AREA, le=MAX_AREA)] | None = Field(
-        default=None,
-        description="show each image whole, in its own size and aspect ratio, in at most so many patches; for encoders"
-        " with sin-cos positions, and all methods but probe",
-        examples=[4096],
-    )
     crop: Annotated[float, Field(gt=0, le=1)] | None = Field(
         default=None,
         description="share of the shorter side in the centre crop; 1 shows all of a square image; default: that of"
@@ -109,7 +98,7 @@ class EvaluateOptions:
     max_bad_rate: float = Field(
         default=0.01, ge=0, le=1, description="share of unusable images above which the evaluation stops"
     )
-    batch_size: Positive = Field(default=64, description="images that the encoder reads at once")
+    batch_size: PositiveInt = Field(default=64, description="images that the encoder reads at once")
     workers: int = Field(default=0, ge=0, description="processes that decode images")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto, cpu or cuda")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -117,9 +106,37 @@ class EvaluateOptions:
     )
     seed: int = Field(default=0, ge=0, description="of the attentive probe's weights and batches")
 
-    def __post_init__(self) -> None:
-        if self.area is not None and self.crop is not None:
-            raise ValueError("area= shows each image whole and in its own size; remove crop=")
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class IndexOptions:
+    workers: PositiveInt | None = Field(
+        default=None, examples=["N"], description="processes that read (default: one for each core)"
+    )
+    audit: bool = Field(
+        default=False,
+        description="also report what cannot be used, copies and near copies, and images that training shares with"
+        " held-out sides or evaluation sets; the findings are written to FILE.audit.json, and the keys of these"
+        " training pairs to FILE.leaks.txt.",
+    )
+    num: PositiveInt = Field(
+        default=100_000, description="samples that an audit reads of each side, a random sample if it has more"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class WriteOptions:
+    to: str | None = Field(default=None, examples=["FOLDER"], description="a new or empty folder")
+    num: PositiveInt | None = Field(
+        default=None, examples=[1000], description="pairs to write, a random sample of all (default: all)"
+    )
+    pairs_per_shard: PositiveInt = Field(default=4096, description="samples in a shard")
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ShowOptions:
+    to: str = Field(default="sheet.png", description="the picture to write; an existing one is replaced")
+    step: NonNegativeInt = Field(default=0, description="the first training step")
+    num: int = Field(default=16, gt=0, le=100, description="samples, from this step on")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -141,6 +158,33 @@ class ExportOptions:
     layout: LayoutName = Field(default="transformers", description="transformers or ml-aim")
 
 
+# By command: the function, imported when it is called; its options, its arguments, what it does, and values of a run.
+DATA_COMMANDS: dict[str, tuple[str, type, str, str, str]] = {
+    "index": (
+        "aimv2.tools.data_index:index_command",
+        IndexOptions,
+        "index FILE.yaml ...",
+        "Index the data of descriptions. Files that have not changed since the last time are not read again.",
+        "  data.max_pixels=67108864     of an audit: any data.* key of a run, as in train",
+    ),
+    "write": (
+        "aimv2.tools.data_samples:write_command",
+        WriteOptions,
+        "write to=FOLDER",
+        "Write pairs of any source as tar shards. They are in WebDataset's format and in random order, with a"
+        " description that training reads and that holds out the same pairs. Each sample has an image, its short"
+        " caption as txt, and json with both captions. Files keep their bytes; pictures that are drawn become PNG.",
+        "  data.sources=[openmoji]      built-in sources, or the path of one description; other data.* as in train",
+    ),
+    "show": (
+        "aimv2.tools.data_samples:show_command",
+        ShowOptions,
+        "show",
+        "Draw samples of a run as training sees them. Of the crop, patches after the prefix are dimmed; the words of"
+        " the caption are divided into tokens, and truncated words are underlined.",
+        "  scale=demo                   any value of a run, as in train",
+    ),
+}
 ACTIONS: dict[str, type[ImportOptions | ExportOptions]] = {"import": ImportOptions, "export": ExportOptions}
 
 
@@ -150,6 +194,17 @@ def cost_usage(arguments: Sequence[str] = ()) -> str:
         " its ranks, without training it."
     )
     return usage(f"{as_typed('cost')} [key=value ...]", summary, PlanOptions, RUN_VALUES)
+
+
+def data_usage(arguments: Sequence[str] = ()) -> str:
+    """Return the help of the command that is named first, or of all."""
+    if not arguments or arguments[0] not in DATA_COMMANDS:
+        lines = [f"  {line:28} {summary.partition('.')[0]}" for _, _, line, summary, _ in DATA_COMMANDS.values()]
+        return "\n".join(
+            [f"usage: {as_typed('data')} COMMAND [...]\n", *lines, "\n  COMMAND --help for its arguments\n"]
+        )
+    _, kind, line, summary, notes = DATA_COMMANDS[arguments[0]]
+    return usage(f"{as_typed('data')} {line} [key=value ...]", summary, kind, notes)
 
 
 def evaluate_usage(arguments: Sequence[str] = ()) -> str:

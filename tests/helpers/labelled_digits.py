@@ -10,9 +10,9 @@ from sklearn.datasets import load_digits
 
 from aimv2.datasets.description import read_labelled
 from aimv2.datasets.open import prepare_location
-from tests.helpers.public_encoders import IMAGE_PX
 
 NUM_DIGITS = 160
+IMAGE_PX = 28
 
 
 def labelled_digits(folder):

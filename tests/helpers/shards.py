@@ -9,8 +9,7 @@ from pathlib import Path
 import webdataset as wds
 
 from aimv2.datasets.description import Location
-from aimv2.datasets.index import stamp_at, writing
-from aimv2.datasets.records import LAYOUTS, Records
+from aimv2.datasets.records import Records, write_index
 from tests.helpers.own_data import picture
 
 Members = list[tuple[str, bytes]]
@@ -62,11 +61,7 @@ def write_pictured_shards(folder: Path, num_shards: int, num_pairs: int) -> str:
 
 def build(place: Location, workers: int = 1, on_progress=lambda *_: None) -> list[str]:
     """Write the index of a location, without a selection, and return the notes on it."""
-    layout = LAYOUTS[place.place]
-    with writing(place) as writer:
-        writer.facts["tables"] = list(map(stamp_at, layout.tables(place)))
-        layout.write(place, writer, workers, on_progress)
-    return writer.notes
+    return write_index(place, workers, on_progress).notes
 
 
 def no_wait(seconds: float) -> None:

@@ -184,7 +184,6 @@ class Batch(NamedTuple):
 
     @property
     def num_images(self) -> int:
-        """Images of the whole batch."""
         return int(self.tally.shown_SK.sum())
 
     def split(self, size: int, *, has_padding: bool = False) -> list["Batch"]:

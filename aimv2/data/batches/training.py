@@ -138,25 +138,25 @@ def _squares(pictures: list[np.ndarray], boxes: tuple[np.ndarray, np.ndarray] | 
     return image_BSSC.permute(0, 3, 1, 2) if boxes is None else crop_and_resize(image_BSSC, *boxes, image_px)
 
 
-class _Guarded(Dataset[Any]):
-    """Items that return a failure of the run, because torch would pass it on from a process without its cause."""
+class _Items(Dataset[Any]):
+    """Items by key, or a failure of the run, which torch would pass on from a process without its cause."""
 
-    def __init__(self, items: Dataset[Any]) -> None:
-        self._items = items
+    def __init__(self, read: Callable[[Any], Any]) -> None:
+        self._read = read
 
     def __getitem__(self, key: Any) -> Any:
         try:
-            return self._items[key]
+            return self._read(key)
         except RunFailedError as error:
             return error
 
 
 def loaded(
-    items: Dataset[T], keys: Iterable[Any], *, num_workers: int, pin_memory: bool, prefetched: int | None = None
+    read: Callable[[Any], T], keys: Iterable[Any], *, num_workers: int, pin_memory: bool, prefetched: int | None = None
 ) -> Iterator[T]:
-    """Load items by their keys, in order, with processes that ignore a scheduler's signals."""
+    """Read an item for each key, in order, with processes that ignore a scheduler's signals."""
     loader: DataLoader[T | RunFailedError] = DataLoader(
-        _Guarded(items),
+        _Items(read),
         sampler=keys,
         batch_size=None,
         num_workers=num_workers,
@@ -170,16 +170,10 @@ def loaded(
         yield item
 
 
-class MicroBatches(Dataset[Batch]):
-    """The micro-batches of a run, by step and images (``TrainBatches.part``)."""
-
-    def __init__(self, batches: TrainBatches, *, has_padding: bool) -> None:
-        self._batches, self._has_padding = batches, has_padding
-
-    def __getitem__(self, key: tuple[int, range]) -> Batch:
-        step, images = key
-        (part,) = self._batches.part(step, images).split(len(images), has_padding=self._has_padding)
-        return part
+def _micro_batch(batches: TrainBatches, has_padding: bool, key: tuple[int, range]) -> Batch:
+    step, images = key
+    (part,) = batches.part(step, images).split(len(images), has_padding=has_padding)
+    return part
 
 
 def loader(
@@ -199,7 +193,7 @@ def loader(
     steps = range(first_step, len(batches))
     keys = ((step, images) for step in steps for images in batches.micro_batches(step, micro_batch))
     items = loaded(
-        MicroBatches(batches, has_padding=has_padding),
+        partial(_micro_batch, batches, has_padding),
         keys,
         num_workers=num_workers,
         pin_memory=pin_memory,

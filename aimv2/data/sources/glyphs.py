@@ -41,8 +41,6 @@ CHUNK = 1024  # rows of the distance matrix at a time
 
 @dataclass(frozen=True)
 class Glyph:
-    """One picture with its captions and labels."""
-
     key: str  # unique name, such as ``openmoji-1F34E``
     source: str
     # Never split between training and held-out pairs: all skin tones and genders of a person, all icons whose name
@@ -97,14 +95,12 @@ def openmoji() -> Iterator[Glyph]:
 
 
 def material() -> Iterator[Glyph]:
-    """Yield every glyph of Material Design Icons."""
     from fonticon_mdi7 import MDI7
 
     return _icons("material", {"": MDI7})
 
 
 def fontawesome() -> Iterator[Glyph]:
-    """Yield every glyph of the three styles of Font Awesome."""
     from fonticon_fa6 import FA6B, FA6R, FA6S
 
     return _icons("fontawesome", {"solid": FA6S, "regular": FA6R, "brand": FA6B})
@@ -132,7 +128,6 @@ def version(source: str) -> str:
 
 
 def own_version(source: str) -> str:
-    """Return the versions that a source's pictures and captions depend on."""
     try:
         packages = [f"{name}-{metadata.version(name)}" for name in PACKAGES[source]]
     except metadata.PackageNotFoundError as error:

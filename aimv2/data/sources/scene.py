@@ -59,8 +59,6 @@ class Caption(NamedTuple):
 
 
 class Thing(NamedTuple):
-    """An object in a scene."""
-
     name: str  # word of the caption, as ``ink``
     ink: str
     cell: int  # place in the grid, in reading order

@@ -109,7 +109,6 @@ class Scenes(Pairs):
 
 
 def open_scenes(source: str, config: DataConfig) -> Sides:
-    """Return the scenes of a glyph source's objects."""
     scenes = config.scenes
     seen, unseen = vocabulary(source, scenes)
 

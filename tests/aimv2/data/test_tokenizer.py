@@ -33,12 +33,6 @@ def test_decode_returns_the_cleaned_caption(tokenizer, caption):
     assert tokenizer.decode(tokens[0].tolist()) == clean(caption)
 
 
-def test_encode_truncates_before_end_of_text(tokenizer):
-    tokens = tokenizer.encode(["apple pie " * 50], 6)[0]
-    assert tokens[-1] == 1
-    assert (tokens[:-1] != 1).all()
-
-
 @pytest.mark.parametrize("supervise_eos", [False, True])
 def test_supervised_leaves_out_padding_and_by_default_end_of_text(tokenizer, supervise_eos):
     tokens = tokenizer.encode(["apple pie", "apple pie " * 50, ""], 10)

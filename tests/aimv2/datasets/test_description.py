@@ -43,7 +43,7 @@ def test_everything_of_a_source_is_read(tmp_path):
     source = read(
         tmp_path,
         """
-        dataset: saved
+        folder: saved
         image: picture
         short: alt
         dense: {long: 1}
@@ -76,7 +76,7 @@ WRONG = {
     "held_out: {field: a}": "held_out: needs either fraction, or field with values",
     "held_out: 0.1": "held_out: Input should be a dictionary or an instance of HeldOutRule (got 0.1)",
     "transforms: {min_scale: 7}": "transforms.min_scale: Input should be less than or equal to 1 (got 7)",
-    "dataset: b": "exactly one of shards, folder, dataset, parquet is needed, and folder, dataset is given",
+    "shards: b.tar": "exactly one of shards, folder is needed, and both are given",
     "image: pyd": "the member 'pyd' is refused, because reading it can execute code",
     "dense: a.pickle": "the member 'a.pickle' is refused, because reading it can execute code",
     "dense: [{a: 1}]": "dense: Input should be a valid dictionary (got [{'a': 1}])",
@@ -143,8 +143,8 @@ def test_what_is_wrong_with_a_source_is_one_sentence(tmp_path, text, sentence):
         ("folder: " + "[" * 3000, "is not YAML"),
         ("? [a]\n: b\n", "is not YAML|unknown key"),
         ("folder: a", "short or dense must name the field of the captions"),
-        ("short: txt", "exactly one of shards, folder, dataset, parquet is needed, and none is given"),
-        ("dataset: a\ntable: b\nshort: txt", "table needs folder"),
+        ("short: txt", "exactly one of shards, folder is needed, and none is given"),
+        ("shards: a\ntable: b\nshort: txt", "table needs folder"),
         ("shards: 'pipe:curl https://a/{0..9}.tar'\nshort: txt", "a pipe is refused"),
         ("shards: 'pipe:cat a.tar'\nshort: txt", "a pipe is refused"),
     ],

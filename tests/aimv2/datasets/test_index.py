@@ -188,7 +188,7 @@ def test_a_missing_index_names_the_command_with_the_description(tmp_path):
 @pytest.mark.parametrize(
     ("before", "now", "key"),
     [
-        ({"folder": "a"}, {"dataset": "a"}, "folder"),
+        ({"folder": "a"}, {"shards": ("a.tar",)}, "folder"),
         ({"folder": "a"}, {"folder": "a", "table": "t.csv"}, "table"),
         ({"folder": "a"}, {"folder": "a", "image": "png"}, "image"),
         ({"shards": "{0..1}.tar"}, {"shards": "{0..2}.tar"}, "shards"),

@@ -1,8 +1,6 @@
 import io
 import json
 import shutil
-import subprocess
-import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +11,6 @@ import yaml
 
 from aimv2.base import address
 from aimv2.base.errors import RunFailedError, UsageError
-from aimv2.config.data_config import DataConfig
-from aimv2.data.provenance import version
 from aimv2.datasets import open as opening
 from aimv2.datasets.description import read_labelled, read_source
 from aimv2.datasets.index import DataPart, read_parts, write_parts
@@ -25,7 +21,6 @@ from aimv2.datasets.open import (
     difference_of_parts,
     open_location,
     open_records,
-    open_source,
     parts_of,
     prepare_location,
     record_content,
@@ -46,18 +41,6 @@ def opened(where, **values):
     description = source(where, folder="pictures", **values)
     prepare_location(description)
     return open_records(description)
-
-
-def test_a_source_opens_with_its_samples_and_those_held_out(tmp_path):
-    write_pictures(tmp_path / "pictures")
-    filters = {"folder": {"any_of": ["class1", "class2"]}}
-    records, selected = opened(tmp_path, held_out={"fraction": 0.3}, filters=filters)
-    kept = [records.key(row) for row in selected.kept_N.tolist()]
-    assert kept == sorted(f"class{number % 4}/{number:02}.jpg" for number in range(NUM) if number % 4 in (1, 2))
-    held_out = [kept[place] for place in selected.held_out_M.tolist()]
-    assert held_out == [key for key in kept if address.hash64(key) / 2**64 < 0.3]
-    assert 0 < len(held_out) < len(kept)
-    assert [records.field(row, "txt") for row in (0, 11)] == ["caption 0", "caption 5"]
 
 
 def test_indexing_reports_progress_and_what_was_found(tmp_path):
@@ -201,21 +184,6 @@ def test_a_difference_names_the_parts(new, sentence, tmp_path):
     assert difference_of_parts(read_parts(tmp_path / "parts.parquet"), new) == sentence
 
 
-def test_opening_loads_no_torch(tmp_path):
-    write_pictures(tmp_path / "pictures")
-    description = source(tmp_path, folder="pictures")
-    program = (
-        "import sys; from pathlib import Path\n"
-        "from aimv2.datasets.description import read_source\n"
-        "from aimv2.datasets.open import open_records, prepare_location\n"
-        "description = read_source(Path('source.yaml')); prepare_location(description)\n"
-        "print(len(open_records(description)[0]), 'torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert done.stdout.split() == [str(NUM), "False"]
-    assert len(open_records(description)[0]) == NUM
-
-
 def test_a_field_that_no_sample_has_leaves_an_index_that_is_not_used(tmp_path):
     path = pictured_source(tmp_path / "pictures")
     assert len(open_records(read_source(path))[1].held_out_M)
@@ -232,13 +200,6 @@ def test_a_field_that_no_sample_has_leaves_an_index_that_is_not_used(tmp_path):
     assert len(open_records(read_source(path))[1].held_out_M)
 
 
-def test_a_source_has_pairs_and_a_version(tmp_path, cache_dir):
-    path = own_source(tmp_path, "birds", num_pairs=20, licence="CC BY 4.0")
-    sides = open_source(path, DataConfig(sources=(path,), cache_dir=str(cache_dir)))
-    assert len(sides.train) + len(sides.held_out) == 20
-    assert version(path) == content_version(path)
-
-
 def test_shards_have_the_same_version_wherever_they_are(tmp_path):
     (tmp_path / "near").mkdir()
     numbered.write_shards(tmp_path / "near", num_samples=20)
@@ -250,14 +211,6 @@ def test_shards_have_the_same_version_wherever_they_are(tmp_path):
         check(str(path))
         versions.append(content_version(str(path)))
     assert versions[0] == versions[1]
-
-
-def test_data_that_are_indexed_again_have_another_version_in_the_same_process(tmp_path):
-    path = own_source(tmp_path, "birds", num_pairs=20)
-    before = content_version(path)
-    write(tmp_path / "birds/03.txt", "another caption")
-    prepare_location(read_source(Path(path)))
-    assert content_version(path) != before
 
 
 def test_every_split_of_a_labelled_set_is_checked(tmp_path):

@@ -1,4 +1,4 @@
-"""Records: the same samples in a folder, in shards and in a dataset; shards on this host, on a web server and on S3."""
+"""Records of shards on this host, on a web server and on S3."""
 
 import contextlib
 import errno
@@ -8,79 +8,32 @@ import pickle
 import random
 import tarfile
 from collections import Counter
+from functools import partial
 
-import datasets
 import fsspec
 import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
-from torch.utils.data import DataLoader
 
 from aimv2.base import order
 from aimv2.base.address import hash64
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.base.processes import in_threads
+from aimv2.data.batches.training import loaded
 from aimv2.datasets.description import Location
-from aimv2.datasets.open import open_location, prepare_location
 from aimv2.datasets.records import MAX_BLOCK_ROWS, MAX_OPEN, Records
-from aimv2.datasets.remote import WAITS
-from tests.helpers.own_data import picture, write
 from tests.helpers.shards import build, indexed, location, no_wait, sample, samples_of, write_shards, write_tar
 from tests.helpers.web_server import serving
-
-KEYS = ["b", "c", "a"]
-
-
-def folder(where):
-    for number, key in enumerate(KEYS):
-        write(where / f"pictures/{key}.jpg", picture(number))
-        write(where / f"pictures/{key}.txt", f"caption {key}")
-    return Location(folder=str(where / "pictures"), index=str(where / "x.index"))
-
-
-def shards(where):
-    members = [
-        member
-        for number, key in enumerate(KEYS)
-        for member in ((f"{key}.jpg", picture(number)), (f"{key}.txt", f"caption {key}".encode()))
-    ]
-    write_tar(where / "one.tar", members[:2])
-    write_tar(where / "two.tar", members[2:])
-    return Location(shards=(str(where / "one.tar"), str(where / "two.tar")), index=str(where / "x.index"))
-
-
-def dataset(where):
-    columns = {
-        "key": KEYS,
-        "image": [picture(number) for number in range(len(KEYS))],
-        "txt": [f"caption {key}" for key in KEYS],
-    }
-    datasets.Dataset.from_dict(columns).save_to_disk(str(where / "saved"))
-    return Location(dataset=str(where / "saved"), index=str(where / "x.index"))
-
-
-@pytest.fixture(params=[folder, shards, dataset])
-def records(request, tmp_path):
-    location = request.param(tmp_path)
-    prepare_location(location)
-    return open_location(location)
-
-
-def test_every_sample_has_its_own_image_and_caption(records):
-    found = {}
-    for row in range(len(records)):
-        key = records.key(row).removesuffix(".jpg")
-        found[key] = (records.image(row), records.field(row, "txt"))
-    assert found == {key: (picture(number), f"caption {key}") for number, key in enumerate(KEYS)}
 
 
 def test_the_permutations_that_the_order_keeps_are_small():
     assert order.KEPT * order._permutation(0, "test", 0, 0, MAX_BLOCK_ROWS).nbytes <= 2**25
 
 
-def test_other_fields_are_named_if_none_is_or_contains_one(records):
+def test_other_fields_are_named_if_none_is_or_contains_one(shards):
+    _, records = shards
     (first, *_) = records.fields()
     assert records.other_fields(first) == ""
     assert records.other_fields("nothing.at.all").split(", ")[0] in records.fields()
@@ -186,17 +139,6 @@ def test_a_changed_shard_is_one_error_that_names_it(how, read, shards):
     assert records.image(0)  # the others are read
 
 
-def test_a_copy_of_a_shard_is_told_and_keeps_its_part_when_it_is_indexed_again(shards, tmp_path):
-    paths, records = shards
-    before = records.parts()
-    os.utime(paths[1], (5, 5))
-    with pytest.raises(RunFailedError, match=r"00001.tar has changed .* \(its size or time is another\)"):
-        records.image(7)
-    again = indexed(location(tmp_path))
-    assert again.image(7) == samples_of(paths[1])[2][1]["jpg"]
-    assert again.parts() == before
-
-
 def test_a_shard_that_changes_while_it_is_open_gives_no_wrong_sample(shards):
     paths, records = shards
     records.image(6)
@@ -209,25 +151,13 @@ def test_a_shard_that_changes_while_it_is_open_gives_no_wrong_sample(shards):
         records.image(7)
 
 
-class Texts:
-    """A dataset of the texts of records."""
-
-    def __init__(self, records):
-        self.records = records
-
-    def __len__(self):
-        return len(self.records)
-
-    def __getitem__(self, row):
-        return self.records.field(row, "txt")
-
-
 def test_records_are_read_in_loader_processes(tmp_path):
     write_shards(tmp_path)
     records = indexed(location(tmp_path))
     expected = [f"text {row:06d}" for row in range(15)]
     assert records.field(0, "txt") == expected[0]  # open before the process starts
-    assert list(DataLoader(Texts(records), batch_size=None, num_workers=1)) == expected
+    read = partial(records.field, name="txt")
+    assert list(loaded(read, range(15), num_workers=1, pin_memory=False)) == expected
     copy = pickle.loads(pickle.dumps(records))
     assert [copy.field(row, "txt") for row in range(15)] == expected
 
@@ -344,30 +274,6 @@ def test_shards_are_compared_without_reading_them(shards):
     paths[2].unlink()
     with pytest.raises(UsageError, match=r"indexed .00002.tar is missing; 00001.tar is changed.; restore"):
         records.check()
-
-
-def test_shards_behind_urls_are_read_through_the_cache(tmp_path):
-    system = MemoryFileSystem()
-    paths = write_shards(tmp_path)
-    for path in paths:
-        system.pipe(f"/records/{path.name}", path.read_bytes())
-    place = Location(shards=("memory://records/*.tar",), index=str(tmp_path / "remote.index"))
-    size = max(path.stat().st_size for path in paths)
-    records = indexed(place, cache_dir=str(tmp_path / "cache"), cache_bytes=2 * size)
-    for first in range(0, 15, 5):
-        records.expect([range(first, first + 5)])
-        rows = range(first, first + 5)
-        assert [records.field(row, "txt") for row in rows] == [f"text {row:06d}" for row in rows]
-    assert len(list((tmp_path / "cache").glob("*.tar"))) <= 2
-    assert [part.name for part in records.parts()] == [path.name for path in paths]
-    system.pipe("/records/00000.tar", b"other")
-    records = Records(place, cache_dir=str(tmp_path / "cache"), cache_bytes=2 * size, sleep=no_wait)
-    with pytest.raises(RunFailedError, match=r"memory://records/00000.tar cannot be read: it ends .* bytes"):
-        records.image(0)
-    assert records.retries == len(WAITS)
-    records.expect([range(5)])
-    with pytest.raises(RunFailedError, match=r"memory://records/00000.tar cannot be read: it has 5 bytes, and had"):
-        records.image(0)
 
 
 def test_a_remote_shard_that_was_replaced_is_read_only_after_it_is_indexed_again(tmp_path):

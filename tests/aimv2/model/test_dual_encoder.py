@@ -1,4 +1,4 @@
-"""What the dual encoder's outputs depend on; against transformers it is in tools/weights/test_folders.py."""
+"""What the dual encoder's outputs depend on; against transformers it is in tools/test_weights.py."""
 
 import math
 from dataclasses import replace

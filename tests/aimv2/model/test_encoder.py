@@ -1,4 +1,4 @@
-"""The encoder against timm, and what its mask lets through; against transformers: tools/weights/test_folders.py."""
+"""The encoder against timm, and what its mask lets through; against transformers: tools/test_weights.py."""
 
 from dataclasses import replace
 from functools import partial

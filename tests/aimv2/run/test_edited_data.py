@@ -33,7 +33,6 @@ KINDS = {
     "json": {"folder": "pictures", "short": "json.caption"},
     "csv": {"folder": "pictures", "table": "table.csv", "short": "caption"},
     "parquet": {"folder": "pictures", "table": "table.parquet", "short": "caption"},
-    "rows": {"parquet": "rows.parquet", "short": "caption"},
     "image": {"folder": "pictures", "short": "txt"},
     "side": {"folder": "pictures", "short": "txt", "held_out": {"field": "json.side", "values": ["test"]}},
     "shard": {"shards": "one.tar", "short": "txt"},
@@ -70,11 +69,10 @@ def files_of(kind, *, is_edited=False):
         rows = [f"{number:02}.png,{caption}" for number, caption in enumerate(captions)]
         return files | {"table.csv": "\n".join(["image,caption", *rows]).encode()}
     stream = io.BytesIO()
-    if kind in ("parquet", "rows"):
-        names = [f"{number:02}.png" for number in range(NUM)]
-        table = pa.table({"image": names if kind == "parquet" else images, "caption": captions})
+    if kind == "parquet":
+        table = pa.table({"image": [f"{number:02}.png" for number in range(NUM)], "caption": captions})
         pq.write_table(table, stream, compression="none", use_dictionary=False, write_statistics=False)
-        return {"rows.parquet": stream.getvalue()} if kind == "rows" else files | {"table.parquet": stream.getvalue()}
+        return files | {"table.parquet": stream.getvalue()}
     with tarfile.open(fileobj=stream, mode="w") as tar:
         for number, caption in enumerate(captions):
             for name, content in ((f"{number:02}.png", images[number]), (f"{number:02}.txt", caption.encode())):
@@ -104,7 +102,7 @@ def planned(tiny, tmp_path):
 @pytest.mark.parametrize("is_indexed", everyday([False], [False, True]), ids=["", "indexed-again"])
 @pytest.mark.parametrize("moment", ["before", "during", "after"])
 @pytest.mark.parametrize("is_in_place", [True, False], ids=["in-place", "replaced"])
-@pytest.mark.parametrize("kind", everyday(["txt", "rows", "shard"], KINDS))
+@pytest.mark.parametrize("kind", everyday(["txt", "parquet", "shard"], KINDS))
 def test_an_edit_is_refused_or_gives_another_name(planned, tmp_path, kind, is_in_place, moment, is_indexed):
     path, config, run = planned(kind)
     if moment == "during":

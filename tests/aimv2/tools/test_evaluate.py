@@ -3,7 +3,6 @@
 import json
 import shutil
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +20,10 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import Colours, network_input
 from aimv2.datasets.description import LabelledDescription, Location
 from aimv2.evaluation.features import Features, Splits
-from aimv2.objectives.build import build
-from aimv2.tools.evaluate import accuracy, chosen_methods, class_names, linear_probe, print_results
-from aimv2.tools.features import embed_texts, load_model
-from aimv2.tools.weights.folders import Preprocessing
-from tests.helpers.finished_runs import finished_run
+from aimv2.tools.evaluate import chosen_methods, class_names, linear_probe, print_results
+from aimv2.tools.features import load_model
+from aimv2.tools.weights import Preprocessing
 from tests.helpers.labelled_digits import indexed, labelled_digits
-from tests.helpers.native import at_native
 from tests.helpers.own_data import settle
 
 QUICK = ["crop=1", "probe.learning_rates=[1e-3]", "probe.weight_decays=[0.1]", "probe.epochs=2"]
@@ -171,25 +167,6 @@ def test_help_is_printed(capsys):
     assert "evaluate needs weights=PATH and data=FILE.yaml" in capsys.readouterr().err
 
 
-def test_a_native_run_is_measured_on_images_in_their_own_sizes(evaluate, digits, public, tiny, tmp_path):
-    """The attentive probe, which needs as many patches in each image, is left out."""
-    config = at_native(tiny)
-    run = finished_run(tmp_path / "runs", config, build(config))
-    own = partial(evaluate, quick=QUICK[1:])  # without crop=1
-    status, shown, (record,) = own(run.path, digits, "area=30")
-    assert status == 0, shown
-    assert set(record["results"]) == {"linear", "knn"}
-    assert record["images"] == {"area": 30, **AS_TRAINED}
-    for weights, arguments, message in (
-        (run.path, ["methods=[probe]"], "probe is not possible, because with area=, images have different numbers"),
-        (run.path, ["crop=1"], "area= shows each image whole and in its own size; remove crop="),
-        (public[0], [], "area=30: only encoders with sin-cos positions"),
-    ):
-        status, shown, _ = own(weights, digits, "area=30", *arguments)
-        assert status == 2
-        assert message in shown
-
-
 PLACE = Location(folder="images")
 
 
@@ -201,7 +178,6 @@ def test_methods_are_those_that_set_and_weights_allow(public, pair):
     alone, both, trained = load_model(public[0]), load_model(pair[0]), described(train=PLACE)
     assert chosen_methods(trained, both, None) == ["probe", "linear", "knn", "zero_shot"]
     assert chosen_methods(trained, alone, None) == ["probe", "linear", "knn"]
-    assert chosen_methods(trained, both, None, has_area=True) == ["linear", "knn", "zero_shot"]
     assert chosen_methods(described(), both, None) == ["zero_shot"]
     assert chosen_methods(trained, both, ["zero_shot", "knn", "knn"]) == ["knn", "zero_shot"]
     with pytest.raises(UsageError, match="nothing can be measured: things has no train; aimv2-tiny is no run"):
@@ -272,17 +248,6 @@ def test_a_fit_that_does_not_converge_is_reported_and_one_class_is_refused(split
         linear_probe(alone)
 
 
-@pytest.mark.parametrize(("num_right", "num"), [(0, 10), (7, 10), (10, 10), (43_000, 50_000)])
-def test_share_has_wilsons_interval(num_right, num):
-    result = accuracy(np.arange(num) < num_right, "")
-    value, (low, high) = result["value"], result["interval_95"]
-    assert value == num_right / num
-    z = 1.959963984540054
-    for bound in (low, high):  # Wilson's bounds solve this equation
-        assert (value - bound) ** 2 == pytest.approx(z**2 * bound * (1 - bound) / num, abs=1e-9)
-    assert low <= value <= high
-
-
 def test_a_row_shows_result_interval_and_settings():
     console = Console(record=True, width=160)
     probe = {"value": 0.87654, "interval_95": [0.85, 0.9], "how": "how it was done", "warning": "a doubt"}
@@ -292,18 +257,6 @@ def test_a_row_shows_result_interval_and_settings():
     for text in ("87.65 %", "85.00 to 90.00", "learning_rate 0.001", "how it was done", "another way"):
         assert text in shown
     assert "warning: probe: a doubt" in shown
-
-
-def test_texts_are_embedded_as_in_training(pair, extraction):
-    folder, network = pair
-    model = load_model(folder)
-    texts = ["a photo of a zero", "Seven", "a one two " * 9, "nine"]
-    found = embed_texts(replace(extraction, model=model), texts, batch_size=3)
-    token_BT = model.tokenizer.encode(texts, 12)
-    length_B = torch.from_numpy(model.tokenizer.lengths(token_BT))
-    with torch.no_grad():
-        expected = network.embed_texts(torch.from_numpy(token_BT), length_B)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_names_of_classes_are_given_for_all_or_none():

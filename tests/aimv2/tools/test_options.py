@@ -1,10 +1,12 @@
-"""Options of ``cost``, ``evaluate`` and ``weights``."""
+"""Options of ``cost``, ``data``, ``evaluate`` and ``weights``."""
 
 import pytest
 
+from aimv2.cli import main
 from aimv2.config.arguments import read_options
 from aimv2.config.evaluation_config import ProbeConfig
-from aimv2.tools.options import EvaluateOptions, PlanOptions, cost_usage, weights_usage
+from aimv2.tools.data_index import data_command
+from aimv2.tools.options import DATA_COMMANDS, EvaluateOptions, PlanOptions, cost_usage, weights_usage
 
 NEEDED = ["weights=w", "data=d.yaml"]
 
@@ -51,3 +53,15 @@ def test_helps_have_the_options_of_their_command():
     for arguments, actions in (([], ("import", "export")), (["export"], ("export",)), (["fly"], ("import", "export"))):
         lines = [line for line in weights_usage(arguments).splitlines() if line.startswith("usage:")]
         assert [line.split()[5] for line in lines] == list(actions)
+
+
+def test_data_prints_the_help_of_its_commands(capsys):
+    for name in DATA_COMMANDS:
+        assert main(["data", name, "--help"]) == 0
+        assert f"usage: python -m aimv2 data {name}" in capsys.readouterr().out
+    assert data_command(["--help"]) == 0
+    assert data_command([]) == data_command(["write"]) == 2
+    text = capsys.readouterr().out
+    assert all(f"\n  {name} " in text for name in DATA_COMMANDS)
+    assert main(["data", "indx"]) == 2
+    assert "unknown data command 'indx'. Did you mean 'index'?" in capsys.readouterr().err

@@ -307,7 +307,7 @@ def test_micro_batches_of_the_loader_are_those_into_which_a_batch_is_cut(data, r
 FAILING_PROCESS = """
 from aimv2.data.batches.training import loaded
 
-items = loaded(range(100), range(100), num_workers=1, pin_memory=False)
+items = loaded(range(100).__getitem__, range(100), num_workers=1, pin_memory=False)
 next(items)
 raise MemoryError("no room")
 """
@@ -321,18 +321,14 @@ def test_a_process_that_fails_does_not_wait_for_its_loaders():
     assert "MemoryError: no room" in failed.stderr
 
 
-class Broken(torch.utils.data.Dataset):
-    """Items of which the third cannot be read."""
-
-    def __getitem__(self, number):
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_failure_of_the_run_passes_through_loader_processes(num_workers):
+    def read(number):
         if number == 2:
             raise RunFailedError("data", "the shard is gone")
         return number
 
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_failure_of_the_run_passes_through_loader_processes(num_workers):
-    items = loaded(Broken(), range(4), num_workers=num_workers, pin_memory=False)
+    items = loaded(read, range(4), num_workers=num_workers, pin_memory=False)
     assert [next(items), next(items)] == [0, 1]
     with pytest.raises(RunFailedError, match="the shard is gone") as caught:
         next(items)

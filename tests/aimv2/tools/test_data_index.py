@@ -8,7 +8,7 @@ from aimv2.base.errors import UsageError
 from aimv2.datasets.description import read_labelled, read_source
 from aimv2.datasets.folder_layout import GROUP
 from aimv2.datasets.open import open_location, open_records
-from aimv2.tools.data.index import index_command
+from aimv2.tools.data_index import index_command
 from tests.helpers.own_data import write
 from tests.helpers.shards import write_shards
 

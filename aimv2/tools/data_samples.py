@@ -34,7 +34,7 @@ from aimv2.definitions.objectives import objective
 from aimv2.evaluation.sheet import Shown, Word, sheet
 from aimv2.request.compose import compose, run_config, with_file
 from aimv2.request.resolve import with_attention
-from aimv2.tools.data.command import ShowOptions, WriteOptions
+from aimv2.tools.options import ShowOptions, WriteOptions
 
 CHUNK = 2**16  # rows whose order is computed at a time
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
@@ -59,7 +59,6 @@ class Written(NamedTuple):
 
 
 def write_command(arguments: Sequence[str]) -> int:
-    """Write shards and their description, and print what to type next."""
     values = compose(arguments, defaults={}, values=defaults_of(WriteOptions))
     options = options_of(WriteOptions, values)
     if options.to is None:
@@ -178,7 +177,6 @@ def _extension(content: bytes) -> str:
 
 
 def _described(sides: Sequence[SourceSide], written: Written) -> str:
-    """Return a description of the shards, as YAML."""
     last, description = written.num_shards - 1, sides[0].description
     values: dict[str, Any] = {"shards": f"{{{0:06d}..{last:06d}}}.tar" if last else f"{0:06d}.tar"}
     if description is None:
@@ -215,7 +213,6 @@ def _print(folder: Path, written: Written) -> None:
 
 
 def show_command(arguments: Sequence[str]) -> int:
-    """Write a contact sheet and print where it is."""
     values = compose(with_file(arguments), defaults={}, values=defaults_of(ShowOptions))
     options = options_of(ShowOptions, values)
     to, step, num = Path(options.to), options.step, options.num

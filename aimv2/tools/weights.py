@@ -1,5 +1,9 @@
 """Folders of weights: published ones, those of ``weights import``, and finished runs; and the files in them.
 
+``transformers`` is ``Aimv2VisionModel``; ``ml-aim`` has Apple's names, which timm's ``aimv2_*`` read too. Ours is a
+folder with ``weights.safetensors``, float32 under the names of ``Network``, and ``config.json``, a ``WeightsConfig``.
+How to normalise pixels: docs/weights.md.
+
 Files are untrusted: no code in them is run, and every difference from what is expected is an error. Folders are written
 completely or not at all.
 """
@@ -8,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -20,19 +24,19 @@ from torch import Tensor
 from aimv2.base.errors import UsageError, short, some
 from aimv2.base.files import check_new, read_object, replacing, write_json, write_text
 from aimv2.config.model_config import FFN_MULTIPLE
-from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import CENTRE_CROP, IMAGENET, Colours
-from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network
 from aimv2.runs.lease import latest_attempt
 from aimv2.runs.tensor_file import read_tensors as read_safetensors
 from aimv2.runs.tensor_file import save_tensors
-from aimv2.start.origin import WEIGHTS, Origin, read_origin
-from aimv2.tools.weights.layouts import (
+from aimv2.start.origin import WEIGHTS, read_origin
+from aimv2.tools.weights_layouts import (
+    BESIDE,
     FFN,
     HEAD,
     OURS,
+    PAIR,
     PATCHES,
     PUBLISHED,
     Weights,
@@ -65,23 +69,6 @@ def load_encoder(folder: str | Path) -> Encoder:
     return network_of(read_weights(folder)).encoder
 
 
-def load_dual_encoder(folder: str | Path) -> DualEncoder:
-    """Load both encoders of a folder that ``weights import`` wrote, or of a finished run of objective clip.
-
-    Texts are read causally, as in ml-aim. transformers does so only if it gets an attention mask, and with SDPA (5.24)
-    only if the mask hides something.
-
-    Raises:
-        UsageError: the folder is neither, incomplete, or without a text tower.
-    """
-    weights = read_weights(folder)
-    network = network_of(weights)
-    if not isinstance(network, DualEncoder):
-        why = f" ({weights.omitted})" if weights.omitted else ""
-        raise UsageError(f"{folder} holds an image encoder but no text tower{why}")
-    return network
-
-
 def network_of(weights: Weights) -> Network:
     return with_tensors(empty_network(weights.config), weights.tensors)
 
@@ -94,38 +81,24 @@ def with_tensors(network: NetworkType, tensors: Mapping[str, Tensor]) -> Network
 
 
 def read_weights(folder: str | Path) -> Weights:
-    """Read a folder that ``weights import`` wrote, or the encoder or pair of encoders of a finished run.
+    """Read a folder that ``weights import`` wrote, or the encoder of a finished run.
 
     Raises:
         UsageError: the folder is neither, or incomplete.
     """
     origin = read_origin(str(folder), "from")
     where, tensors, omitted = origin.path / "config.json", read_tensors(origin.file), ""
-    if origin.run is None:
-        config = weights_config(where, read_object(where))
-    else:
+    values = read_object(where)
+    if origin.run is not None:
         source = {"layout": "run", "file": origin.path.name, "dtypes": _dtypes(tensors)}
-        tower, reason = _text_tower(origin, tensors)
-        config = weights_config(where, {"source": source, **origin.sizes, "text_tower": tower})
-        if tower is None:
-            tensors, others = _split_off_encoder(tensors)
-            omitted = others + reason
+        values = {"source": source, **origin.sizes}
+    is_pair = values.pop("text_tower", None) is not None  # in a folder of before, which may have LiT's pair
+    if origin.run is not None or is_pair:
+        others = sorted({name.partition(".")[0] for name in tensors} - {"encoder"})
+        tensors = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
+        omitted = ", ".join(others)
+    config = weights_config(where, values)
     return Weights(config, to_ours(origin.file, tensors, OURS, config), omitted)
-
-
-def _text_tower(origin: Origin, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any] | None, str]:
-    """Return the sizes of a run's text tower, or None and why no layout has such a one."""
-    assert origin.run is not None, "a run"
-    model = origin.run.model
-    if "similarity.logit_scale" not in tensors:
-        return None, ""
-    if "similarity.logit_bias" in tensors:
-        return None, ": no layout has a bias of the similarity"
-    if (model.decoder.norm, model.decoder.ffn, model.decoder.ffn_multiple) != ("rms", "swiglu", FFN_MULTIPLE):
-        return None, ": no layout has a text tower with the decoder's norm and ffn"
-    (stack, embed_dim), end_id = model.tower, CaptionTokenizer.load(origin.tokenizer).end_id
-    sizes = {"width": stack.width, "depth": stack.depth, "num_heads": stack.num_heads, "embed_dim": embed_dim}
-    return {**sizes, "vocab_size": model.vocab_size, "max_text_tokens": model.max_text_tokens, "end_id": end_id}, ""
 
 
 def write_weights(weights: Weights, folder: str | Path, texts: Mapping[str, str] | None = None) -> None:
@@ -139,7 +112,8 @@ def write_weights(weights: Weights, folder: str | Path, texts: Mapping[str, str]
 def read_published(path: str | Path) -> Weights:
     """Read published weights, under our names; the names of the tensors say in which layout they are.
 
-    Sizes come from the ``config.json`` beside them. A head of transformers is omitted.
+    Sizes come from the ``config.json`` beside them. A head of transformers is omitted, and so is all but the image
+    encoder of LiT's pair, ``Aimv2Model``.
 
     Args:
         path: a .safetensors file, the index of several, or a folder with one of them.
@@ -150,33 +124,38 @@ def read_published(path: str | Path) -> Weights:
     """
     file = find(Path(path))
     tensors = read_tensors(file)
+    reasons = list[str]()
+    if is_pair := any(name.startswith(PAIR) for name in tensors):
+        beside = {name: name.partition(".")[0] for name in tensors if not name.startswith(PAIR)}
+        if unexpected := [short(name) for name, part in beside.items() if part not in BESIDE]:
+            raise UsageError(f"{file}: a pair of encoders with {len(unexpected)} unexpected ({some(unexpected)})")
+        reasons.append(f"{', '.join(sorted(set(beside.values())))}: of a pair, only the image encoder is read")
+        tensors = {name.removeprefix(PAIR): value for name, value in tensors.items() if name.startswith(PAIR)}
     layout = _detect(file, tensors)
     description = file.with_name("config.json")
     if not description.exists():
         raise UsageError(f"{file} needs its config.json beside it, which states the sizes of the model")
+    stated = read_object(description)
+    if is_pair and not isinstance(stated := stated.get("vision_config") or {}, dict):
+        raise UsageError(f"{description}: vision_config must be an object")
     source = {"layout": layout.name, "file": file.name, "dtypes": _dtypes(tensors)}
-    config = layout.config(description, read_object(description), tensors, source)
-    head = sorted(name for name in tensors if name in HEAD)
-    omitted = f"{', '.join(head)}: our encoder has no attention-pooling head" if head else ""
+    config = layout.config(description, stated, tensors, source)
+    if head := sorted(name for name in tensors if name in HEAD):
+        reasons.append(f"{', '.join(head)}: our encoder has no attention-pooling head")
     encoder = {name: value for name, value in tensors.items() if name not in HEAD}
-    return Weights(config, to_ours(file, encoder, layout.names, config), omitted)
+    return Weights(config, to_ours(file, encoder, layout.names, config), "; ".join(reasons))
 
 
 def write_published(
     weights: Weights, folder: str | Path, layout: str = "transformers", texts: Mapping[str, str] | None = None
 ) -> None:
-    """Write weights in a published layout, with a ``config.json``; parts that the layout lacks are omitted.
+    """Write weights in a published layout, with a ``config.json``, and further files by name, such as a model card.
 
-    Args:
-        texts: further files by name, such as the model card.
-
-    Raises:
-        UsageError: the layout has no such encoder, or the folder is not empty, or cannot be written.
+    A UsageError if the layout has no such encoder, or the folder is not empty, or cannot be written.
     """
-    weights = expressible(weights, layout)
-    is_pair = weights.config.text_tower is not None
-    target = next(each for each in PUBLISHED if each.name == layout and each.is_pair == is_pair)
-    tensors, description = to_theirs(weights.tensors, target.names), target.description(weights.config)
+    require_expressible(weights, layout)
+    target = next(each for each in PUBLISHED if each.name == layout)
+    tensors, description = to_theirs(weights.tensors, target.names), {**target.header, **target.sizes(weights.config)}
     write_folder(Path(folder), target.file, tensors, description, texts)
 
 
@@ -193,27 +172,17 @@ def _detect(file: Path, tensors: Mapping[str, Tensor]) -> WeightsLayout:
     raise UsageError(f"{file} is not an AIMv2, which has {patches}; {actual}")
 
 
-def expressible(weights: Weights, layout: str) -> Weights:
-    """Return the parts that a layout has: only that of transformers has a text tower."""
+def require_expressible(weights: Weights, layout: str) -> None:
+    """Raise a UsageError if a layout has no such encoder."""
     config = weights.config
     wanted = {"norm": "rms", "ffn": "swiglu", "patch_order": "raster"}
     have = {**asdict(config.encoder), "patch_order": config.patch_order}
     if reasons := [f"{key}={have[key]!r} in place of {only!r}" for key, only in wanted.items() if have[key] != only]:
         raise UsageError(f"layout={layout} has no encoder with {' and '.join(reasons)}")
-    if config.text_tower is None or layout == "transformers":
-        return weights
-    encoder, others = _split_off_encoder(weights.tensors)
-    return Weights(replace(config, text_tower=None), encoder, f"{others}: layout={layout} has no such parts")
 
 
 def _dtypes(tensors: Mapping[str, Tensor]) -> list[str]:
     return sorted({str(value.dtype).removeprefix("torch.") for value in tensors.values()})
-
-
-def _split_off_encoder(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """Return the encoder's tensors, and the names of the other parts of the network."""
-    others = {name.partition(".")[0] for name in tensors} - {"encoder"}
-    return {name: value for name, value in tensors.items() if name.startswith("encoder.")}, ", ".join(sorted(others))
 
 
 def find(path: Path) -> Path:

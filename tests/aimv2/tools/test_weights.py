@@ -15,40 +15,41 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from transformers import Aimv2Model, Aimv2VisionModel, AutoImageProcessor
+from transformers import Aimv2VisionModel, AutoImageProcessor
 
 from aimv2.base.errors import UsageError
 from aimv2.config.model_config import DecoderConfig
 from aimv2.config.training_config import ObjectiveConfig
 from aimv2.data.transforms import Colours, network_input
 from aimv2.datasets.labelled import Shape
+from aimv2.objectives.build import build
 from aimv2.runs.record import RunFolder
 from aimv2.tools.weights import (
-    load_dual_encoder,
-    load_encoder,
-    read_published,
-    read_weights,
-    write_published,
-    write_weights,
-)
-from aimv2.tools.weights.command import weights_command
-from aimv2.tools.weights.folders import (
     AS_TRAINED,
     PREPROCESSING,
     UNCHANGED,
     Preprocessing,
     find,
+    load_encoder,
     read_preprocessing,
+    read_published,
     read_tensors,
+    read_weights,
     write_folder,
+    write_published,
+    write_weights,
 )
+from aimv2.tools.weights_command import weights_command
+from tests.helpers.marks import exhaustive
+from tests.helpers.public_encoders import as_pair_of_transformers
 
-SIZES = [  # width, heads and depth here; heads are 128 wide in all
-    pytest.param(768, 6, 2, id="base"),
-    pytest.param(1024, 8, 1, id="large"),
-    pytest.param(1536, 12, 1, id="huge"),
-    pytest.param(2048, 16, 1, id="1b"),
-    pytest.param(3072, 24, 1, id="3b"),
+SIZES = [  # layout; width, heads and depth here
+    ("ml-aim", (256, 2, 2)),
+    ("transformers", (32, 4, 12)),  # twelve blocks: 10 sorts before 2 as text; heads are 128 wide in the others
+    *(
+        exhaustive("transformers", sizes)
+        for sizes in ((768, 6, 2), (1024, 8, 1), (1536, 12, 1), (2048, 16, 1), (3072, 24, 1))
+    ),
 ]
 
 
@@ -81,20 +82,15 @@ def check_both_ways(make, load, folder, layout, *sizes):
     to_others(folder / "ours", folder / "back", layout)
     assert_same(load[layout](folder / "back")(image), expected)
     assert_equal_files(folder / "foreign", folder / "back")
+    assert read_published(folder / "back").config.encoder.num_heads == sizes[1]
 
 
-@pytest.mark.exhaustive
 @torch.no_grad()
-@pytest.mark.parametrize(("width", "num_heads", "depth"), SIZES)
-def test_every_size_keeps_its_features_from_and_to_transformers(width, num_heads, depth, make, load, tmp_path):
-    check_both_ways(make, load, tmp_path, "transformers", width, num_heads, depth)
+@pytest.mark.parametrize(("layout", "sizes"), SIZES)
+def test_every_size_keeps_its_features_both_ways(layout, sizes, make, load, tmp_path):
+    check_both_ways(make, load, tmp_path, layout, *sizes)
     for path in tmp_path.rglob("*.safetensors"):
         path.unlink()  # gigabytes that pytest would keep
-
-
-@torch.no_grad()
-def test_layout_of_apple_keeps_features_both_ways(make, load, tmp_path):
-    check_both_ways(make, load, tmp_path, "ml-aim", 256, 2, 2)
 
 
 @torch.no_grad()
@@ -105,21 +101,6 @@ def test_head_is_omitted(make, tmp_path):
     assert omitted == f"{', '.join(head)}: our encoder has no attention-pooling head"
     image = torch.randn(2, 3, 56, 56)
     assert_same(load_encoder(to_ours(tmp_path / "foreign", tmp_path / "ours"))(image), theirs(image))
-
-
-@torch.no_grad()
-def test_conversion_through_all_layouts_returns_the_same_file(make, load, tmp_path):
-    expected = make["transformers"](tmp_path / "transformers", 32, 4, 12)  # twelve blocks: 10 sorts before 2 as text
-    at = tmp_path / "transformers"
-    for step, layout in enumerate(["ml-aim", "transformers"]):
-        ours = to_ours(at, tmp_path / f"ours{step}")
-        assert_equal_files(ours, tmp_path / "ours0")
-        at = tmp_path / f"there{step}"
-        to_others(ours, at, layout)
-    assert_equal_files(tmp_path / "transformers", at)
-    image = torch.randn(2, 3, 56, 56)
-    assert_same(load["transformers"](at)(image), expected(image))
-    assert read_published(at).config.encoder.num_heads == 4
 
 
 @torch.no_grad()
@@ -150,22 +131,7 @@ def test_shards_of_transformers_are_read_as_one(foreign, tmp_path):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("log_scale", [2.5, 6.0])  # 6 is above the largest scale, 100
-def test_pair_of_encoders_keeps_embeddings_and_logits(log_scale, make_pair, assert_same_pair, tmp_path):
-    theirs = make_pair(tmp_path / "foreign", log_scale=log_scale)
-    ours = load_dual_encoder(to_ours(tmp_path / "foreign", tmp_path / "ours"))
-    # Padding with 0 or with end-of-text: nothing after the first end-of-text is read.
-    for padding in (0, 7):
-        assert_same_pair(ours, theirs, end_id=7, num_tokens=9, vocab_size=50, image_px=56, padding=padding)
-    to_others(tmp_path / "ours", tmp_path / "back")
-    back, info = Aimv2Model.from_pretrained(tmp_path / "back", output_loading_info=True)
-    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert_same_pair(ours, back.eval(), end_id=7, num_tokens=9, vocab_size=50, image_px=56, padding=0)
-    assert_equal_files(tmp_path / "foreign", tmp_path / "back")
-
-
-@torch.no_grad()
-def test_layout_without_text_tower_gets_only_the_encoder(make_pair, load, tmp_path):
+def test_of_a_pair_of_encoders_that_of_images_is_read(make_pair, load, tmp_path):
     theirs = make_pair(tmp_path / "foreign")
     ours = to_ours(tmp_path / "foreign", tmp_path / "ours")
     to_others(ours, tmp_path / "there", "ml-aim")
@@ -244,7 +210,6 @@ def test_layout_of_the_config_is_pinned(ours):
         "patch_px": 14,
         "patch_order": "raster",
         "encoder": encoder,
-        "text_tower": None,
     }
 
 
@@ -306,58 +271,57 @@ def test_loaded_encoder_is_in_eval_mode_and_trainable(ours):
     assert torch.equal(encoder.norm.weight, before), "the network is still in the file"
 
 
-def test_dual_encoder_needs_a_text_tower(ours, refusal):
-    assert "no text tower" in refusal(load_dual_encoder, ours)
-
-
 @torch.no_grad()
-@pytest.mark.parametrize("layout", ["transformers", "ml-aim"])
-def test_encoder_of_a_finished_run_is_exported(layout, initialised_run, tiny, images, load, tmp_path):
-    folder, network = initialised_run(tmp_path / "runs", tiny)
+@pytest.mark.parametrize(
+    ("layout", "positions"), [("transformers", "learned"), ("transformers", "sincos"), ("ml-aim", "learned")]
+)
+def test_encoder_of_a_finished_run_is_exported(layout, positions, initialised_run, tiny, images, load, tmp_path):
+    encoder = replace(tiny.model.encoder, positions=positions)
+    folder, network = initialised_run(tmp_path / "runs", replace(tiny, model=replace(tiny.model, encoder=encoder)))
     expected = network.encoder(images)
     assert torch.equal(load_encoder(folder)(images), expected)
     run = read_weights(folder)
     assert run.omitted == "decoder"
     write_published(run, tmp_path / "there", layout)
+    assert json.loads((tmp_path / "there/config.json").read_text())["is_native"] is (positions == "sincos")
     torch.testing.assert_close(load[layout](tmp_path / "there")(images), expected)
     write_weights(read_published(tmp_path / "there"), tmp_path / "ours")
     assert torch.equal(load_encoder(tmp_path / "ours")(images), expected)
 
 
-def clip(tiny, name="clip", **decoder):
-    model = replace(tiny.model, decoder=DecoderConfig(width=32, depth=1, num_heads=2, **decoder))
-    return replace(tiny, model=model, objective=ObjectiveConfig(name=name))
+@torch.no_grad()
+@pytest.mark.parametrize("log_scale", [2.5, 6.0])  # 6 is above the largest scale, 100
+def test_both_encoders_are_those_of_transformers(log_scale, tiny, assert_same_pair):
+    """Oracle of the network that contrastive objectives train."""
+    model = replace(tiny.model, decoder=DecoderConfig(width=32, depth=1, num_heads=2))
+    network = build(replace(tiny, model=model, objective=ObjectiveConfig(name="clip"))).eval()
+    network.similarity.logit_scale.data.fill_(log_scale)
+    theirs = as_pair_of_transformers(network, model, end_id=1)
+    # Padding with 0 or with end-of-text: nothing after the first end-of-text is read.
+    for padding in (0, 1):
+        assert_same_pair(network, theirs, end_id=1, num_tokens=12, vocab_size=model.vocab_size, padding=padding)
 
 
 @torch.no_grad()
-def test_run_of_clip_is_exported_with_both_towers(initialised_run, tiny, assert_same_pair, tmp_path):
-    folder, network = initialised_run(tmp_path / "runs", clip(tiny))
-    write_published(read_weights(folder), tmp_path / "there")
-    theirs = Aimv2Model.from_pretrained(tmp_path / "there").eval()
-    write_weights(read_published(tmp_path / "there"), tmp_path / "ours")
-    sizes = {"end_id": 1, "num_tokens": 12, "vocab_size": tiny.model.vocab_size, "image_px": 16, "padding": 1}
-    for ours in (network, load_dual_encoder(folder), load_dual_encoder(tmp_path / "ours")):
-        assert_same_pair(ours, theirs, **sizes)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize(
-    ("config", "reason"),
-    [
-        ({"name": "siglip"}, "a bias of the similarity"),
-        ({"norm": "layer"}, "a text tower with the decoder's norm and ffn"),
-        ({"ffn": "gelu"}, "a text tower with the decoder's norm and ffn"),
-    ],
-)
-def test_pair_that_no_layout_has_exports_its_encoder(
-    config, reason, initialised_run, tiny, images, load, refusal, tmp_path
-):
-    folder, network = initialised_run(tmp_path / "runs", clip(tiny, **config))
+def test_of_a_run_with_a_text_encoder_that_of_images_is_exported(initialised_run, tiny, images, load, tmp_path):
+    folder, network = initialised_run(tmp_path / "runs", replace(tiny, objective=ObjectiveConfig(name="siglip")))
     run = read_weights(folder)
-    assert run.omitted == f"image_head, similarity, text_tower: no layout has {reason}"
-    assert reason in refusal(load_dual_encoder, folder)
+    assert run.omitted == "image_head, similarity, text_tower"
     write_published(run, tmp_path / "there")
     torch.testing.assert_close(load["transformers"](tmp_path / "there")(images), network.encoder(images))
+
+
+def test_of_an_older_folder_with_a_pair_the_image_encoder_is_read(ours, edit_json):
+    path = ours / "weights.safetensors"
+    expected = read_weights(ours)
+    edit_json(ours, {"text_tower": {"width": 32}})
+    save_file(load_file(path) | {"text_tower.norm.weight": torch.ones(32)}, path)
+    found = read_weights(ours)
+    assert (found.config, found.tensors.keys()) == (expected.config, expected.tensors.keys())
+    assert found.omitted == "text_tower"
+    edit_json(ours, {"text_tower": None})
+    with pytest.raises(UsageError, match=r"1 unexpected \('text_tower.norm.weight'\)"):
+        read_weights(ours)
 
 
 @torch.no_grad()
@@ -380,15 +344,6 @@ def test_encoder_that_no_layout_has_is_loaded_but_not_exported(
     assert reason in message
     assert f"layout={layout}" in message
     assert not (tmp_path / "there").exists()
-
-
-@torch.no_grad()
-def test_run_with_sincos_positions_becomes_a_native_model(initialised_run, tiny, images, load, tmp_path):
-    encoder = replace(tiny.model.encoder, positions="sincos")
-    folder, network = initialised_run(tmp_path / "runs", replace(tiny, model=replace(tiny.model, encoder=encoder)))
-    write_published(read_weights(folder), tmp_path / "there")
-    assert json.loads((tmp_path / "there/config.json").read_text())["is_native"] is True
-    torch.testing.assert_close(load["transformers"](tmp_path / "there")(images), network.encoder(images))
 
 
 def test_unfinished_or_incomplete_run_is_refused(initialised_run, tiny, edit_json, refusal, tmp_path):
@@ -473,27 +428,24 @@ def test_missing_weights_are_refused(refusal, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "shard", ["../outside.safetensors", "{parent}/outside.safetensors", "3.safetensors", "x" * 9999]
+    ("changes", "message"),
+    [
+        *(({"a": shard}, "not a file beside it") for shard in ("../outside.safetensors", "3.safetensors", "x" * 9999)),
+        ({"a": "{parent}/outside.safetensors"}, "not a file beside it"),
+        ({"f": "2.safetensors"}, "index lists: 'f'"),
+        ({"e": None}, "index lists: 'e'"),
+        ({"a": 1}, "must have a weight_map"),
+    ],
 )
-def test_index_must_not_lead_out_of_its_folder(shard, shards, refusal, tmp_path):
+def test_index_that_leads_elsewhere_or_differs_from_its_files_is_refused(changes, message, shards, refusal, tmp_path):
     folder, file_of = shards
-    file_of["a"] = shard.format(parent=tmp_path)
-    assert "not a file beside it" in refusal(read_tensors, write_index(folder, file_of))
-
-
-def test_index_and_its_files_must_agree(shards, tensors, refusal):
-    folder, file_of = shards
-    assert "index lists: 'f'" in refusal(read_tensors, write_index(folder, file_of | {"f": "2.safetensors"}))
-    without = {name: shard for name, shard in file_of.items() if name != "e"}
-    assert "index lists: 'e'" in refusal(read_tensors, write_index(folder, without))
-    save_file({name: tensors[name] for name in "ade"}, folder / "2.safetensors")
-    assert "index lists: 'a'" in refusal(read_tensors, write_index(folder, file_of))
-
-
-@pytest.mark.parametrize("content", ['{"weight_map": []}', '{"weight_map": {"a": 1}}', "{}"])
-def test_index_without_a_weight_map_is_refused(content, refusal, tmp_path):
-    (tmp_path / INDEX).write_text(content)
-    assert "must have a weight_map" in refusal(read_tensors, tmp_path / INDEX)
+    for name, shard in changes.items():
+        file_of[name] = shard.format(parent=tmp_path) if isinstance(shard, str) else shard
+    index = write_index(folder, {name: shard for name, shard in file_of.items() if shard is not None})
+    assert message in refusal(read_tensors, index)
+    for content in ('{"weight_map": []}', "{}"):
+        index.write_text(content)
+        assert "must have a weight_map" in refusal(read_tensors, index)
 
 
 def test_file_with_a_flipped_byte_is_read_or_refused(tensors, refusal, tmp_path):
@@ -607,26 +559,26 @@ def test_what_are_no_colours_is_one_sentence(tmp_path, values, sentence):
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("values", "expected"),
     [
-        {"do_center_crop": False},
-        {"do_resize": False},
-        {"resample": 2},
-        {"size": {"height": 224, "width": 224}},
-        {"crop_size": {"height": 224, "width": 200}},
-        {"crop_size": 300},
-        {"size": -1},
+        *(
+            (values, Preprocessing(AS_TRAINED.colours, None))
+            for values in (
+                {"do_center_crop": False},
+                {"do_resize": False},
+                {"resample": 2},
+                {"size": {"height": 224, "width": 224}},
+                {"crop_size": {"height": 224, "width": 200}},
+                {"crop_size": 300},
+                {"size": -1},
+            )
+        ),
+        ({"do_normalize": False}, Preprocessing(UNCHANGED, AS_TRAINED.crop)),
     ],
 )
-def test_images_that_are_shown_in_another_way_have_no_crop(tmp_path, values):
+def test_images_that_are_shown_in_another_way_have_no_crop(tmp_path, values, expected):
     (tmp_path / PREPROCESSING).write_text(json.dumps(json.loads(AS_TRAINED.to_json(224)) | values))
-    assert read_preprocessing(tmp_path) == Preprocessing(AS_TRAINED.colours, None)
-
-
-def test_images_that_are_not_normalised_stay_as_they_are(tmp_path):
-    values = json.loads(AS_TRAINED.to_json(224)) | {"do_normalize": False}
-    (tmp_path / PREPROCESSING).write_text(json.dumps(values))
-    assert read_preprocessing(tmp_path) == Preprocessing(UNCHANGED, AS_TRAINED.crop)
+    assert read_preprocessing(tmp_path) == expected
 
 
 def test_it_is_written_with_a_run_and_kept_with_published_weights(foreign, initialised_run, tiny, tmp_path):
@@ -642,3 +594,4 @@ def test_it_is_written_with_a_run_and_kept_with_published_weights(foreign, initi
     assert weights_command(["export", f"from={tmp_path / 'ours'}", f"to={tmp_path / 'there'}"]) == 0
     for folder in ("ours", "there"):
         assert json.loads((tmp_path / folder / PREPROCESSING).read_text()) == published
+    assert not (tmp_path / "there/README.md").exists(), "published weights keep the card of their publisher"

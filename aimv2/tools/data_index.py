@@ -1,30 +1,44 @@
-"""``python -m aimv2 data index``: find all samples of described data once, and audit them on request."""
+"""``python -m aimv2 data``, and ``data index``: find all samples of described data once, and audit them on request."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from aimv2.base.errors import UsageError
+from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import write_json, write_text
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.arguments import defaults_of, options_of
+from aimv2.config.arguments import HELP, defaults_of, options_of
 from aimv2.config.data_config import DESCRIPTIONS, is_described
-from aimv2.datasets.description import Location, is_labelled, read_labelled, read_source
+from aimv2.datasets.description import Location, is_labelled, places_of
 from aimv2.datasets.index import index_path
 from aimv2.datasets.open import prepare_location
 from aimv2.memory.machine import num_cores
 from aimv2.request.compose import compose, run_config
-from aimv2.tools.data.command import IndexOptions
+from aimv2.tools.options import DATA_COMMANDS, IndexOptions, data_usage
 
 LEAKS = ".leaks.txt"  # suffix of the file with the keys of leaked training pairs
 console = Console()
 
 
+def data_command(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0] in HELP:
+        print(data_usage(), end="")
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in DATA_COMMANDS:
+        raise unknown("data command", name, DATA_COMMANDS)
+    if HELP & set(rest) or (not rest and name != "show"):
+        print(data_usage([name]), end="")
+        return 0 if rest else 2
+    status: int = resolve_name(DATA_COMMANDS[name][0])(rest)
+    return status
+
+
 def index_command(arguments: Sequence[str]) -> int:
-    """Index the data of descriptions, print a summary, and audit the data on request."""
     names = [text for number, text in enumerate(arguments) if not number or "=" not in text or is_described(text)]
     given = [text for text in arguments if text not in names]
     values = compose(given, defaults={}, values=defaults_of(IndexOptions))
@@ -40,23 +54,17 @@ def index_command(arguments: Sequence[str]) -> int:
     if len(set(names)) < len(names):
         raise UsageError(f"{' '.join(names)}: each source is needed once")
     for name in names:
-        for title, location in _locations(name):
-            num_samples, notes = prepare_with_progress(title, location, workers)
+        for split, location in places_of(name):
+            num_samples, notes = _prepare(f"{name} {split}".strip(), location, workers)
             _print(f"samples: {num_samples:,}", *notes, f"index: {index_path(location)}")
     if options.audit:
-        from aimv2.tools.data.audit import audit  # here, because indexing needs none of its packages
+        from aimv2.tools.data_audit import audit  # here, because indexing needs none of its packages
 
         _write_audit(names, audit(names, run_config(values).data, options.num, workers, console))
     return 0
 
 
-def _locations(path: str) -> list[tuple[str, Location]]:
-    if is_labelled(path):
-        return [(f"{path} {split}", location) for split, location in read_labelled(path).splits()]
-    return [(path, read_source(path))]
-
-
-def prepare_with_progress(title: str, location: Location, workers: int) -> tuple[int, list[str]]:
+def _prepare(title: str, location: Location, workers: int) -> tuple[int, list[str]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
     with Interrupts().listening(), Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task(title, total=None)

@@ -87,7 +87,6 @@ def audit(sources: Sequence[str], config: DataConfig, num: int, workers: int, co
 
 @lru_cache(maxsize=1)  # each process opens the sources once
 def opened_sides(sources: tuple[str, ...], config: DataConfig) -> list[AuditedSide]:
-    """Open the sources and labelled sets of descriptions."""
     sides = []
     for source in sources:
         if is_labelled(source):
@@ -141,7 +140,6 @@ def facts_of(side: AuditedSide, row: int, max_pixels: int) -> dict[str, Any]:
 
 
 def _source(source: str, sides: Sequence[AuditedSide], fact_N: pl.DataFrame) -> dict[str, Any]:
-    """Return the findings in a source: its samples, those that are unusable, and files with the bytes of another."""
     numbers = [number for number, side in enumerate(sides) if side.source == source]
     of_source_N = fact_N.filter(pl.col("side").is_in(numbers))
     bad_N, content_N = of_source_N.drop_nulls("problem"), of_source_N["content"].drop_nulls()
@@ -214,7 +212,6 @@ def _copied(one_N: pl.DataFrame, other_N: pl.DataFrame, near: pl.DataFrame) -> t
 
 
 def summary(values: Mapping[str, Any]) -> list[str]:
-    """Return the main findings, a line each."""
     lines = []
     for source in values["sources"]:
         first = ", ".join(f"{bad['key']} ({bad['reason']})" for bad in source["first"][:3])

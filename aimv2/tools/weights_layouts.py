@@ -17,32 +17,20 @@ from torch import Tensor
 from aimv2.base.errors import UsageError, short, some
 from aimv2.config.arguments import checked
 from aimv2.config.data_config import CHECKED
-from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig, TextTowerConfig, TransformerConfig
-from aimv2.model.dual_encoder import DualEncoder
+from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig
 from aimv2.model.encoder import Encoder
 from aimv2.model.layers import NORM_EPS
 from aimv2.model.network import Network
-from aimv2.objectives.contrastive import MAX_SCALE
 from aimv2.runs.tensor_file import check_finite
 
-# What transformers assumes where a config.json states nothing (Aimv2VisionConfig, Aimv2TextConfig, Aimv2Config).
-VISION_DEFAULTS = {
+# What transformers assumes where a config.json states nothing (Aimv2VisionConfig).
+DEFAULTS = {
     "hidden_size": 1024,
     "num_hidden_layers": 24,
     "num_attention_heads": 8,
     "image_size": 224,
     "patch_size": 14,
 }
-TEXT_DEFAULTS = {
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 6,
-    "vocab_size": 49408,
-    "max_position_embeddings": 77,
-    "eos_token_id": 49407,
-}
-DEFAULT_EMBED_DIM = 512
-TEXT_SIZES = {"vocab_size": "vocab_size", "max_text_tokens": "max_position_embeddings", "end_id": "eos_token_id"}
 
 Names = Mapping[str, str]
 
@@ -61,46 +49,14 @@ ENCODER = {  # ours: transformers, ml-aim
 }
 TRANSFORMERS: Names = {f"encoder.{ours}": theirs for ours, (theirs, _) in ENCODER.items()}
 ML_AIM: Names = {f"encoder.{ours}": theirs for ours, (_, theirs) in ENCODER.items()}
-TRANSFORMERS_PAIR: Names = {
-    **{ours: f"vision_model.{theirs}" for ours, theirs in TRANSFORMERS.items()},
-    "image_head.query": "vision_model.head.cls_token",
-    "image_head.key_value": "vision_model.head.{k,v}_proj",
-    "image_head.out": "vision_model.head.output_proj",
-    "image_head.proj": "visual_projection",
-    "text_tower.text_embed": "text_model.embeddings.token_embedding",
-    "text_tower.text_pos_embed": "text_model.embeddings.position_embedding.weight",
-    **{f"text_tower.{ours}": f"text_model.{theirs}" for ours, (theirs, _) in ENCODER.items() if "#" in ours},
-    "text_tower.norm": "text_model.rms_norm",
-    "text_tower.proj": "text_projection",
-    "similarity.logit_scale": "logit_scale",
-}
 HEAD = tuple(  # of transformers, which is not read
     f"head.{name}" for name in ("cls_token", "k_proj.weight", "v_proj.weight", "output_proj.weight", "output_proj.bias")
 )
 PATCHES, POSITIONS = "encoder.patch_embed.weight", "encoder.pos_embed"
 FFN = "encoder.blocks.0.ffn.gate_up.weight"
-FLAT_TABLES = {TRANSFORMERS[POSITIONS], TRANSFORMERS_PAIR[POSITIONS]}  # [I, D]; ours and Apple's are [1, I, D]
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class TextTowerSizes:
-    """The text tower of a pair of encoders; a caption is pooled at its first end-of-text, ``end_id``."""
-
-    width: int = Field(gt=0)
-    depth: int = Field(gt=0)
-    num_heads: int = Field(gt=0)
-    embed_dim: int = Field(gt=0)
-    vocab_size: int = Field(gt=0)
-    max_text_tokens: int = Field(gt=0)
-    end_id: int = Field(ge=0)
-
-    def __post_init__(self) -> None:
-        if self.end_id >= self.vocab_size:
-            raise ValueError(f"end_id={self.end_id} is not below vocab_size={self.vocab_size}")
-
-
-# A placeholder where there is none, as small as a ModelConfig allows; the image encoder does not read it.
-NO_TEXT_TOWER = TextTowerSizes(width=1, depth=1, num_heads=1, embed_dim=1, vocab_size=3, max_text_tokens=2, end_id=0)
+FLAT_TABLE = TRANSFORMERS[POSITIONS]  # [I, D]; ours and Apple's are [1, I, D]
+PAIR = "vision_model."  # before the names of the image encoder in an ``Aimv2Model``, LiT's pair of encoders
+BESIDE = ("logit_scale", "text_model", "text_projection", "visual_projection")  # its other parts
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -115,40 +71,30 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class WeightsConfig:
-    """The sizes and origin of weights: the ``config.json`` of our folders, without parts that only training needs.
-
-    Attributes:
-        encoder: its ``attention`` is that of training, ``auto`` for published weights; inference uses full attention.
-        image_px: side of the square image that a learned table of positions is for. Sin-cos positions take any size;
-            then this is the size that the source names, or 16 patches.
-        text_tower: None if there is only an image encoder.
-    """
+    """The sizes and origin of weights: the ``config.json`` of our folders, without parts that only training needs."""
 
     layout_version: Literal[1] = 1
     source: Source
+    # Of the square image that a learned table of positions is for. Sin-cos positions take any size; then this is the
+    # size that the source names, or 16 patches.
     image_px: int = Field(gt=0)
     patch_px: int = Field(gt=0)
     patch_order: Literal["raster", "spiral", "random"] = "raster"
-    encoder: EncoderConfig
-    text_tower: TextTowerSizes | None = None
+    encoder: EncoderConfig  # ``attention`` is that of training, ``auto`` for published weights; inference uses full
 
     def __post_init__(self) -> None:
         _ = self.model  # a ModelConfig checks its values
 
     @property
     def model(self) -> ModelConfig:
-        """The config from which the network is built; it has no decoder."""
-        tower = self.text_tower or NO_TEXT_TOWER
+        """The config from which the encoder is built; the other parts are as small as a ModelConfig allows."""
         return ModelConfig(
             encoder=self.encoder,
             decoder=DecoderConfig(width=1, depth=1, num_heads=1),
-            text_tower=TextTowerConfig(
-                width=tower.width, depth=tower.depth, num_heads=tower.num_heads, embed_dim=tower.embed_dim
-            ),
             image_px=self.image_px,
             patch_px=self.patch_px,
-            vocab_size=tower.vocab_size,
-            max_text_tokens=tower.max_text_tokens,
+            vocab_size=3,
+            max_text_tokens=2,
             patch_order=self.patch_order,
         )
 
@@ -169,8 +115,6 @@ def weights_config(where: Path | str, values: Mapping[str, Any]) -> WeightsConfi
 def empty_network(config: WeightsConfig) -> Network:
     """Return the network of the config on torch's meta device, so without memory for its tensors."""
     with torch.device("meta"):
-        if config.text_tower is not None:
-            return DualEncoder(config.model, temperature=1.0, max_scale=MAX_SCALE)
         network = Network()
         network.encoder = Encoder(config.model)
         return network
@@ -184,7 +128,6 @@ class WeightsLayout(NamedTuple):
     file: str  # name of the file of weights
     types: tuple[str, ...]  # the kinds of model that a config.json may state
     header: Mapping[str, Any]  # values of the config.json that is written, before the sizes
-    is_pair: bool = False  # LiT's pair of encoders, ``Aimv2Model``
 
     def config(
         self, where: Path, stated: dict[str, Any], tensors: Mapping[str, Tensor], source: Mapping[str, Any]
@@ -193,45 +136,43 @@ class WeightsLayout(NamedTuple):
         model_type = stated.get("model_type", self.types[0])
         if model_type not in self.types:
             raise UsageError(f"{where}: model_type={short(model_type)} must be {' or '.join(map(repr, self.types))}")
-        vision, tower = VISION_DEFAULTS | stated, None
-        if self.is_pair:
-            vision, text = VISION_DEFAULTS | _section(where, stated, "vision"), _section(where, stated, "text")
-            tower = _stack_sizes(TEXT_DEFAULTS | text) | {
-                "embed_dim": stated.get("projection_dim", DEFAULT_EMBED_DIM),
-                **{ours: (TEXT_DEFAULTS | text)[theirs] for ours, theirs in TEXT_SIZES.items()},
-            }
-        is_learned = their_names(self.names, POSITIONS)[0] in tensors
+        vision, is_learned = DEFAULTS | stated, their_names(self.names, POSITIONS)[0] in tensors
         image_px, patch_px = vision["image_size"], vision["patch_size"]
         if not is_learned and type(patch_px) is int and (type(image_px) is not int or image_px % patch_px):
             image_px = 16 * patch_px  # positions are computed, for images of any size
-        encoder = _stack_sizes(vision) | {"positions": "learned" if is_learned else "sincos"}
-        values = {"source": source, "image_px": image_px, "patch_px": patch_px, "encoder": encoder, "text_tower": tower}
+        encoder = {
+            "width": vision["hidden_size"],
+            "depth": vision["num_hidden_layers"],
+            "num_heads": vision["num_attention_heads"],
+            "positions": "learned" if is_learned else "sincos",
+        }
+        values = {"source": source, "image_px": image_px, "patch_px": patch_px, "encoder": encoder}
         config = weights_config(where, values)
-        expected = self.description(config)
-        if not is_learned:
-            (expected["vision_config"] if self.is_pair else expected).pop("image_size")
-        for key in ("architectures", "dtype", "use_head", "model_type"):
-            expected.pop(key, None)
-        _check_agrees(where, stated, expected)
+        for key, value in self.sizes(config).items():
+            # A number of another type is refused too: True is not 1, and 128.0 is not a size.
+            is_checked = key in stated and (is_learned or key != "image_size")
+            if is_checked and (stated[key] != value or type(stated[key]) is not type(value)):
+                has = f"an AIMv2 of these sizes and tensors has {value!r}"
+                raise UsageError(f"{where}: {key}={short(stated[key])}, but {has}")
         return config
 
-    def description(self, config: WeightsConfig) -> dict[str, Any]:
-        """Return the config.json that other packages load."""
-        images = {"image_size": config.image_px, "patch_size": config.patch_px, "num_channels": 3}
-        vision = {**_stack(config.encoder), "is_native": config.encoder.positions == "sincos", **images}
-        tower = config.text_tower
-        if not self.is_pair:
-            return {**self.header, **vision}
-        assert tower is not None, "a pair of encoders has a text tower"
+    def sizes(self, config: WeightsConfig) -> dict[str, Any]:
+        """Return all that a config.json may state but its header and dropout, which inference does not use."""
+        encoder = config.encoder
         return {
-            **self.header,
-            "projection_dim": tower.embed_dim,
-            "max_logit_scale": MAX_SCALE,
-            "text_config": {
-                **_stack(config.model.tower.stack),
-                **{theirs: getattr(tower, ours) for ours, theirs in TEXT_SIZES.items()},
-            },
-            "vision_config": {"model_type": "aimv2_vision_model", "use_head": True, **vision},
+            "hidden_size": encoder.width,
+            "num_hidden_layers": encoder.depth,
+            "intermediate_size": encoder.ffn_hidden,
+            "num_attention_heads": encoder.num_heads,
+            "hidden_act": "silu",
+            "rms_norm_eps": NORM_EPS,
+            "qkv_bias": False,
+            "mlp_bias": False,
+            "use_bias": False,  # in Apple's own files
+            "is_native": encoder.positions == "sincos",
+            "image_size": config.image_px,
+            "patch_size": config.patch_px,
+            "num_channels": 3,
         }
 
 
@@ -251,56 +192,7 @@ PUBLISHED = (
     WeightsLayout(  # its config.json is Apple's own or that of transformers
         name="ml-aim", names=ML_AIM, file="weights.safetensors", types=("aimv2", "aimv2_vision_model"), header={}
     ),
-    WeightsLayout(
-        name="transformers",
-        names=TRANSFORMERS_PAIR,
-        file="model.safetensors",
-        types=("aimv2",),
-        header={"architectures": ["Aimv2Model"], "model_type": "aimv2", "dtype": "float32"},
-        is_pair=True,
-    ),
 )
-
-
-def _section(where: Path, stated: Mapping[str, Any], name: str) -> dict[str, Any]:
-    section = stated.get(f"{name}_config") or {}
-    if not isinstance(section, dict) or section.get("model_type", f"aimv2_{name}_model") != f"aimv2_{name}_model":
-        raise UsageError(f"{where}: {name}_config must be an object with model_type='aimv2_{name}_model'")
-    return section
-
-
-def _check_agrees(where: Path | str, stated: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Refuse a config.json that states a value that our network does not have; missing keys are allowed."""
-    for key, value in expected.items():
-        if isinstance(value, dict):
-            _check_agrees(f"{where}: {key}", stated.get(key) or {}, value)
-        # A number of another type is refused too: True is not 1, and 128.0 is not a size.
-        elif key in stated and (stated[key] != value or type(stated[key]) is not type(value)):
-            has = f"an AIMv2 of these sizes and tensors has {value!r}"
-            raise UsageError(f"{where}: {key}={short(stated[key])}, but {has}")
-
-
-def _stack_sizes(stated: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "width": stated["hidden_size"],
-        "depth": stated["num_hidden_layers"],
-        "num_heads": stated["num_attention_heads"],
-    }
-
-
-def _stack(config: TransformerConfig) -> dict[str, Any]:
-    """Return everything that a config.json may state of a stack of blocks but dropout, which inference does not use."""
-    return {
-        "hidden_size": config.width,
-        "num_hidden_layers": config.depth,
-        "intermediate_size": config.ffn_hidden,
-        "num_attention_heads": config.num_heads,
-        "hidden_act": "silu",
-        "rms_norm_eps": NORM_EPS,
-        "qkv_bias": False,
-        "mlp_bias": False,
-        "use_bias": False,  # in Apple's own files
-    }
 
 
 def their_names(names: Names, ours: str) -> list[str]:
@@ -314,7 +206,6 @@ def their_names(names: Names, ours: str) -> list[str]:
 
 
 def to_ours(file: Path, tensors: Mapping[str, Tensor], names: Names, config: WeightsConfig) -> dict[str, Tensor]:
-    """Return the tensors under our names, float32."""
     network = empty_network(config).state_dict()
     expected = {name: list(value.shape) for name, value in to_theirs(network, names).items()}
     differing = {
@@ -334,8 +225,6 @@ def to_ours(file: Path, tensors: Mapping[str, Tensor], names: Names, config: Wei
     for ours, value in network.items():
         parts = [tensors[name].float().contiguous() for name in their_names(names, ours)]
         whole[ours] = (torch.cat(parts) if len(parts) > 1 else parts[0]).view(value.shape)
-    if (scale := whole.get("similarity.logit_scale", torch.zeros(()))) < 0:
-        raise UsageError(f"{file}: logit_scale={scale:.4g} is below 0; transformers would raise it to 0, we do not")
     return whole
 
 
@@ -346,5 +235,5 @@ def to_theirs(tensors: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
         theirs = their_names(names, ours)
         parts = whole.chunk(len(theirs)) if len(theirs) > 1 else [whole]
         for name, value in zip(theirs, parts, strict=True):
-            renamed[name] = value[0] if name in FLAT_TABLES else value
+            renamed[name] = value[0] if name == FLAT_TABLE else value
     return renamed

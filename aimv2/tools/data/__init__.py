@@ -1,1 +1,0 @@
-"""Commands on data: ``python -m aimv2 data``."""
