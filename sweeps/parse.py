@@ -33,8 +33,7 @@ from aimv2.run.times import RecordedClock, calibrate
 from aimv2.sweeps.executors.base import Executor
 from aimv2.sweeps.executors.registry import EXECUTORS, chosen_executor, executor_of, executor_values
 from aimv2.sweeps.plan import Plan
-from aimv2.sweeps.search.config import NONE, search_config, search_values
-from aimv2.sweeps.search.space import Search
+from aimv2.sweeps.search.space import NONE, Search, search_config, search_values
 
 CONFUSED_KEYS = {
     "budget": "limit=2h limits the price of a plan, budget.samples=4096 sets its training",

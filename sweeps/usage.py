@@ -48,7 +48,7 @@ sweeps:
   config=FILE.yaml             keys with values from a file, as optimizer: {{peak_lr: 1e-3}}; those that are typed count
   budget.samples=4096          any other value of the base run, by its path
   search=optuna                search the space of the study's factors, then confirm the winner (docs/search.md);
-                               search.trials=24, sampler=, pruner=, metric=, seed=
+                               search.trials=24, sampler=, metric=, seed=
   limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk
                                space (MB to TB)
   executor={executors}

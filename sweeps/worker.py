@@ -143,18 +143,11 @@ class Worker:
             attempt = None if task.name in left_out else self._acquire(task)
             if attempt is None:
                 continue
-            must_release = partial(_must_release, task, self.launch_dir)
-            self.interrupts.also_when(must_release)
-            with self.task_list.follow(task, self.interrupts.stop) as follower:
-                on_rows = partial(_read_all, (follower.on_rows, self.on_rows))
-                try:
-                    failure = execute(task.config, attempt, on_rows, self.interrupts, trained=task.trained, gpus=gpus)
-                except LeaseLostError:
-                    return True
-                except KeyboardInterrupt:
-                    if not follower.is_stopped or must_release() or self.interrupts.ends_process:
-                        raise
-                    return True
+            self.interrupts.also_when(partial(_must_release, task, self.launch_dir))
+            try:
+                failure = execute(task.config, attempt, self.on_rows, self.interrupts, trained=task.trained, gpus=gpus)
+            except LeaseLostError:
+                return True
             if failure is None:
                 self.report.done.append(task.name)
                 remember(task.priced, attempt.run)
@@ -203,11 +196,6 @@ def stop(processes: Sequence[Process], seconds: float = math.inf) -> bool:
             return False
         time.sleep(STOP_POLL_SECONDS)
     return True
-
-
-def _read_all(readers: Sequence[OnRows], rows: list[dict[str, Any]]) -> None:
-    for read in readers:
-        read(rows)
 
 
 def _must_release(task: Task, launch_dir: Path) -> bool:

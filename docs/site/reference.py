@@ -24,7 +24,7 @@ from aimv2.definitions.metrics import FINAL, PARAMETERS
 from aimv2.run.options import TrainOptions
 from aimv2.sweeps.executors.registry import EXECUTORS
 from aimv2.sweeps.parse import LaunchOptions
-from aimv2.sweeps.search.config import SearchConfig
+from aimv2.sweeps.search.space import SearchConfig
 
 OURS = {name: STUDIES[name] for name in NAMES}  # without those of plug-ins
 REPORTS = Path(__file__).parents[2] / "reports" / "published"

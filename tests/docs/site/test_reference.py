@@ -18,7 +18,7 @@ from aimv2.request.compose import compose, run_config
 from aimv2.run.options import TrainOptions
 from aimv2.sweeps.executors.registry import EXECUTORS, executor_values
 from aimv2.sweeps.parse import LaunchOptions
-from aimv2.sweeps.search.config import SearchConfig
+from aimv2.sweeps.search.space import SearchConfig
 from docs.site.reference import attributes, in_words, pages
 
 PAGES = pages()

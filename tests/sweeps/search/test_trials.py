@@ -1,4 +1,4 @@
-"""The trials of a search: numbers are exact, points are new, every trial ends, and pruners end what falls behind."""
+"""The trials of a search: numbers are exact, points are new, and every trial ends."""
 
 import json
 import math
@@ -26,10 +26,9 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
 from aimv2.runs.record import RUN_NAME
 from aimv2.sweeps.plan import Task
-from aimv2.sweeps.search.config import Sampler
+from aimv2.sweeps.search.space import Sampler
 from aimv2.sweeps.search.trials import (
     ARM,
-    CURVE,
     DRAWN,
     ENDED,
     MAX_FAILED,
@@ -71,11 +70,6 @@ def ask_all(one, runs_dir, count):
         do(runs_dir, task, content_loss=float(task.trial))
         settle(folder)
         count.append(task.trial)
-
-
-def rows(num_steps=3):
-    shared = {"train_flops": 1, "seconds": 1.0}
-    return [{"step": n, "samples": 8 * n, "held_out_caption_loss": 5.0 - n} | shared for n in range(num_steps)]
 
 
 def refusal(call, *arguments):
@@ -224,12 +218,11 @@ def test_a_finite_space_ends_with_its_points_and_more_trials_continue_a_search(t
     assert drawn[9:] == [0, 1, 2, 3, 4]
 
 
-def test_a_run_that_another_sweep_has_done_is_recorded_with_its_curve(tiny, tmp_path):
+def test_a_run_that_another_sweep_has_done_is_recorded(tiny, tmp_path):
     one = search(tiny, trials=1)
-    do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=2.5, rows=rows())
+    do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=2.5)
     (trial,) = settle(SearchFolder(one, tmp_path))
     assert (trial.state, trial.values, trial.spent["samples"]) == ("finished", (2.5,), 16)
-    assert trial.curve == {1: 3.0}, "the curve has the points 0 and 1, after the last step"
 
 
 def test_a_folder_that_is_only_read_stays_as_it_is(tiny, tmp_path):
@@ -360,24 +353,22 @@ def killed_at_line(number, call, *arguments):
 
 @pytest.mark.exhaustive
 def test_a_worker_that_is_killed_at_any_line_leaves_a_trial_or_none(tiny, tmp_path):
-    """It opens the folder, draws a trial, records a point of its curve and its end."""
+    """It opens the folder, draws a trial, and records its end."""
     one = search(tiny, trials=2)
 
     def work(runs_dir):
         folder = SearchFolder(one, runs_dir)
-        task = folder.ask()
-        folder.report(task, rows()[2])
-        end_trial(folder, "pruned", task)
+        end_trial(folder, "pruned")
 
     number, found = 0, set()
     while killed_at_line(number, work, tmp_path / str(number)):
         folder = SearchFolder(one, tmp_path / str(number))
-        found.add(tuple((trial.state, *trial.curve) for trial in folder.trials))
+        found.add(tuple(trial.state for trial in folder.trials))
         drawn = [folder.ask().trial for _ in range(folder.num_new(folder.trials))]
         assert [*range(2)][2 - len(drawn) :] == drawn
         assert len({trial.run for trial in folder.trials}) == 2
         number += 1
-    assert found == {(), (("running",),), (("running", 1),), (("pruned", 1),)}
+    assert found == {(), ("running",), ("pruned",)}
 
 
 @pytest.mark.parametrize("name", ["search.json", "0000.json", "0002-end.json", "winners.json"])
@@ -388,7 +379,7 @@ def test_garbage_in_a_file_is_one_sentence(tiny, tmp_path, name, text):
     one, path = search(tiny), folder_of(tmp_path, "a_search") / name
     folder = SearchFolder(one, tmp_path)
     folder.ask()
-    folder.report(folder.ask(), rows()[2])
+    folder.ask()
     end_trial(folder, "pruned")
     path.write_bytes(text)
     with pytest.raises(UsageError, match="a_search") as caught:
@@ -415,7 +406,6 @@ def test_a_trial_that_is_missing_or_of_another_space_is_named(tiny, tmp_path):
         {"params": {"objective.pixel_weight": -99.0}},
         {"run": "v2-000000000000"},
         {"run": "../../etc"},
-        {"curve": {"99": 1.0}},
         {"curve": {"-1": 1.0}},
     ],
     ids=str,
@@ -480,39 +470,6 @@ def test_a_sequence_of_points_is_continued_by_other_processes(tiny, tmp_path):
     assert [list(trial.study_attributes.values()) for trial in trials] == [[], [0], [1], [2], [3]]
 
 
-@pytest.fixture
-def long(tiny):
-    """A run of nine steps with a curve of ten points."""
-    return replace(tiny, budget=replace(tiny.budget, samples=72), evaluation=replace(tiny.evaluation, curve_points=10))
-
-
-def row(step, value):
-    return {"step": step, "samples": 8 * step, "train_flops": 1, "seconds": 1.0, "held_out_caption_loss": value}
-
-
-@pytest.mark.parametrize("name", ["auto", "none", exhaustive("median")])
-def test_a_trial_that_falls_behind_is_pruned(long, tmp_path, name):
-    folder = SearchFolder(search(long, trials=12, pruner=name), tmp_path)
-
-    def is_stopped(task, level):
-        return any(folder.report(task, row(step, level + 0.01 * step)) for step in range(1, 10))
-
-    for _ in range(7):
-        task = folder.ask()
-        assert not is_stopped(task, 1.0)
-        end_trial(folder, "finished", task, 1.0)
-    assert is_stopped(folder.ask(), 5.0) == (name != "none")
-    assert folder.trials[-1].state == ("running" if name == "none" else "pruned")
-
-
-@pytest.mark.parametrize("metric", ["content_loss", "probe_object"], ids=["minimize", "maximize"])
-def test_the_curve_is_compared_in_its_own_direction_and_a_value_that_is_no_number_is_not_the_best(
-    long, tmp_path, metric
-):
-    folder = SearchFolder(search(long, metric=metric), tmp_path)
-    assert [folder.report(folder.ask(), row(1, value)) for value in (math.nan, 2.0, 5.0)] == [True, False, True]
-
-
 def test_trials_are_counted_and_their_runs_listed(tiny, tmp_path):
     assert trials_of(tmp_path, "prefix_ratio").described == ""
     one = search(tiny, trials=4)
@@ -567,27 +524,17 @@ trials = st.builds(
     params=st.dictionaries(st.text(), values | st.text()),
     after=st.integers(0),
     attributes=st.dictionaries(st.text(), values | st.text()),
-    curve=st.dictionaries(st.integers(1), values),
     values=st.lists(values).map(tuple),
     note=st.text(),
 )
 
 
 @pytest.mark.exhaustive
-@given(drawn=trials, curve=st.none() | trials, ended=st.none() | trials, state=st.sampled_from(get_args(State)))
-def test_the_last_file_of_a_trial_is_the_trial(tmp_path_factory, drawn, curve, ended, state):
+@given(drawn=trials, ended=st.none() | trials, state=st.sampled_from(get_args(State)))
+def test_the_last_file_of_a_trial_is_the_trial(tmp_path_factory, drawn, ended, state):
     folder = tmp_path_factory.mktemp("search")
     ended = None if ended is None or state == "running" else replace(ended, state=state)
-    for kind, trial in ((DRAWN, drawn), (CURVE, curve), (ENDED, ended)):
+    for kind, trial in ((DRAWN, drawn), (ENDED, ended)):
         if trial is not None:
             write_json(file_of(folder, 0, kind), asdict(trial))
-    assert read_trials(folder) == [ended or curve or drawn]
-
-
-def test_a_curve_that_cannot_be_read_counts_as_none(tiny, tmp_path):
-    """It is replaced while others read it, which on NFS may fail."""
-    folder = SearchFolder(search(tiny), tmp_path)
-    folder.ask()
-    drawn = folder.trials
-    file_of(folder.path, 0, CURVE).write_text("")
-    assert read_trials(folder.path) == drawn
+    assert read_trials(folder) == [ended or drawn]
