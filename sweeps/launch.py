@@ -28,15 +28,8 @@ from aimv2.run.reuse import Training
 from aimv2.run.times import RecordedClock
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.board import Board
-from aimv2.sweeps.executors.registry import (
-    EXECUTORS,
-    chosen_executor,
-    end_abandoned,
-    executor_of,
-    executor_values,
-    queue_of,
-)
-from aimv2.sweeps.finish import finish
+from aimv2.sweeps.executors import BUILT_IN
+from aimv2.sweeps.executors.base import chosen_executor, end_abandoned, executor_of, executor_values, finish, queue_of
 from aimv2.sweeps.freeze import CODE, become_code, freeze
 from aimv2.sweeps.parse import LaunchRequest, parse
 from aimv2.sweeps.plan import Plan, Work
@@ -56,8 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     def launch_by_code(words: Sequence[str]) -> int:
         if not words or HELP & set(words):
             of_plugins = {name: STUDIES[name].question for name in STUDIES if STUDIES.plugin_of(name)}
-            executors = [name for name in EXECUTORS if EXECUTORS.plugin_of(name)]
-            print(launch_usage((), of_plugins, executors), end="")
+            print(launch_usage((), of_plugins), end="")
             return 0 if words else 2
         become_code(arguments)  # with code=, unless that is this code: it does not return
         return launch([word for word in words if not word.startswith(CODE)])
@@ -197,7 +189,7 @@ def relaunch(request: Request, typed: Mapping[str, str]) -> list[str]:
     new = {EXTENDED.get(key, key): value for key, value in typed.items()}
     left_out = {*new, *OF_ONE_LAUNCH, "plugins"}  # plug-ins are those of this process
     kept = [word for word in request.arguments if word.partition("=")[0] not in left_out]
-    if "executor" not in new and (name := chosen_executor(kept)) not in EXECUTORS:
+    if "executor" not in new and (name := chosen_executor(kept)) not in BUILT_IN:
         raise UsageError(
             f"the launch of {request.folder} used executor={name}, which is unknown here; type executor=local"
         )

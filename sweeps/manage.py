@@ -30,7 +30,7 @@ from aimv2.runs.lease import is_released
 from aimv2.runs.record import RunFolder, named_run
 from aimv2.sweeps.active_launches import active_launches, cancel
 from aimv2.sweeps.board import pause, print_logs, reasons, rendered
-from aimv2.sweeps.executors.registry import end_abandoned, queue_of, withdraw
+from aimv2.sweeps.executors.base import end_abandoned, queue_of, withdraw
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.progress import SINGLE, Looks, RunReader, SweepStatus, plan_status, single_status, status_looks
 from aimv2.sweeps.prune import prune

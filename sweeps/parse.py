@@ -30,8 +30,7 @@ from aimv2.run.command import split_limits
 from aimv2.run.price import Clock, Limit
 from aimv2.run.programs import resolved as resolved_on
 from aimv2.run.times import RecordedClock, calibrate
-from aimv2.sweeps.executors.base import Executor
-from aimv2.sweeps.executors.registry import EXECUTORS, chosen_executor, executor_of, executor_values
+from aimv2.sweeps.executors.base import Executor, chosen_executor, executor_of, executor_values
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.search.space import NONE, Search, search_config, search_values
 
@@ -122,7 +121,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         request, search = _searched(request, base, overrides, values)
     if options.sensitivity:
         sensitivity, note = _sensitivity(request, typed, base, reports_dir)
-    request = replace(request, arguments=(*_plugin_words(request, words), *request.arguments))
+    request = replace(request, arguments=(*_plugin_words(request), *request.arguments))
     requests = (request,) if sensitivity is None else (sensitivity, request)
     cells = [cell for request in requests for cell in request.cells]
     return LaunchRequest(
@@ -139,10 +138,9 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
     )
 
 
-def _plugin_words(request: Request, words: Sequence[str]) -> list[str]:
+def _plugin_words(request: Request) -> list[str]:
     """Return the argument that names the plug-ins of a request in files, for its record; none if it needs none."""
-    needed = [*request.plugins, *([plugin.id] if (plugin := EXECUTORS.plugin_of(chosen_executor(words))) else [])]
-    names = dict.fromkeys(plugin.name for plugin in plugins.loaded() if plugin.id in needed)
+    names = dict.fromkeys(plugin.name for plugin in plugins.loaded() if plugin.id in request.plugins)
     return [f"plugins=[{','.join(names)}]"] if names else []
 
 

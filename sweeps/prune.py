@@ -23,7 +23,7 @@ from aimv2.runs.lease import GRACE_SECONDS, Watch, attempt_folder, latest_attemp
 from aimv2.runs.provenance import JOINT, code_digest, recorded_code
 from aimv2.runs.record import RunFolder, entries
 from aimv2.sweeps import active_launches, freeze
-from aimv2.sweeps.executors.registry import abandoned
+from aimv2.sweeps.executors.base import abandoned
 
 LOG_DAYS = 7
 CODE_DAYS = 1  # since a launch used it: a launch that is still rendering its data is not active yet

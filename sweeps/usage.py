@@ -56,7 +56,7 @@ sweeps:
   executor.workers=4           number of workers
   executor.minutes=60          time limit of a worker; another worker then resumes its run from the checkpoint
   executor.runs_per_gpu=1      workers that share a GPU, of executor=local
-  plugins=[FILE.py,FOLDER]     code of your own, such as a study, a prefix-length distribution, a metric or an executor
+  plugins=[FILE.py,FOLDER]     code of your own, such as a study, a prefix-length distribution, a metric
                                (docs/extend.md); retry, extend and reports find it in the code snapshot
   code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
   sensitivity=auto             first measure what the metrics of the study's claims see on this base run, if that is not
@@ -107,16 +107,10 @@ SWEEP is a name in runs/studies/; RUN is a run's name, and ID a launch's, or the
 """
 
 
-def launch_usage(
-    arguments: Sequence[str] = (), studies: Mapping[str, str] = OURS, executors: Sequence[str] = ()
-) -> str:
-    """Return the help of a launch.
-
-    Args:
-        studies, executors: those of plug-ins, the studies with their questions.
-    """
+def launch_usage(arguments: Sequence[str] = (), studies: Mapping[str, str] = OURS) -> str:
+    """Return the help of a launch; ``studies`` are those of plug-ins, with their questions."""
     sweeps = "\n".join(f"  {name}\n    {question}" for name, question in {**questions(), **studies}.items())
-    return LAUNCH.format(typed=as_typed("sweep"), sweeps=sweeps, executors="|".join([*BUILT_IN, *executors]))
+    return LAUNCH.format(typed=as_typed("sweep"), sweeps=sweeps, executors="|".join(BUILT_IN))
 
 
 def manage_usage(arguments: Sequence[str] = ()) -> str:

@@ -1,17 +1,16 @@
 """A worker: acquire a run, execute it, and take the next one until no run is left.
 
-A worker that is a process of its own is ``python -m aimv2.sweeps.worker`` with the values of a ``Worker`` as JSON.
+As a process of its own it is ``python -m aimv2.sweeps.worker`` with the folder of the launch and values of a ``Worker``
+as JSON.
 """
 
 import contextlib
 import json
-import math
 import signal
-import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -31,14 +30,12 @@ from aimv2.sweeps.machine import largest_bytes, run_slots
 from aimv2.sweeps.plan import Task, TaskList, Work, read_work
 
 SLOT_POLL_SECONDS = 0.5
-STOP_POLL_SECONDS = 0.5
 WATCH_POLL_SECONDS = 5.0  # between two looks at heartbeats
 RESERVE_SECONDS = 60.0  # of a worker's time, for the current step and a checkpoint; at most a tenth of that time
 MAX_WITHOUT_SPACE = 2  # runs that may find the disk full before the worker ends; the next runs would find it full too
 BEAT_SECONDS = 3 * HEARTBEAT_SECONDS  # of a worker; its run has a heartbeat too
 REPORT = "report.json"  # in the worker's folder
 
-Process = subprocess.Popen[bytes]
 OnRows = Callable[[list[dict[str, Any]]], None]
 
 
@@ -173,29 +170,9 @@ class Worker:
             return None
 
 
-def worker_command(about: Mapping[str, Any]) -> list[str]:
-    """Return the command of a worker, for any host that sees the runs folder; ``about`` is as in ``worker_about``."""
-    return [sys.executable, "-m", "aimv2.sweeps.worker", json.dumps(dict(about))]
-
-
-def worker_about(about: Mapping[str, Any]) -> Worker:
-    """Return the worker that these values describe: ``launch_dir``, fields of ``Worker``, and ``start`` of its work."""
-    values = dict(about)
-    launch_dir, start = Path(values.pop("launch_dir")), values.pop("start", None)
-    work = read_work(launch_dir)
-    return Worker(work if start is None else work.of_worker(start), launch_dir, **values)
-
-
-def stop(processes: Sequence[Process], seconds: float = math.inf) -> bool:
-    """Interrupt workers and wait for their end. Return False if some still run after these seconds."""
-    for process in processes:
-        process.terminate()
-    deadline = time.monotonic() + seconds
-    while any(process.poll() is None for process in processes):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(STOP_POLL_SECONDS)
-    return True
+def worker_command(launch_dir: Path, **values: Any) -> list[str]:
+    """Return the command of a worker of this launch that has these values, for its own process."""
+    return [sys.executable, "-m", "aimv2.sweeps.worker", json.dumps({"launch_dir": str(launch_dir), **values})]
 
 
 def _must_release(task: Task, launch_dir: Path) -> bool:
@@ -208,4 +185,6 @@ if __name__ == "__main__":
     # A terminal sends these to all processes that were started in it. Only the launcher acts on them.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    sys.exit(worker_about(json.loads(sys.argv[1])).work().problem or 0)
+    given = json.loads(sys.argv[1])
+    launched_in = Path(given.pop("launch_dir"))
+    sys.exit(Worker(read_work(launched_in), launched_in, **given).work().problem or 0)

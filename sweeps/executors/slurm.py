@@ -43,8 +43,7 @@ from aimv2.sweeps.active_launches import (
 )
 from aimv2.sweeps.board import Board
 from aimv2.sweeps.executors import slurm_commands
-from aimv2.sweeps.executors.base import Executor, cores_per_run
-from aimv2.sweeps.finish import finish
+from aimv2.sweeps.executors.base import Executor, finish
 from aimv2.sweeps.freeze import FOLDER as CODE
 from aimv2.sweeps.freeze import freeze, worker_environment
 from aimv2.sweeps.plan import OpenTasks, Plan, Task, Work, read_work, write_work
@@ -200,7 +199,7 @@ class SlurmExecutor(Executor):
         except RuntimeError as error:
             raise UsageError("there is no srun on this machine; is it a login node of a SLURM cluster?") from error
         shared = GPU_CORES if run.device == "cuda" and run.loaders is None else 0
-        cores = self.cpus_per_task or cores_per_run([run]) + shared
+        cores = self.cpus_per_task or run.threads + (run.loaders or 0) + shared
         # srun of SLURM 22.05 to 23.02 does not take its job's number of cores by itself.
         exports = worker_environment(run, cores) | {"SRUN_CPUS_PER_TASK": str(cores)}
         setup = [*self.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exports.items())]

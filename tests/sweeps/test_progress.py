@@ -24,7 +24,7 @@ from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.active_launches import at_work
 from aimv2.sweeps.board import headline
-from aimv2.sweeps.executors.registry import queue_of
+from aimv2.sweeps.executors.base import queue_of
 from aimv2.sweeps.plan import Plan, Task, TaskList
 from aimv2.sweeps.progress import (
     MAX_SINGLE,

@@ -14,12 +14,12 @@ from aimv2.config.training_config import LoaderConfig
 from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder, entries
 from aimv2.sweeps.active_launches import new_launch, skipped
+from aimv2.sweeps.executors.local import stop
 from aimv2.sweeps.plan import Task, Work, write_work
 from aimv2.sweeps.worker import (
     WATCH_POLL_SECONDS,
     Worker,
     read_report,
-    stop,
     worker_command,
 )
 
@@ -147,8 +147,7 @@ def test_a_worker_process_reports_in_its_folder_and_hears_no_terminal(tasks, tmp
     endless = replace(tasks[0].config, budget=replace(tasks[0].config.budget, samples=8 * 10**6))
     write_work(launch_dir, Work([Task(endless.name, endless, after=0)]))
     run = RunFolder(tmp_path, endless.name)
-    about = {"launch_dir": str(launch_dir), "name": "one", "log": "its.log"}
-    process = subprocess.Popen(worker_command(about))
+    process = subprocess.Popen(worker_command(launch_dir, name="one", log="its.log"))
     try:
         while not (run.rows() or [{}])[-1].get("step"):
             assert process.poll() is None
