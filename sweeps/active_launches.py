@@ -30,7 +30,6 @@ SKIPPED = "skipped"
 JOBS = "jobs.json"
 WORKERS = "workers"
 LOGS = "workers"  # in the runs folder
-LOGS_MARKER = ".aimv2-logs"  # shows that such a folder is ours
 NAME = re.compile(r"\w+-[0-9a-f]{12}")  # of a launch's folder
 
 
@@ -104,14 +103,6 @@ def at_work(runs_dir: Path, study: str, runs: Iterable[str]) -> Iterator[Path]:
             yield launch_dir
     finally:
         end(launch_dir)
-
-
-def new_logs(runs_dir: Path, name: str) -> Path:
-    """Make a folder for the logs of workers, unless it exists, and return it. Prune deletes marked folders only."""
-    folder = runs_dir / LOGS / name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / LOGS_MARKER).touch()
-    return folder
 
 
 def runs_dir_of(launch_dir: Path) -> Path:

@@ -45,7 +45,7 @@ STATE_STYLES: dict[RunState, str] = {"done": "green", "running": "cyan", "failed
 ADVICE: dict[Cause, str] = {
     "out of memory": "retry with a smaller executor.runs_per_gpu or fewer executor.workers; or a smaller"
     " budget.batch_size, which makes another run",
-    "no space": "free space or raise the quota (the command prune deletes what is no longer needed), then retry",
+    "no space": "free space or raise the quota, then retry",
     "not finite": "of a loss: a lower optimizer.peak_lr or a longer optimizer.warmup_fraction, which makes another run;"
     " of a metric of your own: its function",
     "node": "check the disk and the host (logs RUN), then retry",

@@ -33,7 +33,6 @@ from aimv2.sweeps.board import pause, print_logs, reasons, rendered
 from aimv2.sweeps.executors.base import end_abandoned, queue_of, withdraw
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.progress import SINGLE, Looks, RunReader, SweepStatus, plan_status, single_status, status_looks
-from aimv2.sweeps.prune import prune
 from aimv2.sweeps.search.trials import trials_of
 from aimv2.sweeps.usage import KEYS, manage_usage
 
@@ -227,12 +226,6 @@ def replay_command(arguments: Arguments) -> int:
     return 0 if replay(recorded, say, tolerance=arguments.value("tolerance", 0.0)) else 1
 
 
-def prune_command(arguments: Arguments) -> int:
-    is_dry_run = arguments.value("dry_run", False)
-    is_done = prune(arguments.runs_dir, console, lambda: _is_confirmed("delete?", arguments), is_dry_run=is_dry_run)
-    return 0 if is_done else 1
-
-
 COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {  # with what a command needs the name of
     "status": (status_command, ""),
     "logs": (logs_command, "run"),
@@ -242,7 +235,6 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {  # with what a c
     "measure": (measure_command, "sweep"),
     "evaluate": (evaluate_command, "sweep"),
     "replay": (replay_command, "run"),
-    "prune": (prune_command, ""),
 }
 
 

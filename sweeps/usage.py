@@ -18,7 +18,6 @@ KEYS: dict[str, tuple[str, ...]] = {
     "measure": ("evaluation.", "to", *PLACE),
     "evaluate": ("metric", "dry_run", "price", *PLACE),
     "replay": ("records", "tolerance", "data.cache_dir"),
-    "prune": ("dry_run", "yes"),
 }
 
 LAUNCH = """usage: {typed} sweep=NAME [key=value ...]
@@ -94,11 +93,8 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
   replay RUN                   execute a finished run again and compare it with its record, step by step; with
                                records=reports/NAME a run of the records beside that report. Values must be equal to the
                                last bit, or within tolerance=0.001 of each
-  prune                        list and delete checkpoints of finished runs and, if no launch is active, code snapshots
-                               that are a day old and have no checkpoint, and workers' logs that are a week old; results
-                               and other people's files stay. dry_run=true only lists
 
-  yes=true                     (cancel, prune) do not ask for confirmation
+  yes=true                     (cancel) do not ask for confirmation
   plugins=[FILE.py,FOLDER]     code of your own that the runs folder does not know, or has in another version
   runs_dir=runs                the runs folder
   debug=true                   show the traceback of an error

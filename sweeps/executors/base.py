@@ -119,16 +119,11 @@ def withdraw(launch: ActiveLaunch) -> str:
         return f"{launch.jobs.described}: {error}"
 
 
-def abandoned(runs_dir: Path) -> list[Path]:
-    """Return the folders of launches that submitted all of their jobs and have none left, as after a ``scancel`` of
-    all, so that nothing will end them."""
-    submitted = (launch for launch in active_launches(runs_dir) if launch.jobs is not None and launch.jobs.finalizer)
-    return [launch.folder for launch in submitted if queue_of(launch) == []]
-
-
 def end_abandoned(runs_dir: Path) -> None:
-    for folder in abandoned(runs_dir):
-        end(folder)
+    """End the launches that submitted all of their jobs and have none left, as after a ``scancel`` of all."""
+    for launch in active_launches(runs_dir):
+        if launch.jobs is not None and launch.jobs.finalizer and queue_of(launch) == []:
+            end(launch.folder)
 
 
 def finish(plan: Plan, work: Work, reports_dir: Path | None, console: Console) -> bool:

@@ -21,7 +21,7 @@ from aimv2.config.data_config import CHECKED
 from aimv2.config.program import Program
 from aimv2.run.price import duration
 from aimv2.runs.lease import Watch, is_released
-from aimv2.sweeps.active_launches import LOGS, WORKERS, at_work, cancelled, new_logs, runs_dir_of, skipped
+from aimv2.sweeps.active_launches import LOGS, WORKERS, at_work, cancelled, runs_dir_of, skipped
 from aimv2.sweeps.board import Board
 from aimv2.sweeps.executors.base import Executor
 from aimv2.sweeps.freeze import freeze, worker_environment
@@ -97,7 +97,7 @@ class LocalExecutor(Executor):
         started, num_workers = time.perf_counter(), min(self.num_workers(work.configs), len(work.tasks))
         with at_work(plan.runs_dir, plan.title, work.runs) as launch_dir, board.shown(is_live=self.is_display_live):
             write_work(launch_dir, work)
-            new_logs(plan.runs_dir, launch_dir.name)
+            (plan.runs_dir / LOGS / launch_dir.name).mkdir(parents=True)
             launched = Launched(work, launch_dir, num_workers, board)
             with self._starting(launched) as start:
                 reports = keep_workers(launched, start)

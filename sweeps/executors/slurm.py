@@ -37,7 +37,6 @@ from aimv2.sweeps.active_launches import (
     cancelled,
     end,
     new_launch,
-    new_logs,
     skipped,
     write_jobs,
 )
@@ -345,7 +344,6 @@ def submit_workers(finalizer: FinalizerJob, tasks: Sequence[Task]) -> Jobs:
             slurm_commands.command("scancel", *jobs.arrays)  # without a finalizer job, lost runs would stay lost
         raise
     write_jobs(launch_dir, jobs)
-    new_logs(runs_dir, launch_dir.name)
     return jobs
 
 

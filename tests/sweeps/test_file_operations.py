@@ -1,4 +1,4 @@
-"""Bounds on the file operations of workers, displays, status and prune beside many runs."""
+"""Bounds on the file operations of workers, displays, and status beside many runs."""
 
 import contextlib
 import io
@@ -85,7 +85,7 @@ def test_workers_displays_and_commands_take_few_operations(cache_dir, tmp_path, 
     taken = {*names["done"], *names["running"]}
     taken = [name for name in plan.runs if name in taken]
     with held_elsewhere(launch, [runs_dir / name for name in names["running"]]):
-        status, prune = (operations(runs_dir, *words) for words in (["status"], ["prune", "dry_run=true"]))
+        status = operations(runs_dir, "status")
         board, updates = board_of(plan, Console(file=io.StringIO()), clock=itertools.count(0, 1e6).__next__), []
         for _ in range(2):
             with counted(runs_dir) as counts:
@@ -96,7 +96,7 @@ def test_workers_displays_and_commands_take_few_operations(cache_dir, tmp_path, 
     assert 0 < a_second < 1
     assert 0 < max(without, found) < 500
     assert 0 < min(updates) <= max(updates) < 500
-    assert 0 < max(status, prune) < 3000
+    assert 0 < status < 3000
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """Managing sweeps, as it is typed."""
 
-import errno
 import json
 import os
 import shutil
@@ -16,7 +15,6 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
 from aimv2.ablations.request import Request, read_request, read_requests, write_request
 from aimv2.ablations.studies.prefix_ratio import STUDY
-from aimv2.runs import index
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
@@ -387,58 +385,6 @@ def test_cancel_of_launches_that_are_all_of_others_is_refused(two_launches, comm
     assert status == 2
     assert "none of these launches begins with xyz; type launch= and an id" in shown
     assert not any(cancelled(folder) for folder in two_launches.values())
-
-
-@pytest.fixture
-def unneeded(copied):
-    """A file that prune deletes, of 2 MB."""
-    path = copied / last_request(copied).cells[0].name / "attempts" / "0001" / "checkpoint.safetensors"
-    path.write_bytes(b"x" * 2_000_000)
-    shutil.rmtree(
-        copied / "index"
-    )  # of the code that wrote such a file, which did not know that a run has nothing left
-    return path
-
-
-def test_prune_lists_what_goes_and_asks(folder, unneeded, command):
-    """It deleted without a word."""
-    listed = f"2.0 MB: {unneeded.relative_to(folder / 'runs')} files and folders to delete: 1"
-    assert command("prune", "dry_run=true") == (0, listed)
-    status, shown = command("prune")
-    assert status == 2
-    assert shown == f"{listed} error: delete? There is no terminal to answer in; type yes=true to confirm"
-    assert unneeded.exists()
-    assert command("prune", "yes=true") == (0, f"{listed} deleted; results are untouched")
-    assert not unneeded.exists()
-    assert command("prune", "yes=true") == (0, "files and folders to delete: 0")
-
-
-def test_runs_that_ended_in_order_have_nothing_to_prune(done):
-    assert {entry.is_clean for entry in index.read(done).values()} == {True}
-
-
-def test_what_comes_into_use_while_prune_asks_stays(folder, unneeded, command, monkeypatch):
-    name = unneeded.parents[2].name
-    with ExitStack() as stack:
-
-        def answer(question):
-            stack.enter_context(at_work(folder / "runs", "other", [name]))
-            return "y"
-
-        monkeypatch.setattr("builtins.input", answer)
-        monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-        assert command("prune")[0] == 0
-    assert unneeded.exists()
-
-
-def test_prune_names_what_it_cannot_delete(folder, unneeded, command, monkeypatch):
-    def refuse(path, missing_ok=False):
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "unlink", refuse)
-    status, shown = command("prune", "yes=true")
-    assert status == 1
-    assert f"not deleted: {unneeded.resolve()}: Permission denied all else is deleted" in shown
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from aimv2.base.errors import UsageError
 from aimv2.sweeps.active_launches import active_launches
 from aimv2.sweeps.executors import BUILT_IN
 from aimv2.sweeps.executors.base import (
-    abandoned,
     chosen_executor,
     end_abandoned,
     executor_of,
@@ -64,13 +63,6 @@ def test_the_jobs_of_an_executor_that_is_not_installed_are_unknown(launched, sma
     active = replace(active, jobs=replace(active.jobs, executor="elsewhere"))
     assert queue_of(active) is None
     assert withdraw(active) == "2 workers as array 7: executor=elsewhere is unknown here"
-
-
-def test_only_a_launch_with_jobs_is_abandoned(launched, small, slurm):
-    runs_dir = small[1].runs_dir
-    assert abandoned(runs_dir) == [launched]
-    (launched / "jobs.json").unlink()
-    assert abandoned(runs_dir) == []
 
 
 @pytest.fixture
