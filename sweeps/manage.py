@@ -18,14 +18,11 @@ from rich.console import Console
 from rich.live import Live
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.expand import Cell
-from aimv2.ablations.measured import measuring_runs
 from aimv2.ablations.request import Request, read_request, read_requests, requested_names, requested_runs
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import share, user
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, as_typed, checked, guarded, key_values, script_of
-from aimv2.runs import index
 from aimv2.runs.lease import is_released
 from aimv2.runs.record import RunFolder, named_run
 from aimv2.sweeps.active_launches import active_launches, cancel
@@ -156,17 +153,6 @@ def measure_command(arguments: Arguments) -> int:
     return launch(words, only=set(trainings), measured=trainings)
 
 
-def evaluate_command(arguments: Arguments) -> int:
-    from aimv2.run.reuse import chosen_metric  # here, because status loads faster without these
-    from aimv2.sweeps.evaluate import evaluate
-
-    values = dict(arguments.values)
-    if not (typed := values.pop("metric", "")):
-        raise UsageError("which metric? Name a function of a plug-in's file: metric=my.py:cka")
-    chosen = chosen_metric(typed)  # before plug-ins of earlier launches, which may be older versions of this one
-    return evaluate(own_request(arguments), chosen, typed, values)
-
-
 def own_request(arguments: Arguments) -> Request:
     """Return this user's last request of a study, or the last of all if this user has none."""
     requests = read_requests(arguments.runs_dir, arguments.names[0], STUDIES)
@@ -233,7 +219,6 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {  # with what a c
     "cancel": (cancel_command, "sweep"),
     "extend": (extend_command, "sweep"),
     "measure": (measure_command, "sweep"),
-    "evaluate": (evaluate_command, "sweep"),
     "replay": (replay_command, "run"),
 }
 
@@ -250,25 +235,13 @@ def _progress(arguments: Arguments, readers: Mapping[str, RunReader]) -> list[Sw
                 if arguments.names:
                     raise
             else:
-                whole = dataclasses.replace(request, cells=[*request.cells, *_measuring(request, runs_dir)])
-                sweeps.append(_status(whole, runs_dir, readers[request.folder], looks))
+                sweeps.append(_status(request, runs_dir, readers[request.folder], looks))
     if not arguments.names or SINGLE in arguments.names:
         others = requested_runs(runs_dir).union(*(trials_of(runs_dir, name).runs for name in every))
         single = single_status(runs_dir, others, readers[SINGLE], looks, queue_of=queue_of)
         if single is not None:
             sweeps.append(single)
     return sweeps
-
-
-def _measuring(request: Request, runs_dir: Path) -> list[Cell]:
-    """Return the runs that measure metrics of a study's finished runs, unless all of them are done."""
-    runs, found = measuring_runs(runs_dir, request.folder), index.read(runs_dir)
-    done = {name for name, entry in found.items() if entry.state == "done"}
-    if runs <= done:
-        return []
-    cells = (cell for metric in request.metrics for cell in metric.cells(request.cells))
-    requested = [cell for cell in cells if cell.name in runs]
-    return requested if any(cell.name not in done for cell in requested) else []
 
 
 def _status(request: Request, runs_dir: Path, reader: RunReader, looks: Looks) -> SweepStatus:

@@ -16,7 +16,6 @@ KEYS: dict[str, tuple[str, ...]] = {
     "cancel": ("launch", "yes"),
     "extend": ("seeds", "samples", "sweep.seeds", "budget.samples", *PLACE),
     "measure": ("evaluation.", "to", *PLACE),
-    "evaluate": ("metric", "dry_run", "price", *PLACE),
     "replay": ("records", "tolerance", "data.cache_dir"),
 }
 
@@ -77,7 +76,7 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
   logs RUN                     show a run's attempts, the end of its metrics and log, and its traceback
   retry SWEEP                  execute failed runs of your last launch again, after listing their causes with advice.
                                Executor keys, such as executor.minutes=90, and limit= can be overridden,
-                               here and in extend, measure and evaluate
+                               here and in extend and measure
   cancel SWEEP                 list the active launches; release the runs of yours and start no others. launch=ID takes
                                this launch, and launch=all everybody's
   extend SWEEP seeds=8         repeat your last launch with other seeds, or with samples=40960, which makes new runs for
@@ -86,10 +85,6 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
                                repeat your last launch with other values of the evaluation, such as a reader
                                (evaluation.reader.samples=20480), on the weights of its finished runs, without training.
                                to=FOLDER is a runs folder for the new results, for metrics that only newer code has
-  evaluate SWEEP metric=FILE:NAME
-                               measure a metric of a plug-in, a function of a Python file (metric=my.py:cka), on each
-                               finished run of the sweep that lacks it, from its weights, and write the report;
-                               dry_run=true prints the plan and its price, and limit= refuses a dearer one
   replay RUN                   execute a finished run again and compare it with its record, step by step; with
                                records=reports/NAME a run of the records beside that report. Values must be equal to the
                                last bit, or within tolerance=0.001 of each
