@@ -185,8 +185,11 @@ def cancel_command(arguments: Arguments) -> int:
     released = frozenset[str]().union(*(launch.runs for launch in chosen)) - others
     states = Counter(RunFolder(runs_dir, run).state() for run in released)
     console.print(f"active runs to release: {states['running']}, waiting runs that will not start: {states['new']}")
-    if not _is_confirmed("cancel?", arguments):
-        return 0
+    if not arguments.value("yes", False):
+        if not sys.stdin.isatty():
+            raise UsageError("cancel? There is no terminal to answer in; type yes=true to confirm")
+        if input("cancel? [y/N] ").strip().lower() not in ("y", "yes"):
+            return 0
     is_cancelled = [cancel(launch, released) for launch in chosen]
     for launch, is_reached in zip(chosen, is_cancelled, strict=True):
         if not is_reached:
@@ -247,14 +250,6 @@ def _progress(arguments: Arguments, readers: Mapping[str, RunReader]) -> list[Sw
 def _status(request: Request, runs_dir: Path, reader: RunReader, looks: Looks) -> SweepStatus:
     plan, trials = Plan(request.folder, request.cells, runs_dir, (request,)), trials_of(runs_dir, request.folder)
     return plan_status(plan, reader, looks, queue_of=queue_of, trials=trials)
-
-
-def _is_confirmed(question: str, arguments: Arguments) -> bool:
-    if arguments.value("yes", False):
-        return True
-    if not sys.stdin.isatty():
-        raise UsageError(f"{question} There is no terminal to answer in; type yes=true to confirm")
-    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ Arms and their levels are defined in ablations/studies/NAME.py, and all keys of 
 
 MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
 
-  status [SWEEP]               show progress, time left, stragglers, failures by cause, and why runs wait; --watch
+  status [SWEEP]               show progress, time left, failures by cause, and why runs wait; --watch
                                refreshes, --json prints everything. Without a name it also shows single runs, of
                                {train}; with the name train, only these
   logs RUN                     show a run's attempts, the end of its metrics and log, and its traceback
@@ -83,7 +83,8 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
                                every arm and seed, since a run is named by its config
   measure SWEEP evaluation.KEY=VALUE
                                repeat your last launch with other values of the evaluation, such as a reader
-                               (evaluation.reader.samples=20480), on the weights of its finished runs, without training.
+                               (evaluation.reader.samples=20480) or metrics of a plug-in (plugins=[my.py]
+                               evaluation.metrics=[cka]), on the weights of its finished runs, without training.
                                to=FOLDER is a runs folder for the new results, for metrics that only newer code has
   replay RUN                   execute a finished run again and compare it with its record, step by step; with
                                records=reports/NAME a run of the records beside that report. Values must be equal to the

@@ -103,7 +103,6 @@ def test_status_of_each_run(prefix_request, tmp_path, attempts):
     running = found["uniform", 2]
     assert (running.samples, running.budget, running.losses) == (16, 80, "text 3.750")
     assert running.seconds_left == pytest.approx((64 + CURVE * 64 / 80) / 40)
-    assert running.note == "a straggler: 40 images/s, other seeds 100"
     assert (found["causal", 0].cause, found["causal", 2].cause) == ("not finite", "node")
     assert (found["causal", 1].samples, found["causal", 1].cause) == (8, "time")
     assert found["causal", 1].note == "the run was interrupted; the next attempt of the same code resumes it"
