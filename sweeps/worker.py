@@ -31,7 +31,6 @@ from aimv2.sweeps.plan import Task, TaskList, Work, read_work
 
 SLOT_POLL_SECONDS = 0.5
 WATCH_POLL_SECONDS = 5.0  # between two looks at heartbeats
-RESERVE_SECONDS = 60.0  # of a worker's time, for the current step and a checkpoint; at most a tenth of that time
 MAX_WITHOUT_SPACE = 2  # runs that may find the disk full before the worker ends; the next runs would find it full too
 BEAT_SECONDS = 3 * HEARTBEAT_SECONDS  # of a worker; its run has a heartbeat too
 REPORT = "report.json"  # in the worker's folder
@@ -45,7 +44,6 @@ class WorkerReport:
 
     done: list[str] = field(default_factory=list)
     signal: int | None = None  # that interrupted it
-    was_out_of_time: bool = False  # True if its time was nearly up
     problem: str = ""  # why it cannot do any run, such as a runs folder that cannot be written
 
 
@@ -63,7 +61,6 @@ class Worker:
     work_to_do: Work  # its run with the most ranks decides which slots the worker takes
     launch_dir: Path  # in which the launch may be cancelled
     on_rows: OnRows = lambda rows: None  # called with each group of new metric rows, for a display in this process
-    minutes: float | None = None  # the worker's time; None is no limit
     runs_per_gpu: int | None = 1  # workers that share a GPU; None where a scheduler assigns cores and GPUs: no slots
     interrupts: Interrupts = field(default_factory=Interrupts)
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
@@ -82,8 +79,7 @@ class Worker:
     def work(self) -> WorkerReport:
         """Work, and return the report, which is also written to the worker's folder.
 
-        After a signal (``aimv2.base.interrupt.SIGNALS``), or when its time is nearly up, the worker saves a checkpoint,
-        releases its run and returns. In an evaluation it finishes the current part first, unless there was a signal.
+        After a signal (``aimv2.base.interrupt.SIGNALS``) the worker saves a checkpoint, releases its run and returns.
         """
         report, own = self.report, self.launch_dir / WORKERS / self.name
         share(self.runs_dir)
@@ -92,16 +88,12 @@ class Worker:
             # submitit ignores SIGTERM and SIGUSR2 until we listen. While a worker is present its launch is active, even
             # if the launcher was killed.
             with self.interrupts.listening(), Presence(own, beat_seconds=BEAT_SECONDS):
-                if self.minutes is not None:
-                    seconds = 60 * self.minutes
-                    self.interrupts.deadline = time.monotonic() + seconds - min(RESERVE_SECONDS, 0.1 * seconds)
                 self._work()
         except KeyboardInterrupt:
             pass
         except (UsageError, OSError) as error:
             report.problem = str(error)
         report.signal = self.interrupts.signal
-        report.was_out_of_time = self.interrupts.ends_process and report.signal is None
         with contextlib.suppress(OSError):  # a full disk
             write_json(own / REPORT, asdict(report))
         return report
@@ -124,11 +116,9 @@ class Worker:
                         if config.ranks > 1 and self.runs_per_gpu is None:
                             return  # the other ranks have ended too; only a new job starts all of them
                         pause = 0.0
-                        # Asked after a run and not before it: however short its time, a worker takes a run a step
-                        # further.
-                        if self.interrupts.ends_process or cancelled(self.launch_dir) is not None:
+                        if self.interrupts.was_signalled or cancelled(self.launch_dir) is not None:
                             break
-            if self.interrupts.ends_process:
+            if self.interrupts.was_signalled:
                 return
             time.sleep(pause)
 

@@ -58,13 +58,11 @@ class LocalExecutor(Executor):
 
     Attributes:
         workers: None is as many as fit the machine (cores, memory, GPUs).
-        minutes: a worker's time; None is no limit.
         runs_per_gpu: workers that share a GPU.
     """
 
     is_display_live: ClassVar[bool] = True  # False where workers print to the launcher's terminal
     workers: int | None = Field(default=None, gt=0)
-    minutes: float | None = Field(default=None, gt=0)
     runs_per_gpu: int = Field(default=1, gt=0)
 
     @property
@@ -115,14 +113,10 @@ class LocalExecutor(Executor):
 
         def start(name: str) -> Poll:
             log = launched.log_of(name).resolve()
-            values = {"name": name, "log": str(log), "minutes": self.minutes, "runs_per_gpu": self.runs_per_gpu}
+            command = worker_command(folder, name=name, log=str(log), runs_per_gpu=self.runs_per_gpu)
             with log.open("w") as file:
                 process = subprocess.Popen(
-                    worker_command(folder, **values),
-                    stdin=subprocess.DEVNULL,
-                    stdout=file,
-                    stderr=file,
-                    env=os.environ | variables,
+                    command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=os.environ | variables
                 )
             processes.append(process)
             return process.poll
@@ -145,8 +139,8 @@ class DebugExecutor(LocalExecutor):
     @contextmanager
     def _starting(self, launched: Launched) -> Iterator[Start]:
         def start(name: str) -> Poll:
-            limits = {"minutes": self.minutes, "runs_per_gpu": self.runs_per_gpu}
-            worker = Worker(launched.work, launched.folder, lambda rows: launched.board.update(), name=name, **limits)
+            update, shares = (lambda rows: launched.board.update()), self.runs_per_gpu
+            worker = Worker(launched.work, launched.folder, update, name=name, runs_per_gpu=shares)
             if worker.work().signal is not None:
                 raise KeyboardInterrupt
             return lambda: 0
@@ -189,9 +183,7 @@ def keep_workers(launched: Launched, start: Start) -> list[WorkerReport]:
                     writable_folder(str(runs_dir), "runs_dir", needs_links=True)
                     text = f"a worker cannot work: {report.problem}"
                     board.console.print(text, style="red", soft_wrap=True, markup=False)
-                # A worker that ran out of time without a try waited for a slot.
-                is_excused = is_cancelled or report.was_out_of_time
-                is_idle = now.free and (now.num_attempts == worker.num_attempts or report.problem) and not is_excused
+                is_idle = now.free and (now.num_attempts == worker.num_attempts or report.problem) and not is_cancelled
                 num_idle = num_idle + 1 if is_idle else 0
                 if num_idle == MAX_IDLE:
                     why = report.problem or "workers end before they try a run"

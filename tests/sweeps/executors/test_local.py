@@ -11,7 +11,6 @@ from aimv2.ablations.expand import Cell
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json
 from aimv2.runs.lease import Presence, holder
-from aimv2.runs.record import MAX_STALLED
 from aimv2.sweeps.active_launches import active_launches, cancel, new_launch
 from aimv2.sweeps.executors.local import MAX_IDLE, DebugExecutor, Launched, LocalExecutor, keep_workers
 from aimv2.sweeps.plan import Plan
@@ -20,16 +19,6 @@ from tests.helpers.kill_drill import ARGUMENTS, drill
 from tests.helpers.sweeps import board_of
 
 DEBUG = DebugExecutor()
-
-
-@pytest.mark.exhaustive
-def test_workers_that_run_out_of_time_are_followed_by_others_until_every_run_is_done_once(plan):
-    DebugExecutor(minutes=1e-6).launch(plan, plan.work(plan.remaining()), None, board_of(plan))
-    assert plan.remaining() == []
-    num_attempts = [run.num_attempts for run in plan.runs.values()]
-    assert min(num_attempts) > 3, "one attempt per step, and one per part of the evaluation"
-    for run in plan.runs.values():
-        assert list(run.metrics()["step"]) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("executor", [pytest.param(LocalExecutor(workers=1), marks=pytest.mark.exhaustive), DEBUG])
@@ -120,23 +109,6 @@ def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(keep, l
     printed, logs = console.export_text(), launch_dir.parents[1] / "workers" / launch_dir.name
     dead = names if report is None else []
     assert [name for name in names if f"a worker ended early; its log is {logs / name}.log" in printed] == dead
-
-
-def test_workers_that_waited_for_a_slot_are_started_again(plan, keep, launch_dir):
-    reports = [WorkerReport(was_out_of_time=True)] * (2 * MAX_IDLE)
-
-    def start(name):
-        if reports:
-            return ended(launch_dir, name, reports.pop())
-        for run in plan.runs.values():
-            for _ in range(MAX_STALLED):
-                with run.acquire(plan.cell_of[run.name].config):
-                    pass  # workers die
-        return ended(launch_dir, name, WorkerReport())
-
-    keep(num_workers=1, start=start)
-    assert not reports
-    assert sum(run.num_attempts for run in plan.runs.values()) == 2 * MAX_STALLED
 
 
 def test_a_killed_worker_is_replaced_while_another_one_works(plan, keep, launch_dir):
