@@ -37,14 +37,10 @@ sweeps:
   sweep.expected.ARM=better    expectation for the arm in the primary metric: better, worse, equal or null
   sweep.allow_mixed_code=true  draw verdicts even if the runs are of different code
   sweep.claims.CLAIM=[]        leave out a claim of the paper, or list its expectations
-  scale=demo                   scale of the base run
-  start.weights=runs/NAME      start from a finished run, whose config is that of the base run (docs/post-training.md)
-  recipe=NAME                  post-training that starts there
-  mixture=paper|public         weights and shares of dense captions of the paper's three sources
+  scale=demo                   scale of the base run; other keys of train, such as start.weights=runs/NAME, recipe=NAME,
+                               mixture=paper|public, config=FILE.yaml, or any of its values: budget.samples=4096
   data.sources=[A.yaml,B.yaml] sources of your own; studies of mixtures take their arms from them
   evaluation.sets=[FILE.yaml]  labelled sets of your own; the first decides where probe_object does not exist
-  config=FILE.yaml             keys with values from a file, as optimizer: {{peak_lr: 1e-3}}; those that are typed count
-  budget.samples=4096          any other value of the base run, by its path
   search=optuna                search the space of the study's factors, then confirm the winner (docs/search.md);
                                search.trials=24, sampler=, metric=, seed=
   limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk

@@ -53,11 +53,8 @@ class Executor(ABC):
         """Save the requests of the plan and have workers do this work, which has a task.
 
         Returns True if the work is over, so that the report can be written; False if workers continue after this
-        process and write the report themselves, into ``reports_dir``, which is None for runs of no study.
-
-        Raises:
-            UsageError: no worker can run.
-            KeyboardInterrupt: the launch was interrupted or cancelled, and the workers released their runs.
+        process and write the report themselves, into ``reports_dir``, which is None for runs of no study. A
+        KeyboardInterrupt if the launch was interrupted or cancelled, and the workers released their runs.
         """
 
     @staticmethod

@@ -20,7 +20,7 @@ from aimv2.base.processes import imports_from
 from aimv2.config.data_config import CHECKED
 from aimv2.config.program import Program
 from aimv2.run.price import duration
-from aimv2.runs.lease import Watch, is_released
+from aimv2.runs.lease import is_released
 from aimv2.sweeps.active_launches import LOGS, WORKERS, at_work, cancelled, runs_dir_of, skipped
 from aimv2.sweeps.board import Board
 from aimv2.sweeps.executors.base import Executor
@@ -190,8 +190,9 @@ def keep_workers(launched: Launched, start: Start) -> list[WorkerReport]:
                     raise UsageError(f"{why}; their logs are in {runs_dir / LOGS}")
             # All at first, and later those that ended: a worker that is just starting may take what is free.
             folders = [launch_dir / WORKERS / worker.name for worker in workers]
-            num_starting = sum(not folder.exists() for folder in folders)  # or waits in a queue, perhaps for ever
-            num_stopped = sum(_is_stopped(folder, task_list.watch) for folder in folders)
+            num_starting = sum(not folder.exists() for folder in folders)
+            stopped = (folder for folder in folders if task_list.watch.sees(folder) == "dead")  # without a heartbeat
+            num_stopped = sum(folder.exists() and not is_released(folder) for folder in stopped)
             if (now.is_over or is_cancelled) and num_starting + num_stopped == len(workers):
                 break
             most = 0 if num_starting or is_cancelled else max(len(ended), 1) if reports else num_workers
@@ -213,11 +214,6 @@ def keep_workers(launched: Launched, start: Start) -> list[WorkerReport]:
     if cancelled(launch_dir) is not None:
         raise KeyboardInterrupt
     return reports
-
-
-def _is_stopped(worker: Path, watch: Watch) -> bool:
-    """True if a worker with this folder has no heartbeat any more, though it has not ended."""
-    return watch.sees(worker) == "dead" and worker.exists() and not is_released(worker)
 
 
 def stop(processes: Sequence[subprocess.Popen[bytes]], seconds: float = math.inf) -> bool:

@@ -322,19 +322,25 @@ class FinalizerJob(Checkpointable):
 
 
 def submit_workers(finalizer: FinalizerJob, tasks: Sequence[Task]) -> Jobs:
-    """Submit an array of workers per number of ranks, and the finalizer job, which waits for them; all or none."""
+    """Submit an array of workers per number of ranks, and the finalizer job, which waits for them; all or none. Workers
+    begin with these tasks at equal distances."""
     launch_dir, executor, runs_dir = finalizer.launch_dir, finalizer.executor, finalizer.plan.runs_dir
     work = read_work(launch_dir)
     num_attempts = work.task_list(runs_dir).open_tasks().num_attempts
+    place = {task.name: place for place, task in enumerate(work.tasks)}
     folder = runs_dir / LOGS / launch_dir.name
     template = partial(executor.template, folder=folder, name=launch_dir.name, code=freeze(runs_dir))
     jobs = Jobs({}, "", slurm_commands.cluster_setting("ClusterName"))
     try:
         for ranks in sorted({task.config.ranks for task in tasks}):
             group = [task for task in tasks if task.config.ranks == ranks]
-            workers = _array_workers(launch_dir, work, group, executor.num_workers([task.config for task in group]))
+            number = executor.num_workers([task.config for task in group])
+            if number > 1 and (size := slurm_commands.cluster_setting("MaxArraySize")).isdecimal():
+                number = min(number, max(int(size) - 1, 1))  # the largest index is below it
+            starts = [place.get(group[len(group) * worker // number].name, 0) for worker in range(number)]
+            workers = [ArrayWorker(launch_dir, start) for start in starts]
             array = slurm_commands.submit(template(group[0].config), workers)
-            jobs = replace(jobs, arrays=jobs.arrays | {array: len(workers)})
+            jobs = replace(jobs, arrays=jobs.arrays | {array: number})
             write_jobs(launch_dir, jobs)
         after = template(finalizer.plan.cells[0].config, after=list(jobs.arrays))
         last = slurm_commands.submit(after, [replace(finalizer, num_attempts=num_attempts)])
@@ -345,12 +351,3 @@ def submit_workers(finalizer: FinalizerJob, tasks: Sequence[Task]) -> Jobs:
         raise
     write_jobs(launch_dir, jobs)
     return jobs
-
-
-def _array_workers(launch_dir: Path, work: Work, tasks: Sequence[Task], number: int) -> list[ArrayWorker]:
-    """Return so many workers, or as many as an array may have, which begin with these tasks at equal distances."""
-    if number > 1 and (size := slurm_commands.cluster_setting("MaxArraySize")).isdecimal():
-        number = min(number, max(int(size) - 1, 1))  # the largest index is below it
-    place = {task.name: place for place, task in enumerate(work.tasks)}
-    starts = [place.get(tasks[len(tasks) * worker // number].name, 0) for worker in range(number)]
-    return [ArrayWorker(launch_dir, start) for start in starts]

@@ -9,18 +9,18 @@ import math
 import warnings
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic.dataclasses
 from pydantic import Field, NonNegativeInt, ValidationError
 
-from aimv2.ablations.design import Factor, Range
+from aimv2.ablations.design import Range
 from aimv2.ablations.searches import Direction, SearchMetric
 from aimv2.ablations.study import Study, matched
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.arguments import checked, explain
 from aimv2.config.data_config import CHECKED
-from aimv2.config.program import Program, replaced, value_at
+from aimv2.config.program import replaced, value_at
 from aimv2.config.run_config import RunConfig
 from aimv2.definitions.metrics import (
     SCENE_TASKS,
@@ -105,13 +105,6 @@ class Search:
     base: RunConfig  # the run that points change
     config: SearchConfig
     seeds: tuple[int, ...]  # those that confirm the winner
-
-    @classmethod
-    def of(cls, base: Program, **values: Any) -> Self:
-        """Return the search on this base run; refuse the program of another model."""
-        if not isinstance(base, RunConfig):
-            raise UsageError(f"search=optuna searches runs of AIMv2, and this study has runs of {base.kind}")
-        return cls(base=base, **values)
 
     def check(self) -> None:
         """Refuse a search that is impossible or means something else than it seems to."""
@@ -247,7 +240,12 @@ class Search:
         arms = self.study.arms.items()
         return {
             **{key: value for key, value in self.base.identity.items() if key != "seed"},
-            "space": {name: _described(factor) for name, factor in self.study.design.space.items()},
+            "space": {
+                name: {"low": factor.low, "high": factor.high, "log": factor.log}
+                if isinstance(factor, Range)
+                else {level: setting.label for level, setting in factor.items()}
+                for name, factor in self.study.design.space.items()
+            },
             **{f"{ARM}{name}": arm.change(self.base).with_seed(0).name for name, arm in arms},
             "search.metrics": [self.metric],
             "search.sampler": self.config.sampler,
@@ -274,9 +272,3 @@ def tunable(base: RunConfig) -> list[str]:
     tasks = [task for task in (*TASKS, *set_names(base)) if task not in SCENE_TASKS]
     tested = {f"{kind}_{task}" for kind in ("probe", "knn") for task in tasks}
     return [name for name in metric_names(base) if name not in absent and name not in tested]
-
-
-def _described(factor: Factor | Range) -> Any:
-    if isinstance(factor, Range):
-        return {"low": factor.low, "high": factor.high, "log": factor.log}
-    return {name: level.label for name, level in factor.items()}

@@ -79,12 +79,11 @@ def read_trials(folder: Path) -> list[Trial]:
     """Return the trials of a search by number, none if there is no folder; a UsageError if a file is lost or broken."""
     names = set(os.listdir(folder)) if folder.exists() else set()
     last = max((int(match[1]) for match in map(FILE.fullmatch, names) if match), default=-1)
-    return [_read(folder, number, names) for number in range(last + 1)]
-
-
-def _read(folder: Path, number: int, names: Collection[str]) -> Trial:
-    ended = file_of(folder, number, ENDED)
-    return _parsed(ended if ended.name in names else file_of(folder, number, DRAWN), number)
+    ended = (file_of(folder, number, ENDED) for number in range(last + 1))
+    return [
+        _parsed(path if path.name in names else file_of(folder, number, DRAWN), number)
+        for number, path in enumerate(ended)
+    ]
 
 
 def _parsed(path: Path, number: int) -> Trial:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from aimv2.ablations.design import Factor, Range
+from aimv2.ablations.design import Range
 from aimv2.ablations.expand import Cell
 from aimv2.ablations.request import Request, write_request
 from aimv2.ablations.searches import VERSION, path_of
@@ -247,7 +247,9 @@ class PlannedSearch:
         search, study, config = self.search, self.search.study, self.search.config
         print_study(console, search.name, study)
         for name, factor in study.design.space.items():
-            console.print(f"  {name}: {_factor(factor)}", soft_wrap=True, markup=False)
+            levels = ", ".join(factor) if not isinstance(factor, Range) else f"{factor.low:g} to {factor.high:g}"
+            scale = ", on a logarithmic scale" * (isinstance(factor, Range) and factor.log)
+            console.print(f"  {name}: {levels}{scale}", soft_wrap=True, markup=False)
         left = self.work.priced
         lines = [
             f"{search.goal.direction} {search.metric} on the {SPLIT} split; sampler {config.sampler},"
@@ -262,9 +264,3 @@ class PlannedSearch:
         lines.append(price_of(left, clock, executor) if left else "nothing is left to do")
         for line in lines:
             console.print(line, soft_wrap=True)
-
-
-def _factor(factor: Factor | Range) -> str:
-    if isinstance(factor, Range):
-        return f"{factor.low:g} to {factor.high:g}{', on a logarithmic scale' * factor.log}"
-    return ", ".join(factor)
