@@ -48,7 +48,7 @@ sweeps:
   executor={executors}
                                where workers run: processes here, this process, or a cluster (docs/cluster.md)
   executor.workers=4           number of workers
-  executor.minutes=60          time limit of a job of executor=slurm; a longer run is requeued and resumes
+  executor.minutes=60          time limit of a job on a cluster; a longer run is requeued and resumes
   executor.runs_per_gpu=1      workers that share a GPU, of executor=local
   plugins=[FILE.py,FOLDER]     code of your own, such as a study, a prefix-length distribution, a metric
                                (docs/extend.md); retry, extend and reports find it in the code snapshot
