@@ -106,9 +106,6 @@ def test_status_of_each_run(prefix_request, tmp_path, attempts):
     assert (found["causal", 0].cause, found["causal", 2].cause) == ("not finite", "node")
     assert (found["causal", 1].samples, found["causal", 1].cause) == (8, "time")
     assert found["causal", 1].note == "the run was interrupted; the next attempt of the same code resumes it"
-
-
-def test_time_left_is_that_of_the_samples_of_runs_that_will_be_done(prefix_request, tmp_path, attempts):
     shown = headline(sweep_status(prefix_request, tmp_path))
     assert "2 done, 1 running, 2 failed, 4 waiting; 184 of 480 samples" in shown
     left = (80 - 16) + (80 - 8)  # of the running and the interrupted run; those that failed are not repeated
