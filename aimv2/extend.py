@@ -16,16 +16,12 @@ if TYPE_CHECKING:
     from aimv2.definitions.objectives import OBJECTIVES
     from aimv2.definitions.objectives import add_objective as objective
     from aimv2.definitions.programs import program
-    from aimv2.sweeps.executors.base import Executor
-    from aimv2.sweeps.executors.registry import executor
 
 __all__ = [
     "OBJECTIVES",
     "Definition",
-    "Executor",
     "Items",
     "Program",
-    "executor",
     "factorial",
     "ladder",
     "metric",
@@ -47,8 +43,6 @@ _FOUND_IN = {
     "OBJECTIVES": "aimv2.definitions.objectives:OBJECTIVES",
     "objective": "aimv2.definitions.objectives:add_objective",
     "metric": "aimv2.definitions.metrics:metric",
-    "Executor": "aimv2.sweeps.executors.base:Executor",
-    "executor": "aimv2.sweeps.executors.registry:executor",
 }
 
 

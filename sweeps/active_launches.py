@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, read_object, replacing, user, write_json
-from aimv2.base.plugins import loaded
 from aimv2.runs import index
 from aimv2.runs.lease import Presence, is_held
 
@@ -31,7 +30,6 @@ SKIPPED = "skipped"
 JOBS = "jobs.json"
 WORKERS = "workers"
 LOGS = "workers"  # in the runs folder
-LOGS_MARKER = ".aimv2-logs"  # shows that such a folder is ours
 NAME = re.compile(r"\w+-[0-9a-f]{12}")  # of a launch's folder
 
 
@@ -70,7 +68,6 @@ class ActiveLaunch:
     host: str  # where it was launched, whose clock told ``started``
     started: str
     jobs: Jobs | None  # on a scheduler; None if its workers are processes of a machine
-    plugins: tuple[str, ...] = ()  # those of the launcher (``name@digest``)
 
     @cached_property
     def runs(self) -> frozenset[str]:
@@ -89,9 +86,7 @@ def new_launch(runs_dir: Path, study: str, runs: Iterable[str]) -> Path:
     after = {name: entry_of[name].attempt if name in entry_of else 0 for name in runs}
     with replacing(folder) as partial:
         partial.mkdir(parents=True)
-        plugins = [plugin.id for plugin in loaded()]
-        about = {"study": study, **origin, "runs": after} | ({"plugins": plugins} if plugins else {})
-        write_json(partial / ABOUT, about)
+        write_json(partial / ABOUT, {"study": study, **origin, "runs": after})
     return folder
 
 
@@ -108,14 +103,6 @@ def at_work(runs_dir: Path, study: str, runs: Iterable[str]) -> Iterator[Path]:
             yield launch_dir
     finally:
         end(launch_dir)
-
-
-def new_logs(runs_dir: Path, name: str) -> Path:
-    """Make a folder for the logs of workers, unless it exists, and return it. Prune deletes marked folders only."""
-    folder = runs_dir / LOGS / name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / LOGS_MARKER).touch()
-    return folder
 
 
 def runs_dir_of(launch_dir: Path) -> Path:
@@ -172,8 +159,8 @@ def _active(folder: Path, is_alive: Callable[[Path], bool]) -> ActiveLaunch | No
         about = read_object(folder / ABOUT)
         runs = about.pop("runs")
         after = runs if isinstance(runs, dict) else dict.fromkeys(runs, 0)  # older records have no numbers
-        plugins = tuple(about.pop("plugins", ()))
-        return ActiveLaunch(folder, **about, after=after, jobs=jobs, plugins=plugins)
+        about.pop("plugins", None)  # of older records
+        return ActiveLaunch(folder, **about, after=after, jobs=jobs)
     except (OSError, UsageError, KeyError, TypeError) as error:
         if not folder.exists():
             return None

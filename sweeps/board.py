@@ -45,7 +45,7 @@ STATE_STYLES: dict[RunState, str] = {"done": "green", "running": "cyan", "failed
 ADVICE: dict[Cause, str] = {
     "out of memory": "retry with a smaller executor.runs_per_gpu or fewer executor.workers; or a smaller"
     " budget.batch_size, which makes another run",
-    "no space": "free space or raise the quota (the command prune deletes what is no longer needed), then retry",
+    "no space": "free space or raise the quota, then retry",
     "not finite": "of a loss: a lower optimizer.peak_lr or a longer optimizer.warmup_fraction, which makes another run;"
     " of a metric of your own: its function",
     "node": "check the disk and the host (logs RUN), then retry",
@@ -170,22 +170,17 @@ def time_left(sweep: SweepStatus) -> str:
 
 def reasons(runs: Iterable[RunStatus], waits: str = "no worker finished it") -> RenderableType:
     """Render why runs have no result, by cause, with the first one's message and advice; ``waits`` is why some wait."""
+    by_reason: dict[tuple[RunState, Cause | None, str], list[RunStatus]] = {}
+    for run in sorted(runs, key=lambda run: not run.read_at):  # the first of each has its message
+        by_reason.setdefault((run.state, run.cause, run.note if run.cause is None else ""), []).append(run)
     lines = []
-    for run, num_more in by_cause(runs):
-        which = f"{run.arm}, seed {run.seed} ({run.run})" + f" and {num_more} more" * bool(num_more)
+    for run, *more in by_reason.values():
+        which = f"{run.arm}, seed {run.seed} ({run.run})" + f" and {len(more)} more" * bool(more)
         what = f"failed, {run.cause}: " if run.state == "failed" else "not done: "
         note = "; ".join(filter(None, [run.note, waits if run.state == "waiting" else ""]))
         lines.append(Text(f"{which} {what}{note}", style=STATE_STYLES[run.state]))
         lines += [Text(f"  {ADVICE[run.cause]}")] if run.state == "failed" and run.cause in ADVICE else []
     return Group(*lines)
-
-
-def by_cause(runs: Iterable[RunStatus]) -> list[tuple[RunStatus, int]]:
-    """Return the first run of each reason why there is no result, and how many more there are."""
-    by_reason: dict[tuple[RunState, Cause | None, str], list[RunStatus]] = {}
-    for run in sorted(runs, key=lambda run: not run.read_at):  # the first of each has its message
-        by_reason.setdefault((run.state, run.cause, run.note if run.cause is None else ""), []).append(run)
-    return [(first, len(more)) for first, *more in by_reason.values()]
 
 
 def _arms(sweep: SweepStatus) -> Table:

@@ -57,7 +57,7 @@ def snapshot(runs_dir: Path, package: Path, ids: tuple[str, ...]) -> Path:
     frozen = package.parent if package.parents[1] == code else _copied(package, code)
     if digest_of(frozen) != frozen.name:
         raise UsageError(f"the code snapshot {frozen} was changed; delete it and launch again")
-    os.utime(frozen)  # prune keeps snapshots that were used lately
+    os.utime(frozen)  # of several snapshots of a code, the one that was used last counts
     return frozen
 
 

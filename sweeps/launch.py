@@ -28,18 +28,11 @@ from aimv2.run.reuse import Training
 from aimv2.run.times import RecordedClock
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.board import Board
-from aimv2.sweeps.executors.registry import (
-    EXECUTORS,
-    chosen_executor,
-    end_abandoned,
-    executor_of,
-    executor_values,
-    queue_of,
-)
-from aimv2.sweeps.finish import finish
+from aimv2.sweeps.executors import BUILT_IN
+from aimv2.sweeps.executors.base import chosen_executor, end_abandoned, executor_of, executor_values, finish, queue_of
 from aimv2.sweeps.freeze import CODE, become_code, freeze
 from aimv2.sweeps.parse import LaunchRequest, parse
-from aimv2.sweeps.plan import Plan, Work
+from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.plan_display import Planned, PlannedSweep, PlannedTogether, report_note
 from aimv2.sweeps.progress import SINGLE
 from aimv2.sweeps.usage import launch_usage
@@ -56,8 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     def launch_by_code(words: Sequence[str]) -> int:
         if not words or HELP & set(words):
             of_plugins = {name: STUDIES[name].question for name in STUDIES if STUDIES.plugin_of(name)}
-            executors = [name for name in EXECUTORS if EXECUTORS.plugin_of(name)]
-            print(launch_usage((), of_plugins, executors), end="")
+            print(launch_usage((), of_plugins), end="")
             return 0 if words else 2
         become_code(arguments)  # with code=, unless that is this code: it does not return
         return launch([word for word in words if not word.startswith(CODE)])
@@ -81,65 +73,41 @@ def launch(
     Returns the exit status: about these runs, and of a search about all of its trials. ``measured`` is as in
     ``PlannedSweep``.
     """
-    arguments = with_file(arguments)
-    parsed = parse(arguments)
-    plan, executor = parsed.plan, parsed.executor
+    parsed = parse(with_file(arguments))
+    plan, executor, is_dry_run = parsed.plan, parsed.executor, parsed.options.dry_run
     notes = [report_note(parsed.request, parsed.reports_dir), parsed.note]
     if missing := missing_data(parsed.request.baseline):  # of a dry run; others refuse it
         notes.append(f"runs have other names than these, and count as missing: {missing}")
     for note in filter(None, notes):
         Console(stderr=True).print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
-    if not parsed.options.dry_run:
+    if not is_dry_run:
         share(plan.runs_dir)
         writable_folder(str(plan.runs_dir), "runs_dir", needs_links=True)
         writable_folder(str(parsed.reports_dir), "reports_dir")
         writable_folder(str(plan.cells[0].config.cache_dir), "data.cache_dir")
+
     planned = _planned(parsed, only, measured)
     work = planned.work
-    if work.tasks and not parsed.options.dry_run:
+    if work.tasks and not is_dry_run:
         freeze(plan.runs_dir)  # before anything that takes time, since the source may be edited from now on
     planned.show(console, executor, parsed.clock)
     if note := note_on_data(parsed.request.baseline):
         console.print(note, soft_wrap=True, markup=False)
-    check_cost(parsed, work)
-    if parsed.options.dry_run:
+    if work.tasks and parsed.limits:
+        num_workers = min(executor.num_workers(work.configs), len(work.configs))
+        check_limits(parsed.limits, price(work.priced, parsed.clock), num_workers)
+    if is_dry_run:
         if work.tasks and (untested := executor.test(work.configs, plan.runs_dir)):
             console.print(untested, soft_wrap=True)
         return 0
-    return execute(parsed, work)
 
-
-def check_cost(parsed: LaunchRequest, work: Work) -> None:
-    if work.tasks and parsed.limits:
-        num_workers = min(parsed.executor.num_workers(work.configs), len(work.configs))
-        check_limits(parsed.limits, price(work.priced, parsed.clock), num_workers)
-
-
-def _planned(parsed: LaunchRequest, only: Collection[str] | None, measured: Mapping[str, Training] | None) -> Planned:
-    runs_dir, is_dry_run = parsed.plan.runs_dir, parsed.options.dry_run
-
-    def sweep_of(request: Request) -> PlannedSweep:
-        plan = Plan(request.folder, request.cells, runs_dir)
-        return PlannedSweep(request.study, plan, only, is_dry_run=is_dry_run, measured=measured)
-
-    own: Planned = sweep_of(parsed.request)
-    if parsed.search is not None:
-        from aimv2.sweeps.search.work import PlannedSearch  # here, since Optuna takes a second to load
-
-        own = PlannedSearch(parsed.search, parsed.request, runs_dir, is_dry_run=is_dry_run)
-    return own if parsed.sensitivity is None else PlannedTogether(sweep_of(parsed.sensitivity), own)
-
-
-def execute(parsed: LaunchRequest, work: Work) -> int:
-    """Execute the work and finish the launch; return the exit status."""
-    plan = parsed.plan
     if not work.tasks:
         for request in plan.requests:
             write_request(plan.runs_dir, request)
     else:
         end_abandoned(plan.runs_dir)
         board = Board(plan, console, queue_of, trials=lambda: work.trials(plan.runs_dir))
-        if not parsed.executor.launch(plan, work, parsed.reports_dir, board):
+        if not executor.launch(plan, work, parsed.reports_dir, board):
             where = "" if plan.runs_dir == Path("runs") else f" runs_dir={plan.runs_dir}"
             console.print(
                 f"`{as_typed('manage')} status{where}` shows their progress, and `cancel {plan.title}` ends them",
@@ -147,6 +115,23 @@ def execute(parsed: LaunchRequest, work: Work) -> int:
             )
             return 0
     return 0 if finish(plan, work, parsed.reports_dir, console) else 1
+
+
+def _planned(parsed: LaunchRequest, only: Collection[str] | None, measured: Mapping[str, Training] | None) -> Planned:
+    """Return what the launch will do: the work of its study or search, and of the sensitivity study beside it."""
+    runs_dir, is_dry_run = parsed.plan.runs_dir, parsed.options.dry_run
+
+    def sweep_of(request: Request) -> PlannedSweep:
+        plan = Plan(request.folder, request.cells, runs_dir)
+        return PlannedSweep(request.study, plan, only, is_dry_run=is_dry_run, measured=measured)
+
+    if parsed.search is None:
+        planned: Planned = sweep_of(parsed.request)
+    else:
+        from aimv2.sweeps.search.work import PlannedSearch  # here, since Optuna takes a second to load
+
+        planned = PlannedSearch(parsed.search, parsed.request, runs_dir, is_dry_run=is_dry_run)
+    return planned if parsed.sensitivity is None else PlannedTogether(sweep_of(parsed.sensitivity), planned)
 
 
 def submit_command(overrides: Sequence[str]) -> int:
@@ -197,7 +182,7 @@ def relaunch(request: Request, typed: Mapping[str, str]) -> list[str]:
     new = {EXTENDED.get(key, key): value for key, value in typed.items()}
     left_out = {*new, *OF_ONE_LAUNCH, "plugins"}  # plug-ins are those of this process
     kept = [word for word in request.arguments if word.partition("=")[0] not in left_out]
-    if "executor" not in new and (name := chosen_executor(kept)) not in EXECUTORS:
+    if "executor" not in new and (name := chosen_executor(kept)) not in BUILT_IN:
         raise UsageError(
             f"the launch of {request.folder} used executor={name}, which is unknown here; type executor=local"
         )

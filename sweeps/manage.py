@@ -18,22 +18,18 @@ from rich.console import Console
 from rich.live import Live
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.expand import Cell
-from aimv2.ablations.measured import measuring_runs
 from aimv2.ablations.request import Request, read_request, read_requests, requested_names, requested_runs
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import share, user
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, as_typed, checked, guarded, key_values, script_of
-from aimv2.runs import index
 from aimv2.runs.lease import is_released
 from aimv2.runs.record import RunFolder, named_run
 from aimv2.sweeps.active_launches import active_launches, cancel
 from aimv2.sweeps.board import pause, print_logs, reasons, rendered
-from aimv2.sweeps.executors.registry import end_abandoned, queue_of, withdraw
+from aimv2.sweeps.executors.base import end_abandoned, queue_of, withdraw
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.progress import SINGLE, Looks, RunReader, SweepStatus, plan_status, single_status, status_looks
-from aimv2.sweeps.prune import prune
 from aimv2.sweeps.search.trials import trials_of
 from aimv2.sweeps.usage import KEYS, manage_usage
 
@@ -157,17 +153,6 @@ def measure_command(arguments: Arguments) -> int:
     return launch(words, only=set(trainings), measured=trainings)
 
 
-def evaluate_command(arguments: Arguments) -> int:
-    from aimv2.run.reuse import chosen_metric  # here, because status loads faster without these
-    from aimv2.sweeps.evaluate import evaluate
-
-    values = dict(arguments.values)
-    if not (typed := values.pop("metric", "")):
-        raise UsageError("which metric? Name a function of a plug-in's file: metric=my.py:cka")
-    chosen = chosen_metric(typed)  # before plug-ins of earlier launches, which may be older versions of this one
-    return evaluate(own_request(arguments), chosen, typed, values)
-
-
 def own_request(arguments: Arguments) -> Request:
     """Return this user's last request of a study, or the last of all if this user has none."""
     requests = read_requests(arguments.runs_dir, arguments.names[0], STUDIES)
@@ -200,8 +185,11 @@ def cancel_command(arguments: Arguments) -> int:
     released = frozenset[str]().union(*(launch.runs for launch in chosen)) - others
     states = Counter(RunFolder(runs_dir, run).state() for run in released)
     console.print(f"active runs to release: {states['running']}, waiting runs that will not start: {states['new']}")
-    if not _is_confirmed("cancel?", arguments):
-        return 0
+    if not arguments.value("yes", False):
+        if not sys.stdin.isatty():
+            raise UsageError("cancel? There is no terminal to answer in; type yes=true to confirm")
+        if input("cancel? [y/N] ").strip().lower() not in ("y", "yes"):
+            return 0
     is_cancelled = [cancel(launch, released) for launch in chosen]
     for launch, is_reached in zip(chosen, is_cancelled, strict=True):
         if not is_reached:
@@ -227,12 +215,6 @@ def replay_command(arguments: Arguments) -> int:
     return 0 if replay(recorded, say, tolerance=arguments.value("tolerance", 0.0)) else 1
 
 
-def prune_command(arguments: Arguments) -> int:
-    is_dry_run = arguments.value("dry_run", False)
-    is_done = prune(arguments.runs_dir, console, lambda: _is_confirmed("delete?", arguments), is_dry_run=is_dry_run)
-    return 0 if is_done else 1
-
-
 COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {  # with what a command needs the name of
     "status": (status_command, ""),
     "logs": (logs_command, "run"),
@@ -240,9 +222,7 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {  # with what a c
     "cancel": (cancel_command, "sweep"),
     "extend": (extend_command, "sweep"),
     "measure": (measure_command, "sweep"),
-    "evaluate": (evaluate_command, "sweep"),
     "replay": (replay_command, "run"),
-    "prune": (prune_command, ""),
 }
 
 
@@ -258,8 +238,7 @@ def _progress(arguments: Arguments, readers: Mapping[str, RunReader]) -> list[Sw
                 if arguments.names:
                     raise
             else:
-                whole = dataclasses.replace(request, cells=[*request.cells, *_measuring(request, runs_dir)])
-                sweeps.append(_status(whole, runs_dir, readers[request.folder], looks))
+                sweeps.append(_status(request, runs_dir, readers[request.folder], looks))
     if not arguments.names or SINGLE in arguments.names:
         others = requested_runs(runs_dir).union(*(trials_of(runs_dir, name).runs for name in every))
         single = single_status(runs_dir, others, readers[SINGLE], looks, queue_of=queue_of)
@@ -268,28 +247,9 @@ def _progress(arguments: Arguments, readers: Mapping[str, RunReader]) -> list[Sw
     return sweeps
 
 
-def _measuring(request: Request, runs_dir: Path) -> list[Cell]:
-    """Return the runs that measure metrics of a study's finished runs, unless all of them are done."""
-    runs, found = measuring_runs(runs_dir, request.folder), index.read(runs_dir)
-    done = {name for name, entry in found.items() if entry.state == "done"}
-    if runs <= done:
-        return []
-    cells = (cell for metric in request.metrics for cell in metric.cells(request.cells))
-    requested = [cell for cell in cells if cell.name in runs]
-    return requested if any(cell.name not in done for cell in requested) else []
-
-
 def _status(request: Request, runs_dir: Path, reader: RunReader, looks: Looks) -> SweepStatus:
     plan, trials = Plan(request.folder, request.cells, runs_dir, (request,)), trials_of(runs_dir, request.folder)
     return plan_status(plan, reader, looks, queue_of=queue_of, trials=trials)
-
-
-def _is_confirmed(question: str, arguments: Arguments) -> bool:
-    if arguments.value("yes", False):
-        return True
-    if not sys.stdin.isatty():
-        raise UsageError(f"{question} There is no terminal to answer in; type yes=true to confirm")
-    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
 if __name__ == "__main__":

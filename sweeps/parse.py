@@ -23,6 +23,7 @@ from aimv2.base.errors import UsageError, require, unknown
 from aimv2.config.arguments import as_typed, defaults_of, options_of
 from aimv2.config.data_config import CHECKED
 from aimv2.config.program import KIND, Program, differences, replaced, value_at
+from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import is_name
 from aimv2.definitions.programs import absent_metrics, check_values, with_metrics
 from aimv2.request.compose import base_run, compose, run_config
@@ -30,11 +31,9 @@ from aimv2.run.command import split_limits
 from aimv2.run.price import Clock, Limit
 from aimv2.run.programs import resolved as resolved_on
 from aimv2.run.times import RecordedClock, calibrate
-from aimv2.sweeps.executors.base import Executor
-from aimv2.sweeps.executors.registry import EXECUTORS, chosen_executor, executor_of, executor_values
+from aimv2.sweeps.executors.base import Executor, chosen_executor, executor_of, executor_values
 from aimv2.sweeps.plan import Plan
-from aimv2.sweeps.search.config import NONE, search_config, search_values
-from aimv2.sweeps.search.space import Search
+from aimv2.sweeps.search.space import NONE, Search, search_config, search_values
 
 CONFUSED_KEYS = {
     "budget": "limit=2h limits the price of a plan, budget.samples=4096 sets its training",
@@ -123,7 +122,8 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         request, search = _searched(request, base, overrides, values)
     if options.sensitivity:
         sensitivity, note = _sensitivity(request, typed, base, reports_dir)
-    request = replace(request, arguments=(*_plugin_words(request, words), *request.arguments))
+    if names := dict.fromkeys(plugin.name for plugin in plugins.loaded() if plugin.id in request.plugins):
+        request = replace(request, arguments=(f"plugins=[{','.join(names)}]", *request.arguments))
     requests = (request,) if sensitivity is None else (sensitivity, request)
     cells = [cell for request in requests for cell in request.cells]
     return LaunchRequest(
@@ -138,13 +138,6 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         reports_dir=reports_dir,
         options=options,
     )
-
-
-def _plugin_words(request: Request, words: Sequence[str]) -> list[str]:
-    """Return the argument that names the plug-ins of a request in files, for its record; none if it needs none."""
-    needed = [*request.plugins, *([plugin.id] if (plugin := EXECUTORS.plugin_of(chosen_executor(words))) else [])]
-    names = dict.fromkeys(plugin.name for plugin in plugins.loaded() if plugin.id in needed)
-    return [f"plugins=[{','.join(names)}]"] if names else []
 
 
 def _by_key(words: Sequence[str]) -> dict[str, str]:
@@ -306,6 +299,8 @@ def _searched(
     cells = [cell for cell in request.cells if cell.arm == study.baseline]
     request = replace(request, study=confirmed, cells=cells)
     measured = with_metrics(base, (config.metric or study.primary_metric,))
-    search = Search.of(measured, name=request.folder, study=study, config=config, seeds=tuple(overrides.seeds))
+    if not isinstance(measured, RunConfig):
+        raise UsageError(f"search=optuna searches runs of AIMv2, and this study has runs of {measured.kind}")
+    search = Search(request.folder, study, measured, config, tuple(overrides.seeds))
     search.check()
     return request, search

@@ -1,12 +1,11 @@
 """The runs of a launch: which are missing, what its workers do, and which of them a worker can take."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import cloudpickle
 from rich.console import Console
@@ -50,15 +49,6 @@ class Task:
             return True
         may_be_stalled = entry.attempt - self.after >= MAX_STALLED
         return may_be_stalled and RunFolder(runs_dir, self.name).num_stalled(self.after) == MAX_STALLED
-
-
-class Follower:
-    """Follows a run while it is done; this one does nothing."""
-
-    is_stopped = False  # True once the follower has decided that the run ends early
-
-    def on_rows(self, rows: list[dict[str, Any]]) -> None:
-        """Read the next rows of the run's metrics."""
 
 
 class OpenTasks(NamedTuple):
@@ -125,10 +115,6 @@ class TaskList:
 
     def skip(self, task: Task, reason: str) -> None:
         """Record that no worker can do a task."""
-
-    def follow(self, task: Task, stop: Callable[[], None]) -> AbstractContextManager[Follower]:
-        """Return a context for the length of an attempt at a task."""
-        return nullcontext(Follower())
 
     def _add_if_open(self, task: Task, entry: Entry, now: OpenTasks) -> None:
         key = (task.name, entry.attempt)

@@ -28,8 +28,6 @@ from aimv2.runs.rows import ROWS, last_row, losses_of, rows_at
 from aimv2.sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches
 from aimv2.sweeps.plan import Plan, Task, Trials, code_note
 
-MAX_OTHER_SEEDS = 5
-SLOW = 0.5  # share of the other seeds' speed below which a run is a straggler
 SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
 STALLED_SECONDS = 120.0  # without a new row, at least, before a note says so
 STALLED_INTERVALS = 5  # likewise, in usual times between two writes of rows
@@ -186,7 +184,6 @@ class RunReader:
                 is_repeated = any(self._repeats(launch, plan, name, entry) for launch in launches.get(name, ()))
                 run.state = "failed" if has_failed and not is_repeated else "waiting"
         _estimate([self._runs[name] for name in left])
-        _note_stragglers(plan, entry_of, [run for name in due if (run := self._runs[name]).state == "running"])
         return [self._runs[name] for name in plan.cell_of]
 
     def _due(self, plan: Plan, left: Sequence[str], looks: Looks) -> list[str]:
@@ -284,22 +281,6 @@ def _estimate(runs: Sequence[RunStatus]) -> None:
             run.samples = round(share * run.budget)
             if state == "running":
                 run.images_per_second = statistics.mean(speeds) if speeds else None
-
-
-def _note_stragglers(plan: Plan, entry_of: Mapping[str, Entry], running: Sequence[RunStatus]) -> None:
-    """Note runs that are slower than other seeds of their arms at the same step, of which finished ones come first."""
-    for arm in dict.fromkeys(run.arm for run in running):
-        runs = [run for run in running if run.arm == arm]
-        tried = [cell.name for cell in plan.cell_of.values() if cell.arm == arm and cell.name in entry_of]
-        seeds = sorted(tried, key=lambda name: entry_of[name].state != "done")[:MAX_OTHER_SEEDS]
-        steps = {run.step for run in runs}
-        rows = {name: rows_at(attempt_folder(plan.runs_dir / name, entry_of[name].attempt), steps) for name in seeds}
-        for run in runs:
-            others = [rows[name][run.step] for name in seeds if name != run.run and run.step in rows[name]]
-            speeds = [row["images_per_second"] for row in others if "images_per_second" in row]
-            if run.images_per_second and speeds and run.images_per_second < SLOW * statistics.median(speeds):
-                slow = f"{run.images_per_second:.0f} images/s, other seeds {statistics.median(speeds):.0f}"
-                run.note = "; ".join(filter(None, [run.note, f"a straggler: {slow}"]))
 
 
 def plan_status(

@@ -57,12 +57,7 @@ def recorded_in_folder(run: RunFolder) -> Recorded:
 
 
 def recorded_in_report(folder: Path, beginning: str, cache_dir: str) -> Recorded:
-    """Return the run of a report's records whose name begins so; they have final metrics and the held-out curve.
-
-    Raises:
-        UsageError: there are no such records or no such finished run, or the run starts from weights, which records do
-            not have.
-    """
+    """Return the run of a report's records whose name begins so; they have final metrics and the held-out curve."""
     records = read_records(folder / FILE, STUDIES)
     evidence = records.evidence
     runs = evidence.runs.drop_duplicates("run").set_index("run")
@@ -93,14 +88,8 @@ def recorded_in_report(folder: Path, beginning: str, cache_dir: str) -> Recorded
 def replay(recorded: Recorded, say: Callable[[str], None] = print, *, tolerance: float = 0.0) -> bool:
     """Execute a run in a temporary folder, and compare the recorded values of its steps and its final metrics.
 
-    Nothing of others is executed: the config is theirs, the code ours.
-
-    Returns:
-        True if no recorded value differs by more than the tolerance, which is relative, and none is missing.
-
-    Raises:
-        UsageError: the tolerance is no share up to MAX_TOLERANCE, or the record has no value.
-        RunFailedError: the replay failed.
+    Nothing of others is executed: the config is theirs, the code ours. Returns True if no recorded value differs by
+    more than the tolerance, which is relative, and none is missing.
     """
     if not 0 <= tolerance <= MAX_TOLERANCE:
         raise UsageError(f"tolerance={tolerance:g} must be between 0, to the last bit, and {MAX_TOLERANCE:g}")

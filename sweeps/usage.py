@@ -16,9 +16,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "cancel": ("launch", "yes"),
     "extend": ("seeds", "samples", "sweep.seeds", "budget.samples", *PLACE),
     "measure": ("evaluation.", "to", *PLACE),
-    "evaluate": ("metric", "dry_run", "price", *PLACE),
     "replay": ("records", "tolerance", "data.cache_dir"),
-    "prune": ("dry_run", "yes"),
 }
 
 LAUNCH = """usage: {typed} sweep=NAME [key=value ...]
@@ -39,24 +37,20 @@ sweeps:
   sweep.expected.ARM=better    expectation for the arm in the primary metric: better, worse, equal or null
   sweep.allow_mixed_code=true  draw verdicts even if the runs are of different code
   sweep.claims.CLAIM=[]        leave out a claim of the paper, or list its expectations
-  scale=demo                   scale of the base run
-  start.weights=runs/NAME      start from a finished run, whose config is that of the base run (docs/post-training.md)
-  recipe=NAME                  post-training that starts there
-  mixture=paper|public         weights and shares of dense captions of the paper's three sources
+  scale=demo                   scale of the base run; other keys of train, such as start.weights=runs/NAME, recipe=NAME,
+                               mixture=paper|public, config=FILE.yaml, or any of its values: budget.samples=4096
   data.sources=[A.yaml,B.yaml] sources of your own; studies of mixtures take their arms from them
   evaluation.sets=[FILE.yaml]  labelled sets of your own; the first decides where probe_object does not exist
-  config=FILE.yaml             keys with values from a file, as optimizer: {{peak_lr: 1e-3}}; those that are typed count
-  budget.samples=4096          any other value of the base run, by its path
   search=optuna                search the space of the study's factors, then confirm the winner (docs/search.md);
-                               search.trials=24, sampler=, pruner=, metric=, seed=
+                               search.trials=24, sampler=, metric=, seed=
   limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk
                                space (MB to TB)
   executor={executors}
                                where workers run: processes here, this process, or a cluster (docs/cluster.md)
   executor.workers=4           number of workers
-  executor.minutes=60          time limit of a worker; another worker then resumes its run from the checkpoint
+  executor.minutes=60          time limit of a job on a cluster; a longer run is requeued and resumes
   executor.runs_per_gpu=1      workers that share a GPU, of executor=local
-  plugins=[FILE.py,FOLDER]     code of your own, such as a study, a prefix-length distribution, a metric or an executor
+  plugins=[FILE.py,FOLDER]     code of your own, such as a study, a prefix-length distribution, a metric
                                (docs/extend.md); retry, extend and reports find it in the code snapshot
   code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
   sensitivity=auto             first measure what the metrics of the study's claims see on this base run, if that is not
@@ -72,33 +66,27 @@ Arms and their levels are defined in ablations/studies/NAME.py, and all keys of 
 
 MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
 
-  status [SWEEP]               show progress, time left, stragglers, failures by cause, and why runs wait; --watch
+  status [SWEEP]               show progress, time left, failures by cause, and why runs wait; --watch
                                refreshes, --json prints everything. Without a name it also shows single runs, of
                                {train}; with the name train, only these
   logs RUN                     show a run's attempts, the end of its metrics and log, and its traceback
   retry SWEEP                  execute failed runs of your last launch again, after listing their causes with advice.
                                Executor keys, such as executor.minutes=90, and limit= can be overridden,
-                               here and in extend, measure and evaluate
+                               here and in extend and measure
   cancel SWEEP                 list the active launches; release the runs of yours and start no others. launch=ID takes
                                this launch, and launch=all everybody's
   extend SWEEP seeds=8         repeat your last launch with other seeds, or with samples=40960, which makes new runs for
                                every arm and seed, since a run is named by its config
   measure SWEEP evaluation.KEY=VALUE
                                repeat your last launch with other values of the evaluation, such as a reader
-                               (evaluation.reader.samples=20480), on the weights of its finished runs, without training.
+                               (evaluation.reader.samples=20480) or metrics of a plug-in (plugins=[my.py]
+                               evaluation.metrics=[cka]), on the weights of its finished runs, without training.
                                to=FOLDER is a runs folder for the new results, for metrics that only newer code has
-  evaluate SWEEP metric=FILE:NAME
-                               measure a metric of a plug-in, a function of a Python file (metric=my.py:cka), on each
-                               finished run of the sweep that lacks it, from its weights, and write the report;
-                               dry_run=true prints the plan and its price, and limit= refuses a dearer one
   replay RUN                   execute a finished run again and compare it with its record, step by step; with
                                records=reports/NAME a run of the records beside that report. Values must be equal to the
                                last bit, or within tolerance=0.001 of each
-  prune                        list and delete checkpoints of finished runs and, if no launch is active, code snapshots
-                               that are a day old and have no checkpoint, and workers' logs that are a week old; results
-                               and other people's files stay. dry_run=true only lists
 
-  yes=true                     (cancel, prune) do not ask for confirmation
+  yes=true                     (cancel) do not ask for confirmation
   plugins=[FILE.py,FOLDER]     code of your own that the runs folder does not know, or has in another version
   runs_dir=runs                the runs folder
   debug=true                   show the traceback of an error
@@ -107,16 +95,10 @@ SWEEP is a name in runs/studies/; RUN is a run's name, and ID a launch's, or the
 """
 
 
-def launch_usage(
-    arguments: Sequence[str] = (), studies: Mapping[str, str] = OURS, executors: Sequence[str] = ()
-) -> str:
-    """Return the help of a launch.
-
-    Args:
-        studies, executors: those of plug-ins, the studies with their questions.
-    """
+def launch_usage(arguments: Sequence[str] = (), studies: Mapping[str, str] = OURS) -> str:
+    """Return the help of a launch; ``studies`` are those of plug-ins, with their questions."""
     sweeps = "\n".join(f"  {name}\n    {question}" for name, question in {**questions(), **studies}.items())
-    return LAUNCH.format(typed=as_typed("sweep"), sweeps=sweeps, executors="|".join([*BUILT_IN, *executors]))
+    return LAUNCH.format(typed=as_typed("sweep"), sweeps=sweeps, executors="|".join(BUILT_IN))
 
 
 def manage_usage(arguments: Sequence[str] = ()) -> str:

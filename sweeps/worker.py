@@ -1,17 +1,16 @@
 """A worker: acquire a run, execute it, and take the next one until no run is left.
 
-A worker that is a process of its own is ``python -m aimv2.sweeps.worker`` with the values of a ``Worker`` as JSON.
+As a process of its own it is ``python -m aimv2.sweeps.worker`` with the folder of the launch and values of a ``Worker``
+as JSON.
 """
 
 import contextlib
 import json
-import math
 import signal
-import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -31,14 +30,11 @@ from aimv2.sweeps.machine import largest_bytes, run_slots
 from aimv2.sweeps.plan import Task, TaskList, Work, read_work
 
 SLOT_POLL_SECONDS = 0.5
-STOP_POLL_SECONDS = 0.5
 WATCH_POLL_SECONDS = 5.0  # between two looks at heartbeats
-RESERVE_SECONDS = 60.0  # of a worker's time, for the current step and a checkpoint; at most a tenth of that time
 MAX_WITHOUT_SPACE = 2  # runs that may find the disk full before the worker ends; the next runs would find it full too
 BEAT_SECONDS = 3 * HEARTBEAT_SECONDS  # of a worker; its run has a heartbeat too
 REPORT = "report.json"  # in the worker's folder
 
-Process = subprocess.Popen[bytes]
 OnRows = Callable[[list[dict[str, Any]]], None]
 
 
@@ -48,7 +44,6 @@ class WorkerReport:
 
     done: list[str] = field(default_factory=list)
     signal: int | None = None  # that interrupted it
-    was_out_of_time: bool = False  # True if its time was nearly up
     problem: str = ""  # why it cannot do any run, such as a runs folder that cannot be written
 
 
@@ -66,7 +61,6 @@ class Worker:
     work_to_do: Work  # its run with the most ranks decides which slots the worker takes
     launch_dir: Path  # in which the launch may be cancelled
     on_rows: OnRows = lambda rows: None  # called with each group of new metric rows, for a display in this process
-    minutes: float | None = None  # the worker's time; None is no limit
     runs_per_gpu: int | None = 1  # workers that share a GPU; None where a scheduler assigns cores and GPUs: no slots
     interrupts: Interrupts = field(default_factory=Interrupts)
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
@@ -85,8 +79,7 @@ class Worker:
     def work(self) -> WorkerReport:
         """Work, and return the report, which is also written to the worker's folder.
 
-        After a signal (``aimv2.base.interrupt.SIGNALS``), or when its time is nearly up, the worker saves a checkpoint,
-        releases its run and returns. In an evaluation it finishes the current part first, unless there was a signal.
+        After a signal (``aimv2.base.interrupt.SIGNALS``) the worker saves a checkpoint, releases its run and returns.
         """
         report, own = self.report, self.launch_dir / WORKERS / self.name
         share(self.runs_dir)
@@ -95,16 +88,12 @@ class Worker:
             # submitit ignores SIGTERM and SIGUSR2 until we listen. While a worker is present its launch is active, even
             # if the launcher was killed.
             with self.interrupts.listening(), Presence(own, beat_seconds=BEAT_SECONDS):
-                if self.minutes is not None:
-                    seconds = 60 * self.minutes
-                    self.interrupts.deadline = time.monotonic() + seconds - min(RESERVE_SECONDS, 0.1 * seconds)
                 self._work()
         except KeyboardInterrupt:
             pass
         except (UsageError, OSError) as error:
             report.problem = str(error)
         report.signal = self.interrupts.signal
-        report.was_out_of_time = self.interrupts.ends_process and report.signal is None
         with contextlib.suppress(OSError):  # a full disk
             write_json(own / REPORT, asdict(report))
         return report
@@ -127,11 +116,9 @@ class Worker:
                         if config.ranks > 1 and self.runs_per_gpu is None:
                             return  # the other ranks have ended too; only a new job starts all of them
                         pause = 0.0
-                        # Asked after a run and not before it: however short its time, a worker takes a run a step
-                        # further.
-                        if self.interrupts.ends_process or cancelled(self.launch_dir) is not None:
+                        if self.interrupts.was_signalled or cancelled(self.launch_dir) is not None:
                             break
-            if self.interrupts.ends_process:
+            if self.interrupts.was_signalled:
                 return
             time.sleep(pause)
 
@@ -143,18 +130,11 @@ class Worker:
             attempt = None if task.name in left_out else self._acquire(task)
             if attempt is None:
                 continue
-            must_release = partial(_must_release, task, self.launch_dir)
-            self.interrupts.also_when(must_release)
-            with self.task_list.follow(task, self.interrupts.stop) as follower:
-                on_rows = partial(_read_all, (follower.on_rows, self.on_rows))
-                try:
-                    failure = execute(task.config, attempt, on_rows, self.interrupts, trained=task.trained, gpus=gpus)
-                except LeaseLostError:
-                    return True
-                except KeyboardInterrupt:
-                    if not follower.is_stopped or must_release() or self.interrupts.ends_process:
-                        raise
-                    return True
+            self.interrupts.also_when(partial(_must_release, task, self.launch_dir))
+            try:
+                failure = execute(task.config, attempt, self.on_rows, self.interrupts, trained=task.trained, gpus=gpus)
+            except LeaseLostError:
+                return True
             if failure is None:
                 self.report.done.append(task.name)
                 remember(task.priced, attempt.run)
@@ -180,34 +160,9 @@ class Worker:
             return None
 
 
-def worker_command(about: Mapping[str, Any]) -> list[str]:
-    """Return the command of a worker, for any host that sees the runs folder; ``about`` is as in ``worker_about``."""
-    return [sys.executable, "-m", "aimv2.sweeps.worker", json.dumps(dict(about))]
-
-
-def worker_about(about: Mapping[str, Any]) -> Worker:
-    """Return the worker that these values describe: ``launch_dir``, fields of ``Worker``, and ``start`` of its work."""
-    values = dict(about)
-    launch_dir, start = Path(values.pop("launch_dir")), values.pop("start", None)
-    work = read_work(launch_dir)
-    return Worker(work if start is None else work.of_worker(start), launch_dir, **values)
-
-
-def stop(processes: Sequence[Process], seconds: float = math.inf) -> bool:
-    """Interrupt workers and wait for their end. Return False if some still run after these seconds."""
-    for process in processes:
-        process.terminate()
-    deadline = time.monotonic() + seconds
-    while any(process.poll() is None for process in processes):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(STOP_POLL_SECONDS)
-    return True
-
-
-def _read_all(readers: Sequence[OnRows], rows: list[dict[str, Any]]) -> None:
-    for read in readers:
-        read(rows)
+def worker_command(launch_dir: Path, **values: Any) -> list[str]:
+    """Return the command of a worker of this launch that has these values, for its own process."""
+    return [sys.executable, "-m", "aimv2.sweeps.worker", json.dumps({"launch_dir": str(launch_dir), **values})]
 
 
 def _must_release(task: Task, launch_dir: Path) -> bool:
@@ -220,4 +175,6 @@ if __name__ == "__main__":
     # A terminal sends these to all processes that were started in it. Only the launcher acts on them.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    sys.exit(worker_about(json.loads(sys.argv[1])).work().problem or 0)
+    given = json.loads(sys.argv[1])
+    launched_in = Path(given.pop("launch_dir"))
+    sys.exit(Worker(read_work(launched_in), launched_in, **given).work().problem or 0)

@@ -1,4 +1,4 @@
-"""Interrupts: requests to stop, by a signal, by ``manage.py cancel``, or because the worker's time is nearly over."""
+"""Interrupts: requests to stop, by a signal or by ``manage.py cancel``."""
 
 import contextlib
 import math
@@ -28,7 +28,6 @@ class Interrupts:
 
     def __init__(self, *, poll_seconds: float = 10.0, acknowledges: bool = True) -> None:
         self.signal: int | None = None
-        self.deadline = math.inf  # of time.monotonic; no timer fires: a loop has to check
         self._is_deferring = False
         self._poll_seconds, self._acknowledges = poll_seconds, acknowledges
         self.also_when(lambda: False)
@@ -39,13 +38,8 @@ class Interrupts:
 
     @property
     def is_requested(self) -> bool:
-        """True after a signal, after the deadline, after ``stop``, or once the predicate of ``also_when`` was true."""
-        return self.ends_process or self._poll()
-
-    @property
-    def ends_process(self) -> bool:
-        """True after a signal or the deadline: the process shall do nothing else."""
-        return self.was_signalled or time.monotonic() >= self.deadline
+        """True after a signal, after ``stop``, or once the predicate of ``also_when`` was true."""
+        return self.was_signalled or self._poll()
 
     def also_when(self, predicate: Callable[[], bool]) -> None:
         """Count a true predicate as a request too. It replaces the predicate of an earlier call."""

@@ -212,11 +212,6 @@ class Program:
         """The steps after which a point of the held-out curve is measured; none if there is no curve."""
         return ()
 
-    @property
-    def curve_samples(self) -> Sequence[int]:
-        """The training samples after these steps."""
-        return ()
-
     def without_training(self) -> Self:
         """Return a run that costs what the evaluation of given weights costs."""
         return self

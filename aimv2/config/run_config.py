@@ -166,10 +166,6 @@ class RunConfig(Program):
         return tuple(sorted({round(i * self.budget.num_steps / (points - 1)) for i in range(points)}))
 
     @property
-    def curve_samples(self) -> Sequence[int]:
-        return [step * self.budget.batch_size for step in self.curve_steps]
-
-    @property
     def picture_steps(self) -> tuple[int, ...]:
         """Those after which predictions are drawn."""
         steps = self.curve_steps

@@ -30,7 +30,7 @@ def resolve(
     """
     set_names(config)  # before anything is trained
     if config.evaluation.alone is not None:
-        raise UsageError("evaluation.alone is set by `python sweeps/manage.py evaluate`, and by no command line")
+        raise UsageError("evaluation.alone is of runs that older versions made, and no command sets it")
     is_here = available is None
     available = available or ("cuda" if has_cuda() else "cpu")
     config = with_start(with_attention(config))

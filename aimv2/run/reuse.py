@@ -1,5 +1,5 @@
 """The weights of finished runs, for runs that train none: runs that differ in evaluation only, and runs that measure
-one metric of a plug-in of a finished run (``manage.py evaluate``).
+one metric of a plug-in of a finished run (of older versions).
 
 Such a run has a name, a lease and a result as all runs have, so it is done once, wherever workers run, and the finished
 run stays as it is. Nothing here imports torch.

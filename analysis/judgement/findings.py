@@ -66,7 +66,8 @@ def lacking(request: Request, evidence: Evidence) -> list[Lacking]:
         if runs and (answered or metric == primary):
             verb = "lacks" if len(finished) == 1 else "lack"
             text = f"{len(runs)} of {count(len(finished), 'finished run')} {verb} {metric}"
-            words = ["evaluate", request.folder, f"metric={as_typed.get(metric, f'FILE.py:{metric}')}"]
+            file = as_typed.get(metric, "FILE.py:").rpartition(":")[0]
+            words = ["measure", request.folder, f"plugins=[{file}]", f"evaluation.metrics=[{metric}]"]
             if is_ours(metric):  # newer code has it
                 words = ["measure", request.folder, f"to={AGAIN}"]
             metrics.append(Lacking(metric, runs, text, shlex.join(["python", "sweeps/manage.py", *words])))

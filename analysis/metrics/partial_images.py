@@ -1,7 +1,7 @@
 """What a fresh decoder reads from encodings of parts of images, of which the paper's section 5 speaks.
 
-``python sweeps/manage.py evaluate encoder_attention_laptop
-metric=analysis/metrics/partial_images.py:partial_reader_loss``
+``python sweeps/manage.py measure encoder_attention_laptop plugins=[analysis/metrics/partial_images.py]
+evaluation.metrics=[partial_reader_loss]``
 
 A part is the first half of the patches in reading order, which attend to each other and to nothing else of the image:
 what a prefix of half the image is in training. Letters: N images, I patches, D width.

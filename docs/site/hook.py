@@ -41,7 +41,6 @@ API = {  # modules that extensions and analyses import
         *("aimv2.ablations.study", "aimv2.ablations.design", "aimv2.ablations.expectations", "aimv2.ablations.claims"),
         *("aimv2.ablations.expand", "aimv2.ablations.request"),
     ),
-    "Executors": ("aimv2.sweeps.executors.base",),
     "Records": (
         "aimv2.analysis.evidence.records",
         "aimv2.analysis.evidence.tables",

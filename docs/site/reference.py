@@ -22,9 +22,10 @@ from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.run_config import RunConfig
 from aimv2.definitions.metrics import FINAL, PARAMETERS
 from aimv2.run.options import TrainOptions
-from aimv2.sweeps.executors.registry import EXECUTORS
+from aimv2.sweeps.executors import BUILT_IN
+from aimv2.sweeps.executors.base import executor_class
 from aimv2.sweeps.parse import LaunchOptions
-from aimv2.sweeps.search.config import SearchConfig
+from aimv2.sweeps.search.space import SearchConfig
 
 OURS = {name: STUDIES[name] for name in NAMES}  # without those of plug-ins
 REPORTS = Path(__file__).parents[2] / "reports" / "published"
@@ -131,11 +132,7 @@ def keys_page() -> str:
         ("Keys of a launch", "", LaunchOptions),
         ("`sweep.`: values of a study", "sweep.", StudyOverrides),
         ("`search.`: with `search=optuna`", "search.", SearchConfig),
-        *(
-            (f"`executor.`: with `executor={name}`", "executor.", EXECUTORS[name])
-            for name in EXECUTORS
-            if name in EXECUTORS.built_in
-        ),
+        *((f"`executor.`: with `executor={name}`", "executor.", executor_class(name)) for name in BUILT_IN),
     ]
     rest = [
         f"## {title}\n\n{_first_paragraph(kind)}\n\n{_listed(list(keys(kind, prefix)), {})}"

@@ -1,80 +1,29 @@
-"""The interface of executors, and the workers of a launch that waits for them: started, watched and replaced."""
+"""Executors: their interface, their choice by name, the jobs of launches on a scheduler, and the end of a launch."""
 
-import time
-import uuid
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from pkgutil import resolve_name
+from typing import Any, Literal
 
-from aimv2.ablations.request import write_request
+from rich.console import Console
+
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.request import read_request
 from aimv2.base.errors import UsageError
-from aimv2.base.files import writable_folder
-from aimv2.base.processes import imports_from
+from aimv2.config.arguments import checked
 from aimv2.config.program import Program
-from aimv2.run.price import duration
-from aimv2.runs.lease import Watch, is_released
-from aimv2.sweeps.active_launches import (
-    LOGS,
-    WORKERS,
-    ActiveLaunch,
-    Queued,
-    at_work,
-    cancelled,
-    new_logs,
-    runs_dir_of,
-    skipped,
-)
-from aimv2.sweeps.board import Board
-from aimv2.sweeps.freeze import freeze, worker_environment
-from aimv2.sweeps.plan import Plan, Work, write_work
-from aimv2.sweeps.worker import WorkerReport, read_report
-
-POLL_SECONDS = 1.0
-STOP_SECONDS = 30  # that interrupted workers have to save checkpoints
-MAX_IDLE = 3  # workers in a row that ended though runs were free and not one was tried
-
-Poll = Callable[[], int | None]  # returns None while a worker runs, as Popen.poll does
-Start = Callable[[str], Poll]  # starts a worker, given its name
-
-
-@dataclass(frozen=True)
-class Launched:
-    """A launch whose workers can be started."""
-
-    work: Work
-    folder: Path  # its own, in the runs folder
-    num_workers: int  # that run at a time; there may be more, one after the other
-    board: Board  # shows its progress, and has the console
-
-    def environment(self, cores: int) -> dict[str, str]:
-        """Return the environment variables that a worker needs, whose ranks have so many cores each."""
-        return worker_environment(self.work.configs[0], cores) | imports_from(freeze(runs_dir_of(self.folder)))
-
-    def log_of(self, name: str) -> Path:
-        """Return the path of a worker's log, which outlives the launch."""
-        return runs_dir_of(self.folder) / LOGS / self.folder.name / f"{name}.log"
-
-    def about(self, name: str, **values: Any) -> dict[str, Any]:
-        """Return what a worker has to know, for ``sweeps.worker``: paths that any host sees, and more of its values."""
-        paths = {"launch_dir": str(self.folder.resolve()), "log": str(self.log_of(name).resolve())}
-        return {"name": name, **paths, **values}
+from aimv2.sweeps.active_launches import ActiveLaunch, Queued, active_launches, end
+from aimv2.sweeps.board import Board, print_failures
+from aimv2.sweeps.executors import BUILT_IN
+from aimv2.sweeps.plan import Plan, Work
 
 
 class Executor(ABC):
-    """A place where the workers of a launch run.
-
-    An executor is a frozen dataclass, each field of which is a key of the command line with its default
-    (``executor.<field>``). A plug-in adds one by its name (``executor`` in ``aimv2/sweeps/executors/registry.py``).
-
-    Where the launcher waits for the workers, an executor has ``num_workers`` and ``starting``. Where they outlive it,
-    as jobs of a scheduler, it has ``launch`` in the place of ``starting``, which records the jobs, and ``queue``,
-    ``withdraw`` and ``abandoned``. These are of the class, since later commands know the launch by its record only.
-    """
-
-    is_display_live: ClassVar[bool] = True  # False where workers print to the launcher's terminal
+    """A place where the workers of a launch run: a frozen dataclass, each field of which is a key of the command line
+    (``executor.<field>``) with its default."""
 
     @property
     def device(self) -> Literal["cuda", "cpu"] | None:
@@ -86,7 +35,8 @@ class Executor(ABC):
         """The reason why a measurement on this machine cannot predict the workers' speed; empty if it can."""
         return "the speed of these workers is not known on this machine"
 
-    def check(self, runs: Sequence[Program]) -> None:  # noqa: B027
+    @abstractmethod
+    def check(self, runs: Sequence[Program]) -> None:
         """Refuse runs that these workers cannot do: a UsageError with the key to change."""
 
     @abstractmethod
@@ -94,54 +44,22 @@ class Executor(ABC):
         """Return the number of workers for these runs, perhaps more than there are runs; a UsageError without room."""
 
     def test(self, runs: Sequence[Program], runs_dir: Path) -> str:
-        """Refuse a launch of these runs, which passed ``check``, that would be refused later, and start nothing.
-
-        Returns:
-            A sentence if this machine cannot test it; empty otherwise.
-        """
+        """Refuse a launch of these runs that would be refused later, and start nothing. Return a sentence if this
+        machine cannot test it, else an empty one."""
         return ""
 
-    def starting(self, launched: Launched) -> AbstractContextManager[Start]:
-        """Return a context within which workers can be started; those that still run when it is left are interrupted.
-
-        The context yields ``start(name)``, which starts a worker and returns its ``poll()``, which returns None while
-        the worker runs. A worker is ``sweeps.worker.worker_command(launched.about(name, ...))`` with the variables
-        ``launched.environment(cores)``, on any host that sees the runs folder.
-        """
-        raise NotImplementedError  # the registry refuses an executor that has neither this nor launch
-
+    @abstractmethod
     def launch(self, plan: Plan, work: Work, reports_dir: Path | None, board: Board) -> bool:
         """Save the requests of the plan and have workers do this work, which has a task.
 
-        Args:
-            reports_dir: where workers that continue after this process write the report; None for runs of no study.
-            board: shows their progress, and has the console.
-
-        Returns:
-            True if the work is over, so that the report can be written; False if workers continue after this
-            process and write the report themselves.
-
-        Raises:
-            UsageError: no worker can run.
-            KeyboardInterrupt: the launch was interrupted or cancelled, and the workers released their runs.
+        Returns True if the work is over, so that the report can be written; False if workers continue after this
+        process and write the report themselves, into ``reports_dir``, which is None for runs of no study. A
+        KeyboardInterrupt if the launch was interrupted or cancelled, and the workers released their runs.
         """
-        for request in plan.requests:
-            write_request(plan.runs_dir, request)
-        plan.prepare_data()
-        started, num_workers = time.perf_counter(), min(self.num_workers(work.configs), len(work.tasks))
-        with at_work(plan.runs_dir, plan.title, work.runs) as launch_dir, board.shown(is_live=self.is_display_live):
-            write_work(launch_dir, work)
-            new_logs(plan.runs_dir, launch_dir.name)
-            launched = Launched(work, launch_dir, num_workers, board)
-            with self.starting(launched) as start:
-                reports = keep_workers(launched, start)
-        if done := sum(len(report.done) for report in reports):
-            board.console.print(f"{done} run{'s' * (done > 1)} done in {duration(time.perf_counter() - started)}")
-        return True
 
     @staticmethod
     def queue(launch: ActiveLaunch) -> list[Queued] | None:
-        """Return the jobs of a launch (``launch.jobs``) that its scheduler still has; None if it does not tell here."""
+        """Return the jobs of a launch (``launch.jobs``) that a scheduler still has; None if it does not tell here."""
         return None
 
     @staticmethod
@@ -150,87 +68,81 @@ class Executor(ABC):
         stay, with the reason."""
         return ""
 
-    @classmethod
-    def abandoned(cls, launch: ActiveLaunch) -> bool:
-        """True if a launch has submitted all of its jobs and none is left, so that nothing will end it."""
-        return launch.jobs is not None and bool(launch.jobs.finalizer) and cls.queue(launch) == []
+
+def chosen_executor(words: Sequence[str]) -> str:
+    """Return the name of the executor that the words of a command line choose."""
+    return {key: value for key, _, value in (word.partition("=") for word in words)}.get("executor", "local")
 
 
-def cores_per_run(runs: Sequence[Program]) -> int:
-    """Return the cores that a rank of the largest of these runs needs: its threads and given loader processes."""
-    return max(run.threads + (run.loaders or 0) for run in runs)
+def executor_values(name: str) -> dict[str, dict[str, Any]]:
+    """Return the choices of ``executor=``: that of this name with its keys and defaults, the others empty."""
+    default: Any = executor_class(name)() if name in BUILT_IN else None  # a dataclass
+    return {executor: asdict(default) if executor == name else {} for executor in BUILT_IN}
 
 
-@dataclass
-class _Started:
-    name: str
-    num_attempts: int  # at all runs when the worker was started
-    poll: Poll
+def executor_of(name: str, values: Mapping[str, Any]) -> Executor:
+    """Return the executor of this name with these values; a UsageError if one is not allowed."""
+    executor: Executor = checked("executor", executor_class(name), dict(values))
+    return executor
 
 
-def keep_workers(launched: Launched, start: Start) -> list[WorkerReport]:
-    """Keep workers as long as runs are free, until all tasks are over; return their reports.
-
-    A KeyboardInterrupt if the launch was interrupted, or was cancelled and its workers have ended; a UsageError if the
-    runs folder cannot be written, or MAX_IDLE workers in a row end before they try a run.
-    """
-    launch_dir, num_workers, board = launched.folder, launched.num_workers, launched.board
-    runs_dir, reports, num_idle = runs_dir_of(launch_dir), list[WorkerReport](), 0
-    task_list, left_out, workers = launched.work.task_list(runs_dir), dict[str, str](), list[_Started]()
+def executor_class(name: str) -> type[Executor]:
+    """Import an executor and return its class; a UsageError if it cannot be loaded."""
     try:
-        while True:
-            for run, reason in skipped(launch_dir).items() - left_out.items():
-                left_out[run] = reason
-                board.console.print(f"{run} is skipped: {reason}", style="red", soft_wrap=True, markup=False)
-            now = task_list.open_tasks().without(left_out)
-            ended = [worker for worker in workers if worker.poll() is not None]
-            is_cancelled = cancelled(launch_dir) is not None
-            for worker in ended:
-                workers.remove(worker)
-                report = read_report(launch_dir, worker.name)
-                if report is None:
-                    report = WorkerReport()
-                    text = f"a worker ended early; its log is {launched.log_of(worker.name)}"
-                    board.console.print(text, style="red", soft_wrap=True)
-                reports.append(report)
-                if report.problem:  # of its host, unless the runs folder cannot be written from here either
-                    writable_folder(str(runs_dir), "runs_dir", needs_links=True)
-                    text = f"a worker cannot work: {report.problem}"
-                    board.console.print(text, style="red", soft_wrap=True, markup=False)
-                # A worker that ran out of time without a try waited for a slot.
-                is_excused = is_cancelled or report.was_out_of_time
-                is_idle = now.free and (now.num_attempts == worker.num_attempts or report.problem) and not is_excused
-                num_idle = num_idle + 1 if is_idle else 0
-                if num_idle == MAX_IDLE:
-                    why = report.problem or "workers end before they try a run"
-                    raise UsageError(f"{why}; their logs are in {runs_dir / LOGS}")
-            # All at first, and later those that ended: a worker that is just starting may take what is free.
-            folders = [launch_dir / WORKERS / worker.name for worker in workers]
-            num_starting = sum(not folder.exists() for folder in folders)  # or waits in a queue, perhaps for ever
-            num_stopped = sum(_is_stopped(folder, task_list.watch) for folder in folders)
-            if (now.is_over or is_cancelled) and num_starting + num_stopped == len(workers):
-                break
-            most = 0 if num_starting or is_cancelled else max(len(ended), 1) if reports else num_workers
-            for _ in range(min(num_workers - len(workers) + num_stopped, len(now.free), most)):
-                name = uuid.uuid4().hex[:12]
-                workers.append(_Started(name, now.num_attempts, start(name)))
-            board.update()
-            if any(worker.poll() is None for worker in workers) or now.held or now.unsure:
-                time.sleep(POLL_SECONDS)
-    except KeyboardInterrupt:
-        if any(worker.poll() is None for worker in workers):
-            board.console.print(
-                "interrupted: the workers save checkpoints and release their runs after this step; press Ctrl-C again"
-                " to return without waiting for them",
-                style="yellow",
-                soft_wrap=True,
-            )
-        raise
-    if cancelled(launch_dir) is not None:
-        raise KeyboardInterrupt
-    return reports
+        kind: type[Executor] = resolve_name(BUILT_IN[name])
+    except ImportError as error:
+        raise UsageError(f"executor={name} cannot be loaded: {error}") from error
+    return kind
 
 
-def _is_stopped(worker: Path, watch: Watch) -> bool:
-    """True if a worker with this folder has no heartbeat any more, though it has not ended."""
-    return watch.sees(worker) == "dead" and worker.exists() and not is_released(worker)
+def queue_of(launch: ActiveLaunch) -> list[Queued] | None:
+    """Return a launch's jobs in the queue; None if its scheduler does not answer here, or if it has no jobs."""
+    if launch.jobs is None or launch.jobs.executor not in BUILT_IN:  # plug-ins could have executors in older versions
+        return None
+    with contextlib.suppress(OSError, UsageError):
+        return executor_class(launch.jobs.executor).queue(launch)
+    return None
+
+
+def withdraw(launch: ActiveLaunch) -> str:
+    """Withdraw the waiting jobs of a cancelled launch; return those that stay, with the reason."""
+    if launch.jobs is None:
+        return ""
+    if launch.jobs.executor not in BUILT_IN:
+        return f"{launch.jobs.described}: executor={launch.jobs.executor} is unknown here"
+    try:
+        return executor_class(launch.jobs.executor).withdraw(launch)
+    except (OSError, UsageError) as error:
+        return f"{launch.jobs.described}: {error}"
+
+
+def end_abandoned(runs_dir: Path) -> None:
+    """End the launches that submitted all of their jobs and have none left, as after a ``scancel`` of all."""
+    for launch in active_launches(runs_dir):
+        if launch.jobs is not None and launch.jobs.finalizer and queue_of(launch) == []:
+            end(launch.folder)
+
+
+def finish(plan: Plan, work: Work, reports_dir: Path | None, console: Console) -> bool:
+    """Finish a launch whose tasks are over: print why runs have no result, and write the reports on its studies, other
+    launches of these included. Return True if each of its runs is done and it lacks nothing else.
+
+    ``reports_dir`` is None for runs of no study, which have no report.
+    """
+    confirmed = work.finish(plan.runs_dir, console)
+    plan = replace(plan, cells=[*plan.cells, *confirmed])
+    executed = {*work.runs, *(cell.name for cell in confirmed)}
+    has_failed = print_failures(console, plan, executed)
+    for problem in plan.broken_results():
+        console.print(problem, style="red", soft_wrap=True, markup=False)
+        has_failed = True
+    if reports_dir is None:
+        return not has_failed
+    if waiting := set(plan.remaining()) - executed:
+        console.print(f"runs that are still missing: {len(waiting)}; launch the sweep again to execute them")
+    from aimv2.analysis.report import build  # here, because a launch may write none
+
+    for request in plan.requests:
+        whole = read_request(plan.runs_dir, request.folder, STUDIES, like=request.cells)
+        console.print(f"report: {build(whole, plan.runs_dir, reports_dir)}", soft_wrap=True)
+    return work.is_complete(plan.runs_dir) and not has_failed

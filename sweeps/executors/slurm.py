@@ -37,14 +37,12 @@ from aimv2.sweeps.active_launches import (
     cancelled,
     end,
     new_launch,
-    new_logs,
     skipped,
     write_jobs,
 )
 from aimv2.sweeps.board import Board
 from aimv2.sweeps.executors import slurm_commands
-from aimv2.sweeps.executors.base import Executor, cores_per_run
-from aimv2.sweeps.finish import finish
+from aimv2.sweeps.executors.base import Executor, finish
 from aimv2.sweeps.freeze import FOLDER as CODE
 from aimv2.sweeps.freeze import freeze, worker_environment
 from aimv2.sweeps.plan import OpenTasks, Plan, Task, Work, read_work, write_work
@@ -200,7 +198,7 @@ class SlurmExecutor(Executor):
         except RuntimeError as error:
             raise UsageError("there is no srun on this machine; is it a login node of a SLURM cluster?") from error
         shared = GPU_CORES if run.device == "cuda" and run.loaders is None else 0
-        cores = self.cpus_per_task or cores_per_run([run]) + shared
+        cores = self.cpus_per_task or run.threads + (run.loaders or 0) + shared
         # srun of SLURM 22.05 to 23.02 does not take its job's number of cores by itself.
         exports = worker_environment(run, cores) | {"SRUN_CPUS_PER_TASK": str(cores)}
         setup = [*self.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exports.items())]
@@ -324,19 +322,25 @@ class FinalizerJob(Checkpointable):
 
 
 def submit_workers(finalizer: FinalizerJob, tasks: Sequence[Task]) -> Jobs:
-    """Submit an array of workers per number of ranks, and the finalizer job, which waits for them; all or none."""
+    """Submit an array of workers per number of ranks, and the finalizer job, which waits for them; all or none. Workers
+    begin with these tasks at equal distances."""
     launch_dir, executor, runs_dir = finalizer.launch_dir, finalizer.executor, finalizer.plan.runs_dir
     work = read_work(launch_dir)
     num_attempts = work.task_list(runs_dir).open_tasks().num_attempts
+    place = {task.name: place for place, task in enumerate(work.tasks)}
     folder = runs_dir / LOGS / launch_dir.name
     template = partial(executor.template, folder=folder, name=launch_dir.name, code=freeze(runs_dir))
     jobs = Jobs({}, "", slurm_commands.cluster_setting("ClusterName"))
     try:
         for ranks in sorted({task.config.ranks for task in tasks}):
             group = [task for task in tasks if task.config.ranks == ranks]
-            workers = _array_workers(launch_dir, work, group, executor.num_workers([task.config for task in group]))
+            number = executor.num_workers([task.config for task in group])
+            if number > 1 and (size := slurm_commands.cluster_setting("MaxArraySize")).isdecimal():
+                number = min(number, max(int(size) - 1, 1))  # the largest index is below it
+            starts = [place.get(group[len(group) * worker // number].name, 0) for worker in range(number)]
+            workers = [ArrayWorker(launch_dir, start) for start in starts]
             array = slurm_commands.submit(template(group[0].config), workers)
-            jobs = replace(jobs, arrays=jobs.arrays | {array: len(workers)})
+            jobs = replace(jobs, arrays=jobs.arrays | {array: number})
             write_jobs(launch_dir, jobs)
         after = template(finalizer.plan.cells[0].config, after=list(jobs.arrays))
         last = slurm_commands.submit(after, [replace(finalizer, num_attempts=num_attempts)])
@@ -346,14 +350,4 @@ def submit_workers(finalizer: FinalizerJob, tasks: Sequence[Task]) -> Jobs:
             slurm_commands.command("scancel", *jobs.arrays)  # without a finalizer job, lost runs would stay lost
         raise
     write_jobs(launch_dir, jobs)
-    new_logs(runs_dir, launch_dir.name)
     return jobs
-
-
-def _array_workers(launch_dir: Path, work: Work, tasks: Sequence[Task], number: int) -> list[ArrayWorker]:
-    """Return so many workers, or as many as an array may have, which begin with these tasks at equal distances."""
-    if number > 1 and (size := slurm_commands.cluster_setting("MaxArraySize")).isdecimal():
-        number = min(number, max(int(size) - 1, 1))  # the largest index is below it
-    place = {task.name: place for place, task in enumerate(work.tasks)}
-    starts = [place.get(tasks[len(tasks) * worker // number].name, 0) for worker in range(number)]
-    return [ArrayWorker(launch_dir, start) for start in starts]

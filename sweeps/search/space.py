@@ -1,20 +1,26 @@
-"""The space of a search: the factors of a study as Optuna's distributions, and the run of each point."""
+"""A search as it is requested: its keys, the factors of a study as Optuna's distributions, and the run of each point.
 
+Optuna takes a second to load, so it is imported where it is used.
+"""
+
+import dataclasses
 import itertools
 import math
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ValidationError
+import pydantic.dataclasses
+from pydantic import Field, NonNegativeInt, ValidationError
 
-from aimv2.ablations.design import Factor, Range
+from aimv2.ablations.design import Range
 from aimv2.ablations.searches import Direction, SearchMetric
 from aimv2.ablations.study import Study, matched
 from aimv2.base.errors import UsageError, unknown
-from aimv2.config.arguments import explain
-from aimv2.config.program import Program, replaced, value_at
+from aimv2.config.arguments import checked, explain
+from aimv2.config.data_config import CHECKED
+from aimv2.config.program import replaced, value_at
 from aimv2.config.run_config import RunConfig
 from aimv2.definitions.metrics import (
     SCENE_TASKS,
@@ -25,28 +31,72 @@ from aimv2.definitions.metrics import (
     set_names,
     unit_of,
 )
-from aimv2.definitions.objectives import Report, objective
+from aimv2.definitions.objectives import objective
 from aimv2.definitions.programs import check, max_train_flops, with_plugins
-from aimv2.sweeps.search.config import NO_PRUNER, SearchConfig
 
-if TYPE_CHECKING:  # Optuna takes a second to load
+if TYPE_CHECKING:
     import optuna
 
 Point = Mapping[str, Any]  # a level's name, or a number, by factor
 
 SPLIT = "validation"
 ARM = "arm "  # how the keys of arms begin in a definition
-# Samplers that learn from pruned trials, or learn nothing; with the others pruning would leave random points.
-LEARN_FROM_PRUNED = ("tpe", "qmc", "random")
-# What is measured while a run trains, by the first report of its objective, and its direction.
-CURVES: Mapping[Report, tuple[str, Direction]] = {
-    "captions": ("held_out_caption_loss", "minimize"),
-    "pixels": ("held_out_pixel_loss", "minimize"),
-    "retrieval": ("held_out_recall", "maximize"),
+NONE = "none"  # of ``search=``
+Sampler = Literal["tpe", "gp", "qmc", "random"]
+# Optuna's classes, and arguments that are not its defaults, as searches have few trials and several workers.
+SAMPLERS: Mapping[Sampler, tuple[str, Mapping[str, Any]]] = {
+    "tpe": ("TPESampler", {"constant_liar": True}),
+    "gp": ("GPSampler", {"deterministic_objective": True}),
+    "qmc": ("QMCSampler", {"scramble": True, "warn_independent_sampling": False}),
+    "random": ("RandomSampler", {}),
 }
 
 
-@dataclass(frozen=True, eq=False)
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
+class SearchConfig:
+    """A search, as a launch requests it with ``search.<field>``.
+
+    Attributes:
+        trials: finished ones in all, with those that diverged; failed ones do not count.
+        sampler: draws the points; of Optuna's, ``gp`` is a Gaussian process and ``qmc`` a Sobol sequence.
+        metric: the final metric to optimise; None for the primary metric of the study.
+        seed: of the sampler, and of the runs of all trials. The seeds of the study, which confirm the winner, are
+            others.
+    """
+
+    trials: Annotated[int, Field(gt=0)] = 24
+    sampler: Sampler = "tpe"
+    metric: str | None = None
+    seed: NonNegativeInt = 500
+
+    def sampler_of(self, seed: int) -> "optuna.samplers.BaseSampler":
+        """Return the sampler with a seed for this draw; a sequence, which all draws continue, has the search's."""
+        import optuna
+
+        name, arguments = SAMPLERS[self.sampler]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler: optuna.samplers.BaseSampler = getattr(optuna.samplers, name)(
+                seed=self.seed if self.sampler == "qmc" else seed, **arguments
+            )
+        return sampler
+
+
+def search_values() -> dict[str, dict[str, Any]]:
+    """Return the choices of ``search=`` with their keys and defaults."""
+    return {NONE: {}, "optuna": dataclasses.asdict(SearchConfig())}
+
+
+def search_config(values: Mapping[str, Any]) -> SearchConfig:
+    """Return the search with the values of a command line; a UsageError starts with the key that is wrong."""
+    try:
+        config: SearchConfig = checked("search", SearchConfig, dict(values))
+    except UsageError as error:
+        raise UsageError(str(error).replace("search: ", "search.", 1)) from error
+    return config
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Search:
     """A search over the factors of a study."""
 
@@ -55,13 +105,6 @@ class Search:
     base: RunConfig  # the run that points change
     config: SearchConfig
     seeds: tuple[int, ...]  # those that confirm the winner
-
-    @classmethod
-    def of(cls, base: Program, **values: Any) -> Self:
-        """Return the search on this base run; refuse the program of another model."""
-        if not isinstance(base, RunConfig):
-            raise UsageError(f"search=optuna searches runs of AIMv2, and this study has runs of {base.kind}")
-        return cls(base=base, **values)
 
     def check(self) -> None:
         """Refuse a search that is impossible or means something else than it seems to."""
@@ -72,8 +115,6 @@ class Search:
             raise UsageError(f"search=optuna has nothing to vary: the factors of sweep={sweep} have one level each")
         if self.metric not in (allowed := tunable(self.base)):
             raise unknown("search.metric", self.metric, allowed)
-        if config.pruner not in ("auto", NO_PRUNER) and (reason := self._unpruned):
-            raise UsageError(f"search.pruner={config.pruner} is not possible: {reason}. Allowed here: none.")
         if config.seed in self.seeds:
             raise UsageError(f"search.seed={config.seed} is among sweep.seeds, which confirm the winner; take another")
         if not self.examples:  # it raises itself if the ends of ranges are impossible
@@ -88,34 +129,6 @@ class Search:
         """The metric with its direction and unit."""
         direction: Direction = "minimize" if lower_is_better(self.metric) else "maximize"
         return SearchMetric(name=self.metric, direction=direction, unit=unit_of(self.metric))
-
-    @property
-    def curve(self) -> str | None:
-        """The column of a run's rows by which trials are pruned; None if not all of them have the same one."""
-        return None if self._report is None else CURVES[self._report][0]
-
-    @cached_property
-    def _report(self) -> Report | None:
-        reports = {objective(run.objective.name).reports[:1] for run in self.examples}
-        return next(iter(reports))[0] if len(reports) == 1 and () not in reports else None
-
-    @property
-    def sign(self) -> float:
-        """The factor of a curve that is reported: Optuna compares it in the direction of the metric."""
-        return 1.0 if self._report is None or CURVES[self._report][1] == self.goal.direction else -1.0
-
-    @property
-    def pruner(self) -> str:
-        if self.config.pruner != "auto":
-            return self.config.pruner
-        return NO_PRUNER if self._unpruned else "asha"
-
-    @property
-    def _unpruned(self) -> str:
-        """Why no trial can be pruned; empty if it can."""
-        if self.config.sampler not in LEARN_FROM_PRUNED:
-            return f"search.sampler={self.config.sampler} learns from finished trials only"
-        return "its runs do not all have the same held-out curve" if self.curve is None else ""
 
     @cached_property
     def distributions(self) -> "dict[str, optuna.distributions.BaseDistribution]":
@@ -227,12 +240,17 @@ class Search:
         arms = self.study.arms.items()
         return {
             **{key: value for key, value in self.base.identity.items() if key != "seed"},
-            "space": {name: _described(factor) for name, factor in self.study.design.space.items()},
+            "space": {
+                name: {"low": factor.low, "high": factor.high, "log": factor.log}
+                if isinstance(factor, Range)
+                else {level: setting.label for level, setting in factor.items()}
+                for name, factor in self.study.design.space.items()
+            },
             **{f"{ARM}{name}": arm.change(self.base).with_seed(0).name for name, arm in arms},
             "search.metrics": [self.metric],
             "search.sampler": self.config.sampler,
             "search.sampler_args": {},  # which older searches could have
-            "search.pruner": self.pruner,
+            "search.pruner": NONE,  # older searches could have one, with arguments
             "search.pruner_args": {},
             "search.seed": self.config.seed,
             "sweep.equal": self.study.equal,
@@ -254,9 +272,3 @@ def tunable(base: RunConfig) -> list[str]:
     tasks = [task for task in (*TASKS, *set_names(base)) if task not in SCENE_TASKS]
     tested = {f"{kind}_{task}" for kind in ("probe", "knn") for task in tasks}
     return [name for name in metric_names(base) if name not in absent and name not in tested]
-
-
-def _described(factor: Factor | Range) -> Any:
-    if isinstance(factor, Range):
-        return {"low": factor.low, "high": factor.high, "log": factor.log}
-    return {name: level.label for name, level in factor.items()}

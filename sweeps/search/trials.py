@@ -1,10 +1,8 @@
 """The trials of a search: files in its folder, to which several workers, also on several hosts, add without a lock.
 
-``0003.json`` is a trial as it was drawn, ``0003-curve.json`` as its run last reported it, and ``0003-end.json`` as it
-ended; the last of them counts. The first and the last are created once and never change: only one process can create
-the file of a number, and the others then draw again with that trial in view. So the number of trials is exact, and no
-point is drawn twice. A curve that cannot be read, as it is replaced meanwhile, counts as none: only pruning needs it. A
-trial is running until its run is over, which the lease of the run says.
+``0003.json`` is a trial as it was drawn, and ``0003-end.json`` as it ended. Both are created once and never change:
+only one process can create the file of a number, and the others then draw again with that trial in view. So the number
+of trials is exact, and no point is drawn twice. A trial is running until its run is over, which its lease says.
 """
 
 import contextlib
@@ -33,7 +31,6 @@ from aimv2.config.run_config import RunConfig
 from aimv2.runs import index
 from aimv2.runs.record import RUN_NAME, RunFolder
 from aimv2.sweeps.plan import Task, Trials
-from aimv2.sweeps.search.config import pruner_of, sampler_of
 from aimv2.sweeps.search.space import ARM as ARM_KEY
 from aimv2.sweeps.search.space import Point, Search
 
@@ -42,8 +39,8 @@ if TYPE_CHECKING:  # displays read trials, and Optuna takes a second to load
 
 ARM = "trial"  # of cells
 DEFINITION, WINNERS = "search.json", "winners.json"  # files; the latter has the runs that confirm the winner
-DRAWN, CURVE, ENDED = "", "-curve", "-end"
-FILE = re.compile(rf"(\d{{4,}})({CURVE}|{ENDED})?\.json")
+DRAWN, ENDED = "", "-end"
+FILE = re.compile(rf"(\d{{4,}})({ENDED})?\.json")
 MAX_FAILED = 5  # trials of a search, after which no other one is drawn
 # Draws of the sampler for a point that is possible and new. If points can be listed, the first is enough: one of those
 # that are left is then drawn at random.
@@ -59,11 +56,11 @@ class Trial:
     run: Annotated[str, Field(pattern=RUN_NAME)]
     params: dict[str, float | str]
     after: NonNegativeInt  # number of the latest attempt at the run when the point was drawn
-    # What Optuna's sampler and pruner keep about this trial, and about all so far.
+    # What Optuna's sampler keeps about this trial, and about all so far.
     attributes: dict[str, Any] = field(default_factory=dict)
     study_attributes: dict[str, Any] = field(default_factory=dict)
-    curve: dict[PositiveInt, float] = field(default_factory=dict)  # by the number of the point, times ``Search.sign``
-    kept: str = ""  # of older searches: where it was not pruned
+    curve: dict[PositiveInt, float] = field(default_factory=dict)  # of older searches, as is the next one
+    kept: str = ""
     state: State = "running"
     values: tuple[float, ...] = ()  # of the metric; empty unless it is finished
     note: str = ""  # why it has none; empty if that needs no reason
@@ -82,17 +79,11 @@ def read_trials(folder: Path) -> list[Trial]:
     """Return the trials of a search by number, none if there is no folder; a UsageError if a file is lost or broken."""
     names = set(os.listdir(folder)) if folder.exists() else set()
     last = max((int(match[1]) for match in map(FILE.fullmatch, names) if match), default=-1)
-    return [_read(folder, number, names) for number in range(last + 1)]
-
-
-def _read(folder: Path, number: int, names: Collection[str]) -> Trial:
-    ended, curve, drawn = (file_of(folder, number, kind) for kind in (ENDED, CURVE, DRAWN))
-    if ended.name in names:
-        return _parsed(ended, number)
-    if curve.name in names:
-        with contextlib.suppress(UsageError):
-            return _parsed(curve, number)
-    return _parsed(drawn, number)
+    ended = (file_of(folder, number, ENDED) for number in range(last + 1))
+    return [
+        _parsed(path if path.name in names else file_of(folder, number, DRAWN), number)
+        for number, path in enumerate(ended)
+    ]
 
 
 def _parsed(path: Path, number: int) -> Trial:
@@ -143,7 +134,7 @@ def draw(search: Search, study: "optuna.Study", used: Collection[str]) -> tuple[
     if search.baseline is not None and (run := search.run(search.baseline)).name not in used:
         return search.baseline, run
     seed = random.Random(f"{search.config.seed} {trial.number}").randrange(2**32)
-    sampler = sampler_of(search.config, seed)
+    sampler = search.config.sampler_of(seed)
     num_draws = MAX_DRAWS if search.points is None else DRAWS
     for _ in range(num_draws):
         point = search.drawn(study, sampler, trial)
@@ -207,7 +198,6 @@ class SearchFolder:
                         params=trial.params,
                         distributions=self.search.distributions,
                         system_attrs=trial.attributes,
-                        intermediate_values=trial.curve,
                     )
                 )
             except ValueError as error:
@@ -251,8 +241,8 @@ class SearchFolder:
             config = self.search.run(trial.params)
         except (KeyError, TypeError, ValueError) as error:
             raise self._corrupt(trial, error) from error
-        if config.name != trial.run or max(trial.curve, default=0) >= len(config.curve_steps):
-            raise self._corrupt(trial, "its run or its curve is not that of its point")
+        if config.name != trial.run:
+            raise self._corrupt(trial, "its run is not that of its point")
         return Task(trial.run, config, trial.after, trial.number)
 
     def settle(self, over: Collection[str]) -> None:
@@ -266,22 +256,6 @@ class SearchFolder:
         """Record how a trial ended. If another process did, nothing changes."""
         if self._is_read_only or create_json(file_of(self.path, trial.number, ENDED), asdict(trial)):
             self._ended[trial.number] = trial
-
-    def report(self, task: Task, row: Mapping[str, Any]) -> bool:
-        """Record a row of a trial's run if it has a point of the curve. True if the pruner ends the trial there."""
-        if not (points := self._curve(task.config, [row])):
-            return False
-        trials, number, search = self.trials, task.trial or 0, self.search
-        trial = trials[number] = replace(trials[number], curve=trials[number].curve | points)
-        study = self.study(trials)
-        pruner = pruner_of(search.pruner)
-        is_last = row["step"] == task.config.curve_steps[-1]
-        is_pruned = not is_last and pruner.prune(study, study.get_trials(deepcopy=False)[number])
-        trial = replace(trial, attributes=study.get_trials(deepcopy=False)[number].system_attrs)
-        write_json(file_of(self.path, number, CURVE), asdict(trial))
-        if is_pruned:  # recorded at once: if this process dies now, no worker resumes the trial
-            self.end(replace(trial, state="pruned", spent=_spent([row])))
-        return is_pruned
 
     def show_winners(self, runs: list[str]) -> None:
         """Record the runs that confirm the winner, for displays."""
@@ -305,14 +279,7 @@ class SearchFolder:
         value = result["metrics"].get(self.search.metric, {}).get("value")
         if value is None or math.isnan(value):
             return replace(trial, state="failed", note=f"its run has no {self.search.metric}")
-        curve = trial.curve | self._curve(self.task(trial).config, rows)
-        return replace(trial, state="finished", values=(value,), curve=curve)
-
-    def _curve(self, config: Program, rows: Sequence[Mapping[str, Any]]) -> dict[int, float]:
-        """Return the points of the curve in these rows, without the one before training."""
-        column = self.search.curve or ""
-        values = {row["step"]: self.search.sign * row[column] for row in rows if row.get(column) is not None}
-        return {point: values[step] for point, step in enumerate(config.curve_steps) if point and step in values}
+        return replace(trial, state="finished", values=(value,))
 
     def _used(self, trials: Sequence[Trial]) -> set[str]:
         """Return the names of the runs that no further trial can have."""

@@ -1,9 +1,7 @@
 """The work of a search: trials that workers draw as they go, the runs that confirm the winner, and the outcome."""
 
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from aimv2.ablations.design import Factor, Range
+from aimv2.ablations.design import Range
 from aimv2.ablations.expand import Cell
 from aimv2.ablations.request import Request, write_request
 from aimv2.ablations.searches import VERSION, path_of
@@ -24,34 +22,13 @@ from aimv2.runs import index
 from aimv2.runs.lease import Watch
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.executors.base import Executor
-from aimv2.sweeps.plan import Follower, OpenTasks, Plan, Task, TaskList, Trials, Work
+from aimv2.sweeps.plan import OpenTasks, Plan, Task, TaskList, Trials, Work
 from aimv2.sweeps.plan_display import price_of, print_study
-from aimv2.sweeps.search.config import NO_PRUNER
-from aimv2.sweeps.search.space import SPLIT, Search, described
+from aimv2.sweeps.search.space import NONE, SPLIT, Search, described
 from aimv2.sweeps.search.trials import SearchFolder, Trial, folder_of, in_state, trials_of
 
 if TYPE_CHECKING:
     import optuna
-
-
-class TrialFollower(Follower):
-    """Reports a trial's held-out curve while its run trains, and ends the run if the pruner says so."""
-
-    def __init__(self, folder: SearchFolder, task: Task, stop: Callable[[], None]) -> None:
-        self.is_stopped = False
-        self._folder = folder
-        self._task = task
-        self._stop = stop
-
-    def on_rows(self, rows: list[dict[str, Any]]) -> None:
-        for row in rows:
-            if not self.is_stopped:
-                try:
-                    self.is_stopped = self._folder.report(self._task, row)
-                except Exception as error:  # of any kind: it must not fail the run
-                    print(f"trial {self._task.trial} is not pruned at this point: {error}", file=sys.stderr)
-                if self.is_stopped:
-                    self._stop()
 
 
 class SearchTasks(TaskList):
@@ -96,10 +73,6 @@ class SearchTasks(TaskList):
         """Record that a trial has failed, so that another one takes its place."""
         if task.trial is not None:
             self.folder.end(replace(self.folder.trials[task.trial], state="failed", note=reason))
-
-    @contextmanager
-    def follow(self, task: Task, stop: Callable[[], None]) -> Iterator[Follower]:
-        yield Follower() if task.trial is None else TrialFollower(self.folder, task, stop)
 
 
 @dataclass(frozen=True)
@@ -168,11 +141,11 @@ def to_json(folder: SearchFolder, trials: Sequence[Trial]) -> dict[str, Any]:
         "version": VERSION,
         "study": search.study.slug,
         "sampler": search.config.sampler,
-        "pruner": search.pruner,
+        "pruner": NONE,
         "seed": search.config.seed,
         "split": SPLIT,
         "metrics": [{"name": search.metric, "direction": search.goal.direction, "unit": search.goal.unit}],
-        "curve": search.curve,
+        "curve": None,
         "space": [{"name": name} | (about if "low" in about else {"levels": about}) for name, about in space.items()],
         "trials": [_trial_to_json(folder, trial) for trial in trials],
         "front": [] if winner is None else [winner.number],
@@ -183,14 +156,14 @@ def to_json(folder: SearchFolder, trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def _trial_to_json(folder: SearchFolder, trial: Trial) -> dict[str, Any]:
-    config, sign = folder.task(trial).config, folder.search.sign
+    config = folder.task(trial).config
     return {
         "number": trial.number,
         "state": trial.state,
         "params": trial.params,
         "values": list(trial.values) or None,
         "run": trial.run,
-        "curve": [[config.curve_samples[point], sign * value] for point, value in sorted(trial.curve.items())],
+        "curve": [],
         "samples": trial.spent.get("samples", 0),
         "budget": config.num_samples,
         "flops": trial.spent.get("flops", 0),
@@ -274,12 +247,12 @@ class PlannedSearch:
         search, study, config = self.search, self.search.study, self.search.config
         print_study(console, search.name, study)
         for name, factor in study.design.space.items():
-            console.print(f"  {name}: {_factor(factor)}", soft_wrap=True, markup=False)
-        prunes = search.pruner != NO_PRUNER
-        pruning = f"pruned by {search.pruner} on {search.curve}" if prunes else "no pruning"
+            levels = ", ".join(factor) if not isinstance(factor, Range) else f"{factor.low:g} to {factor.high:g}"
+            scale = ", on a logarithmic scale" * (isinstance(factor, Range) and factor.log)
+            console.print(f"  {name}: {levels}{scale}", soft_wrap=True, markup=False)
         left = self.work.priced
         lines = [
-            f"{search.goal.direction} {search.metric} on the {SPLIT} split; sampler {config.sampler}, {pruning},"
+            f"{search.goal.direction} {search.metric} on the {SPLIT} split; sampler {config.sampler},"
             f" trials with seed {config.seed}",
             f"then the winner is compared with the baseline, {study.baseline}, on seeds"
             f" {', '.join(map(str, search.seeds))}; that is the result",
@@ -291,9 +264,3 @@ class PlannedSearch:
         lines.append(price_of(left, clock, executor) if left else "nothing is left to do")
         for line in lines:
             console.print(line, soft_wrap=True)
-
-
-def _factor(factor: Factor | Range) -> str:
-    if isinstance(factor, Range):
-        return f"{factor.low:g} to {factor.high:g}{', on a logarithmic scale' * factor.log}"
-    return ", ".join(factor)

@@ -8,7 +8,7 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.config.program import value_at
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.definitions.objectives import OBJECTIVES
-from aimv2.sweeps.executors.registry import executor_values
+from aimv2.sweeps.executors.base import executor_values
 from tests.helpers.pages import FENCE, INSTALLERS, LINK, PAGES, PROGRAMS, README, ROOT, SHELL, lines
 
 ONE_RUN, CLUSTER = (ROOT / "docs" / name for name in ("one-run.md", "cluster.md"))

@@ -8,7 +8,7 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.request import DEFAULT_SCALE
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.board import Board
-from aimv2.sweeps.executors.registry import queue_of
+from aimv2.sweeps.executors.base import queue_of
 
 READER = (  # of studies that compare what a reader reads
     "evaluation.reader.samples=32",

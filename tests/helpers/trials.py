@@ -9,8 +9,7 @@ from aimv2.ablations.request import Request
 from aimv2.ablations.study import confirmation
 from aimv2.definitions.metrics import Metric
 from aimv2.runs.record import RunFolder
-from aimv2.sweeps.search.config import SearchConfig
-from aimv2.sweeps.search.space import Search
+from aimv2.sweeps.search.space import Search, SearchConfig
 from aimv2.sweeps.search.work import SearchTasks
 
 BOX = latin_hypercube(

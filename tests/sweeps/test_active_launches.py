@@ -43,23 +43,10 @@ def test_a_launch_is_active_within_its_context(tmp_path, monkeypatch):
     assert not folder.exists()
 
 
-def test_a_launch_without_a_living_process_has_ended(tmp_path):
-    with at_work(tmp_path, "one", ["a"]) as folder:
-        (folder / "released").touch()
-        assert active_launches(tmp_path) == []
-
-
 def test_a_folder_that_is_no_launch_is_none(tmp_path):
     (tmp_path / "launches" / "photos").mkdir(parents=True)
     (tmp_path / "launches" / "notes-0123456789ab").mkdir()
     assert active_launches(tmp_path) == []
-
-
-def test_cancel_names_the_runs_to_release(tmp_path):
-    with at_work(tmp_path, "one", ["a", "b"]) as folder:
-        assert cancelled(folder) is None
-        cancel(active_launches(tmp_path)[0], ["a"])
-        assert cancelled(folder) == {"a"}
 
 
 def test_a_launch_that_has_ended_is_not_cancelled(tmp_path):
@@ -96,6 +83,7 @@ def test_a_launch_without_its_launcher_is_active_while_a_worker_is(tmp_path):
     assert active_launches(tmp_path) == []
     with worker_of(folder):
         (found,) = active_launches(tmp_path)
+        assert cancelled(folder) is None
         cancel(found, ["a"])
         assert cancelled(folder) == {"a"}
     assert active_launches(tmp_path) == []

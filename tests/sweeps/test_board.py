@@ -236,7 +236,7 @@ def printed(runs_dir, task):
 
 
 def interrupted(runs_dir, task, samples):
-    """Let an attempt end after so many samples, as after a signal or by a pruner."""
+    """Let an attempt end after so many samples, as after a signal."""
     with contextlib.suppress(KeyboardInterrupt), begin(runs_dir, task) as attempt:
         attempt.write_rows([{"step": 1, "samples": samples, "train_flops": 1, "seconds": 1.0}])
         attempt.mark_progress()  # it saves a checkpoint

@@ -1,12 +1,10 @@
-"""Bounds on the file operations of workers, displays, status and prune beside many runs."""
+"""Bounds on the file operations of workers, displays, and status beside many runs."""
 
 import contextlib
 import io
 import itertools
 import json
-import os
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -41,31 +39,6 @@ for number in itertools.count(1):
     time.sleep(1)"""
 
 
-def test_each_operation_in_the_folder_is_counted_once(tmp_path):
-    inside, outside = tmp_path / "runs", tmp_path / "other"
-    for folder in (inside, outside):
-        folder.mkdir()
-    with counted(inside) as counts:
-        for folder in (inside, outside):
-            (folder / "one" / "two").mkdir(parents=True)
-            assert not (folder / "file").exists()
-            (folder / "file").write_text("two\nlines")
-            with (folder / "file").open("ab") as file:
-                file.write(b"more")
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(folder / "file", folder / "link")
-            (folder / "link").rename(folder / "renamed")
-            os.truncate(folder / "file", 3)
-            (folder / "renamed").unlink()
-            assert sorted(os.listdir(folder)) == ["file", "one"]
-    assert counts == {"make": 4, "stat": 1, "open": 2, "sync": 1, "rename": 1, "touch": 1, "remove": 1, "list": 1}
-    (inside / "later").mkdir()
-    with counted(inside) as counts:
-        shutil.rmtree(inside / "one")
-    assert counts["remove"] == 2
-
-
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(("num_runs", "num_workers"), [(50, 10), (10_000, 1000)])
 def test_workers_displays_and_commands_take_few_operations(cache_dir, tmp_path, num_runs, num_workers):
@@ -85,7 +58,7 @@ def test_workers_displays_and_commands_take_few_operations(cache_dir, tmp_path, 
     taken = {*names["done"], *names["running"]}
     taken = [name for name in plan.runs if name in taken]
     with held_elsewhere(launch, [runs_dir / name for name in names["running"]]):
-        status, prune = (operations(runs_dir, *words) for words in (["status"], ["prune", "dry_run=true"]))
+        status = operations(runs_dir, "status")
         board, updates = board_of(plan, Console(file=io.StringIO()), clock=itertools.count(0, 1e6).__next__), []
         for _ in range(2):
             with counted(runs_dir) as counts:
@@ -96,7 +69,7 @@ def test_workers_displays_and_commands_take_few_operations(cache_dir, tmp_path, 
     assert 0 < a_second < 1
     assert 0 < max(without, found) < 500
     assert 0 < min(updates) <= max(updates) < 500
-    assert 0 < max(status, prune) < 3000
+    assert 0 < status < 3000
 
 
 @contextlib.contextmanager

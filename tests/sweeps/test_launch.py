@@ -17,7 +17,7 @@ from aimv2.cli import main
 from aimv2.config.recipes.scales import demo
 from aimv2.sweeps import launch
 from aimv2.sweeps.active_launches import active_launches
-from aimv2.sweeps.executors.registry import queue_of
+from aimv2.sweeps.executors.base import queue_of
 from aimv2.sweeps.parse import parse
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.progress import plan_status

@@ -78,6 +78,9 @@ def test_a_worker_has_room_for_all_ranks_of_a_run(base):
 
 def test_num_workers_refuses_more_than_there_is_room_for(base):
     two_cores = machine(cores=2)
+    two_gpus = machine(gpus=2, gpu_memory=80 * GB)
+    with pytest.raises(UsageError, match=r"executor.workers=7 is more than the 6 that fit: .* has 2 GPUs"):
+        LocalExecutor(workers=7, runs_per_gpu=3).num_workers([replace(base, device="cuda")], two_gpus)
     assert LocalExecutor().num_workers([base], two_cores) == 2
     assert DebugExecutor().num_workers([base], two_cores) == 1
     with pytest.raises(UsageError, match=r"executor.workers=3 is more than the 2 that fit: this machine has 2 cores"):
@@ -86,13 +89,6 @@ def test_num_workers_refuses_more_than_there_is_room_for(base):
         LocalExecutor().num_workers([replace(base, threads=5)], two_cores)
     with pytest.raises(UsageError, match=r"it has 0.1 GB of memory \(0.1 usable\), and a run needs .* GB"):
         LocalExecutor().num_workers([base], machine(memory=1e8))
-
-
-def test_num_workers_counts_shares_of_a_gpu(base):
-    on_gpu, two_gpus = replace(base, device="cuda"), machine(gpus=2, gpu_memory=80 * GB)
-    assert LocalExecutor(runs_per_gpu=3).num_workers([on_gpu], two_gpus) == 6
-    with pytest.raises(UsageError, match=r"executor.workers=7 is more than the 6 that fit: .* has 2 GPUs"):
-        LocalExecutor(workers=7, runs_per_gpu=3).num_workers([on_gpu], two_gpus)
 
 
 def test_busy_memory_is_waited_for_and_not_refused(base):

@@ -1,12 +1,9 @@
 """Managing sweeps, as it is typed."""
 
-import errno
 import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,14 +13,13 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
 from aimv2.ablations.request import Request, read_request, read_requests, write_request
 from aimv2.ablations.studies.prefix_ratio import STUDY
-from aimv2.runs import index
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps import manage
 from aimv2.sweeps.active_launches import active_launches, at_work, cancelled
 from aimv2.sweeps.launch import launch, relaunch
-from tests.helpers.finished_sweeps import finished, requested, small_arguments
+from tests.helpers.finished_sweeps import requested, small_arguments
 
 
 @pytest.fixture
@@ -87,26 +83,6 @@ def test_logs_of_a_failed_run_show_its_traceback(folder, cache_dir, command):
     assert "failed, bug: division by zero" in shown
     assert "Traceback: line 1" in shown
     assert "Traceback" not in command("status", "prefix_ratio")[1]
-
-
-def test_replay_of_an_unchanged_run_is_equal(done, command):
-    """And leaves nothing behind."""
-    before, name = sorted(done.rglob("*")), last_request(done).cells[0].name
-    status, shown = command("replay", name[:10], f"runs_dir={done}")
-    assert status == 0
-    num_values = int(shown.partition(" values of steps and final metrics compared, 0 differ")[0].split()[-1])
-    assert num_values > 2 * 5, "some values at each of two steps"
-    assert shown.endswith("equal to the last bit")
-    assert sorted(done.rglob("*")) == before
-
-
-def test_replay_of_an_unfinished_run_is_refused(folder, cache_dir, command):
-    cell = requested(folder / "runs", cache_dir).cells[0]
-    assert f"0 runs in 'runs' begin with '{cell.name}'" in command("replay", cell.name)[1]
-    fail(folder / "runs", cell, Failure("bug", "x"))
-    status, shown = command("replay", cell.name)
-    assert status == 2
-    assert "is not done yet; only a finished run can be replayed" in shown
 
 
 @pytest.mark.exhaustive
@@ -234,16 +210,6 @@ def test_launch_reuses_trainings_of_its_own_code_only(copied, cache_dir, capsys)
     assert "sweeps/manage.py measure" in shown
 
 
-@pytest.mark.exhaustive
-def test_two_processes_measure_each_run_once(folder, copied):
-    command = [sys.executable, manage.__file__, "measure", "prefix_ratio", *READER, "executor=local"]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
-    outputs = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
-    runs = [RunFolder(copied, cell.name) for cell in last_request(copied).cells]
-    assert [(run.is_done, run.num_attempts) for run in runs] == [(True, 1), (True, 1)]
-
-
 def test_retry_does_failed_runs_only(folder, copied, command):
     """One run has failed, and another one waits, which is no failure."""
     failed, waiting = last_request(copied).cells
@@ -257,17 +223,6 @@ def test_retry_does_failed_runs_only(folder, copied, command):
     assert RunFolder(copied, failed.name).num_attempts == 2
     assert RunFolder(copied, waiting.name).state() == "new"
     assert "no worker tried it" not in shown
-
-
-@pytest.mark.exhaustive
-def test_retry_of_a_run_that_fails_again_returns_1(folder, cache_dir, command):
-    request = finished(folder / "runs", cache_dir, "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
-    trained, untrained = (RunFolder(folder / "runs", cell.name) for cell in request.cells)
-    status, shown = command("retry", "prefix_ratio")
-    assert status == 1
-    assert "not finite" in shown
-    assert "a lower optimizer.peak_lr" in shown
-    assert (trained.num_attempts, untrained.num_attempts) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -387,58 +342,6 @@ def test_cancel_of_launches_that_are_all_of_others_is_refused(two_launches, comm
     assert status == 2
     assert "none of these launches begins with xyz; type launch= and an id" in shown
     assert not any(cancelled(folder) for folder in two_launches.values())
-
-
-@pytest.fixture
-def unneeded(copied):
-    """A file that prune deletes, of 2 MB."""
-    path = copied / last_request(copied).cells[0].name / "attempts" / "0001" / "checkpoint.safetensors"
-    path.write_bytes(b"x" * 2_000_000)
-    shutil.rmtree(
-        copied / "index"
-    )  # of the code that wrote such a file, which did not know that a run has nothing left
-    return path
-
-
-def test_prune_lists_what_goes_and_asks(folder, unneeded, command):
-    """It deleted without a word."""
-    listed = f"2.0 MB: {unneeded.relative_to(folder / 'runs')} files and folders to delete: 1"
-    assert command("prune", "dry_run=true") == (0, listed)
-    status, shown = command("prune")
-    assert status == 2
-    assert shown == f"{listed} error: delete? There is no terminal to answer in; type yes=true to confirm"
-    assert unneeded.exists()
-    assert command("prune", "yes=true") == (0, f"{listed} deleted; results are untouched")
-    assert not unneeded.exists()
-    assert command("prune", "yes=true") == (0, "files and folders to delete: 0")
-
-
-def test_runs_that_ended_in_order_have_nothing_to_prune(done):
-    assert {entry.is_clean for entry in index.read(done).values()} == {True}
-
-
-def test_what_comes_into_use_while_prune_asks_stays(folder, unneeded, command, monkeypatch):
-    name = unneeded.parents[2].name
-    with ExitStack() as stack:
-
-        def answer(question):
-            stack.enter_context(at_work(folder / "runs", "other", [name]))
-            return "y"
-
-        monkeypatch.setattr("builtins.input", answer)
-        monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-        assert command("prune")[0] == 0
-    assert unneeded.exists()
-
-
-def test_prune_names_what_it_cannot_delete(folder, unneeded, command, monkeypatch):
-    def refuse(path, missing_ok=False):
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "unlink", refuse)
-    status, shown = command("prune", "yes=true")
-    assert status == 1
-    assert f"not deleted: {unneeded.resolve()}: Permission denied all else is deleted" in shown
 
 
 @pytest.mark.parametrize(

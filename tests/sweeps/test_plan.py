@@ -30,6 +30,13 @@ def plan(tiny, tmp_path):
     return Plan("a plan", cells, tmp_path)
 
 
+def finish(plan, *cells):
+    """Publish results of these cells' runs."""
+    for cell in cells:
+        with plan.runs[cell.name].acquire(cell.config) as attempt:
+            attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
+
+
 def test_cells_with_equal_configs_share_a_run_and_long_runs_come_first(plan):
     short, long, shared = plan.cells
     assert list(plan.runs) == [long.name, short.name]
@@ -40,16 +47,13 @@ def test_cells_with_equal_configs_share_a_run_and_long_runs_come_first(plan):
 def test_a_finished_run_is_not_among_the_remaining(plan):
     short, long, _ = plan.cells
     assert plan.remaining() == [long.name, short.name]
-    with plan.runs[short.name].acquire(short.config) as attempt:
-        attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
+    finish(plan, short)
     assert plan.remaining() == [long.name]
 
 
 def test_a_result_of_another_layout_is_refused_when_planning(plan):
     short, long, _ = plan.cells
-    for config in (short.config, long.config):
-        with RunFolder(plan.runs_dir, config.name).acquire(config) as attempt:
-            attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
+    finish(plan, short, long)
     path = plan.runs_dir / long.name / "result.json"
     path.write_text(path.read_text().replace(f'"layout_version": {LAYOUT_VERSION}', '"layout_version": 1'))
     shutil.rmtree(plan.runs_dir / "index")
@@ -61,9 +65,7 @@ def test_a_result_of_another_layout_is_refused_when_planning(plan):
 @pytest.mark.parametrize("content", ["[]", "{", "", "\0\0"])
 def test_a_result_that_is_garbage_is_neither_repeated_nor_refused_but_named(plan, content, has_index):
     short, long, _ = plan.cells
-    for config in (short.config, long.config):
-        with RunFolder(plan.runs_dir, config.name).acquire(config) as attempt:
-            attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
+    finish(plan, short, long)
     assert plan.broken_results() == []
     (path := plan.runs_dir / long.name / "result.json").write_text(content)
     if not has_index:
@@ -75,9 +77,7 @@ def test_a_result_that_is_garbage_is_neither_repeated_nor_refused_but_named(plan
 @pytest.mark.parametrize("repair", [True, False])
 def test_a_run_whose_result_was_deleted_is_to_be_done_in_a_dry_run_too(plan, repair):
     short, long, _ = plan.cells
-    for config in (short.config, long.config):
-        with RunFolder(plan.runs_dir, config.name).acquire(config) as attempt:
-            attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
+    finish(plan, short, long)
     (plan.runs_dir / long.name / "result.json").unlink()
     assert plan.remaining(repair=repair) == [long.name]
 
@@ -85,8 +85,7 @@ def test_a_run_whose_result_was_deleted_is_to_be_done_in_a_dry_run_too(plan, rep
 def test_planning_completes_the_index(plan):
     """Of a folder that an older version wrote."""
     short, long, _ = plan.cells
-    with plan.runs[short.name].acquire(short.config) as attempt:
-        attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
+    finish(plan, short)
     shutil.rmtree(plan.runs_dir / "index")
     assert plan.remaining() == [long.name]
     assert read(plan.runs_dir) == {}
@@ -140,20 +139,15 @@ def checkpoint_of(run, code):
 
 def test_runs_that_other_code_has_begun_are_announced_to_start_again(plan):
     long, short = plan.runs.values()
-    assert restart_note([long, short]) == ""
+    checkpoint_of(short, digest())
+    assert restart_note([long, short]) == "", "this code resumes it"
     checkpoint_of(long, "aaaa")
     assert restart_note([long, short]) == (
         "interrupted runs start again at step 0, since their checkpoints are of other code: aaaa (1)."
         " To resume instead, launch with code=DIGEST"
     )
-    checkpoint_of(short, "aaaa")
+    write_json(short.path / "attempts/0001/manifest.json", {"code": "aaaa"})
     assert "of other code: aaaa (2)." in restart_note([long, short])
-
-
-def test_runs_that_this_code_has_begun_are_not_announced(plan):
-    run = next(iter(plan.runs.values()))
-    checkpoint_of(run, digest())
-    assert restart_note([run]) == ""
 
 
 def test_a_finished_run_on_data_that_was_edited_is_refused_when_planning(tiny, tmp_path):
@@ -163,9 +157,7 @@ def test_a_finished_run_on_data_that_was_edited_is_refused_when_planning(tiny, t
     (tmp_path / "mine/03.txt").write_text("another caption")
     opening._check.cache_clear()  # as in a new process
     plan.check_finished(plan.remaining())  # a run that is left reads the file
-    (run,) = plan.runs.values()
-    with run.acquire(config) as attempt:
-        attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
+    finish(plan, *plan.cells)
     assert plan.remaining() == [], "as the end of a launch counts, whatever happens to the data"
     opening._check.cache_clear()  # as in a new process
     with pytest.raises(UsageError, match=r"mine is not as it was indexed \(03.txt is changed\)"):

@@ -7,9 +7,8 @@ import pytest
 
 from aimv2.analysis import report
 from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json
 from aimv2.base.plugins import using
-from aimv2.sweeps import launch, manage
+from aimv2.sweeps import launch
 from aimv2.sweeps.freeze import freeze
 from aimv2.sweeps.parse import parse
 from tests.helpers.marks import exhaustive
@@ -158,28 +157,6 @@ def done(file, launched):
     status, shown = launched("evaluation.metrics=[seen]")
     assert status == 0, shown
     return file.resolve().parent
-
-
-@pytest.mark.exhaustive
-def test_a_launch_records_its_plugins_and_later_commands_find_them(done, capsys):
-    configs = {path.parent.name: read_json(path) for path in done.glob("runs/v2-*/config.json")}
-    manifests = {path.parts[-4]: read_json(path) for path in done.glob("runs/v2-*/attempts/*/manifest.json")}
-    assert {name: one["plugins"] for name, one in manifests.items()} == {
-        name: one["plugins"] for name, one in configs.items()
-    }
-    for name, config in configs.items():
-        law = {"prefix.law"} if config["prefix"]["law"] == "half" else set()
-        assert set(config["plugins"]) == {"evaluation.metrics.seen"} | law
-        value = read_json(done / "runs" / name / "result.json")["metrics"]["seen"]["value"]
-        assert value == (config["prefix"]["law"] == "half")
-    Path("mine.py").unlink()
-    for command in (manage.main, report.main):
-        assert command(["status"] if command is manage.main else ["halves"]) == 0
-    shown = "".join(capsys.readouterr())
-    assert "3 done" in shown
-    assert "reports/halves/report.md" in shown
-    assert manage.main(["extend", "halves", "seeds=2"]) == 0
-    assert "3 runs done" in "".join(capsys.readouterr())
 
 
 @pytest.mark.exhaustive

@@ -38,13 +38,15 @@ def changed(path, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def test_an_unchanged_run_is_equal_and_nothing_is_left_behind(finished_run):
-    before, lines = sorted(finished_run.path.rglob("*")), []
-    assert replay(recorded_in_folder(finished_run), lines.append)
-    assert lines[0] == f"executing {finished_run.name} again in a temporary folder"
-    num_values = int(lines[1].removesuffix(" values of steps and final metrics compared, 0 differ"))
+def test_an_unchanged_run_is_equal_and_nothing_is_left_behind(finished_run, capsys):
+    """It is named by a beginning of its name."""
+    before = sorted(finished_run.path.rglob("*"))
+    assert manage.main(["replay", finished_run.name[:10], f"runs_dir={finished_run.path.parent}"]) == 0
+    first, second, *others = capsys.readouterr().out.splitlines()
+    assert first == f"executing {finished_run.name} again in a temporary folder"
+    num_values = int(second.removesuffix(" values of steps and final metrics compared, 0 differ"))
     assert num_values > 2 * 5, "some values at each of two steps"
-    assert lines[2:] == ["equal to the last bit"]
+    assert others == ["equal to the last bit"]
     assert sorted(finished_run.path.rglob("*")) == before
 
 
@@ -69,15 +71,15 @@ def test_the_largest_difference_missing_metrics_and_another_setup_are_named(copi
     assert not list(copied_run.path.rglob("wandb"))
 
 
-def test_a_config_of_another_name_and_an_unfinished_run_are_refused(copied_run, tiny, tmp_path):
+def test_a_config_of_another_name_and_an_unfinished_run_are_refused(copied_run, tiny, tmp_path, capsys):
     changed(copied_run.path / "config.json", seed=99)
     with pytest.raises(UsageError, match="this version names it differently"):
         recorded_in_folder(copied_run)
     run = RunFolder(tmp_path / "other", tiny.name)
     with run.acquire(tiny) as attempt:
         attempt.fail(Failure("bug", "a test"), "")
-    with pytest.raises(UsageError, match="is not done yet; only a finished run can be replayed"):
-        recorded_in_folder(run)
+    assert manage.main(["replay", run.name, f"runs_dir={tmp_path / 'other'}"]) == 2
+    assert "is not done yet; only a finished run can be replayed" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.fixture(scope="module")

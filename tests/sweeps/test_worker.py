@@ -14,12 +14,12 @@ from aimv2.config.training_config import LoaderConfig
 from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder, entries
 from aimv2.sweeps.active_launches import new_launch, skipped
+from aimv2.sweeps.executors.local import stop
 from aimv2.sweeps.plan import Task, Work, write_work
 from aimv2.sweeps.worker import (
     WATCH_POLL_SECONDS,
     Worker,
     read_report,
-    stop,
     worker_command,
 )
 
@@ -52,7 +52,7 @@ def test_a_signal_makes_a_worker_save_a_checkpoint_and_release_its_run(tasks, tm
 
     if number == signal.SIGTERM:
         again = Worker(Work(tasks), launch_dir).work()
-        assert (again.signal, again.was_out_of_time) == (None, False)
+        assert again.signal is None
         assert again.done == [task.name for task in tasks]
         assert list(released.metrics()["step"]) == [0, 1, 2]
 
@@ -75,14 +75,6 @@ def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path,
     run = RunFolder(tmp_path, config.name)
     assert (run.state(), run.num_stalled()) == ("new", 0)
     assert (run.path / "attempts/0001/checkpoint").exists()
-
-
-def test_a_worker_out_of_time_releases_its_run_after_a_step(tasks, tmp_path, launch_dir):
-    report = Worker(Work(tasks), launch_dir, minutes=1e-6).work()
-    assert (report.was_out_of_time, report.signal, report.done) == (True, None, [])
-    run = RunFolder(tmp_path, tasks[0].name)
-    assert (run.state(), run.num_attempts, run.num_stalled()) == ("new", 1, 0)
-    assert (run.rows() or [{}])[-1]["step"] == 1
 
 
 @pytest.mark.exhaustive
@@ -147,8 +139,7 @@ def test_a_worker_process_reports_in_its_folder_and_hears_no_terminal(tasks, tmp
     endless = replace(tasks[0].config, budget=replace(tasks[0].config.budget, samples=8 * 10**6))
     write_work(launch_dir, Work([Task(endless.name, endless, after=0)]))
     run = RunFolder(tmp_path, endless.name)
-    about = {"launch_dir": str(launch_dir), "name": "one", "log": "its.log"}
-    process = subprocess.Popen(worker_command(about))
+    process = subprocess.Popen(worker_command(launch_dir, name="one", log="its.log"))
     try:
         while not (run.rows() or [{}])[-1].get("step"):
             assert process.poll() is None

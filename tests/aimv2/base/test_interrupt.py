@@ -1,10 +1,9 @@
-"""Signals, deadlines and predicates that interrupt a process."""
+"""Signals and predicates that interrupt a process."""
 
 import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -133,19 +132,6 @@ def test_listening_restores_handlers_and_leaves_an_ignored_signal_ignored(number
             send(number)
     finally:
         signal.signal(number, before[number])
-
-
-def test_deadline_is_a_request_once_it_has_passed():
-    interrupts = Interrupts()
-    assert not interrupts.is_requested
-    interrupts.deadline = time.monotonic() + 60
-    assert not interrupts.is_requested
-    interrupts.deadline = time.monotonic()
-    assert interrupts.is_requested
-    assert interrupts.ends_process
-    assert not interrupts.was_signalled
-    with interrupts.deferred():
-        pass  # a deadline does not raise
 
 
 def test_predicate_is_a_request_once_true_and_is_polled_no_more():

@@ -58,7 +58,6 @@ def test_aimv2_is_a_program():
     assert run.with_seed(3) == replace(run, seed=3)
     assert run.without_training().num_samples == run.untrained().num_samples == 0
     assert run.with_samples(1.4 * run.budget.batch_size).num_samples == run.budget.batch_size
-    assert run.curve_samples[-1] == run.num_samples
 
 
 def test_what_a_program_lacks_is_said():

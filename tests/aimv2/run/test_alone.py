@@ -234,7 +234,7 @@ def test_metric_that_was_edited_after_the_launch_is_not_measured(tiny, tmp_path)
 
 
 def test_no_command_line_sets_it(tiny, tmp_path):
-    with pytest.raises(UsageError, match=r"set by `python sweeps/manage\.py evaluate`"):
+    with pytest.raises(UsageError, match="is of runs that older versions made"):
         resolve(chosen_metric(f"{metric_file(tmp_path, 'spread')}:spread").of(tiny))
 
 

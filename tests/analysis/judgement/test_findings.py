@@ -205,7 +205,7 @@ SCALAR = MeasuredMetric(
 )
 RATIO = replace(SCALAR, name="own_ratio", unit="share", typed="own_ratio")
 NUM_ITEMS = 40
-COMMAND = "python sweeps/manage.py evaluate prefix_ratio_test metric=my.py:own_rank"
+COMMAND = "python sweeps/manage.py measure prefix_ratio_test 'plugins=[my.py]' 'evaluation.metrics=[own_rank]'"
 
 
 @pytest.fixture(autouse=True, scope="module")

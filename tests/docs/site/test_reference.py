@@ -16,9 +16,10 @@ from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.definitions.metrics import FINAL, metric_names
 from aimv2.request.compose import compose, run_config
 from aimv2.run.options import TrainOptions
-from aimv2.sweeps.executors.registry import EXECUTORS, executor_values
+from aimv2.sweeps.executors import BUILT_IN
+from aimv2.sweeps.executors.base import executor_values
 from aimv2.sweeps.parse import LaunchOptions
-from aimv2.sweeps.search.config import SearchConfig
+from aimv2.sweeps.search.space import SearchConfig
 from docs.site.reference import attributes, in_words, pages
 
 PAGES = pages()
@@ -26,7 +27,7 @@ KEYS = PAGES["reference/keys.md"]
 LISTED = re.findall(r"^`([\w.]+)`\{ #\1 \}\n:   (.*)$", KEYS, flags=re.MULTILINE)
 DEFAULT = r"(?:no default|default `(.*?)`)(?:, at `demo` `(.*?)`)?"
 BOUNDED = Annotated[float, Field(gt=0, le=1)]
-EXECUTOR_KEYS = {f"executor.{key}" for name in EXECUTORS.built_in for key in executor_values(name)[name]}
+EXECUTOR_KEYS = {f"executor.{key}" for name in BUILT_IN for key in executor_values(name)[name]}
 
 
 @dataclass(frozen=True, kw_only=True)

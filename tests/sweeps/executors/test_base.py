@@ -1,199 +1,124 @@
-"""The workers of a launch: kept, replaced, and not started for ever."""
+"""Executors by their names, launches that are jobs of a scheduler, and the end of a launch."""
 
-import json
-import time
-from dataclasses import asdict
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.request import read_request, write_request
 from aimv2.base.errors import UsageError
-from aimv2.base.files import write_json
-from aimv2.runs.lease import Presence, holder
-from aimv2.runs.record import MAX_STALLED
-from aimv2.sweeps.active_launches import active_launches, cancel, new_launch
-from aimv2.sweeps.executors.base import MAX_IDLE, Launched, keep_workers
-from aimv2.sweeps.worker import WorkerReport
-from tests.helpers.sweeps import board_of
+from aimv2.sweeps.active_launches import active_launches
+from aimv2.sweeps.executors import BUILT_IN
+from aimv2.sweeps.executors.base import (
+    chosen_executor,
+    end_abandoned,
+    executor_of,
+    executor_values,
+    finish,
+    queue_of,
+    withdraw,
+)
+from aimv2.sweeps.executors.local import DebugExecutor, LocalExecutor
+from aimv2.sweeps.executors.slurm import SlurmExecutor
+from aimv2.sweeps.plan import Plan
 
 
-def ended(launch_dir, name, report):
-    """Return the state of a worker that has ended with this report; None if it died."""
-    folder = launch_dir / "workers" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    if report is not None:
-        write_json(folder / "report.json", asdict(report))
-    return lambda: 0
+def test_an_executor_is_made_from_its_values():
+    values = {name: executor_values(name)[name] for name in ("debug", "local", "slurm")}
+    assert executor_of("debug", values["debug"]) == DebugExecutor()
+    assert executor_of("local", values["local"] | {"workers": 3}) == LocalExecutor(workers=3)
+    assert executor_of("slurm", values["slurm"] | {"more": ["hold"]}) == SlurmExecutor(more=("hold",))
+    with pytest.raises(UsageError, match=r"executor: workers: Input should be greater than 0"):
+        executor_of("slurm", values["slurm"] | {"workers": 0})
+
+
+def test_the_last_word_chooses_the_executor():
+    assert chosen_executor(["sweep=eos", "executor.workers=2"]) == "local"
+    assert chosen_executor(["executor=slurm", "executor.minutes=2"]) == "slurm"
+
+
+def test_only_the_keys_of_the_chosen_executor_are_read():
+    values = executor_values("local")
+    assert list(values) == list(BUILT_IN)
+    assert [name for name in values if values[name]] == ["local"]
+    assert executor_values("nowhere") == {name: {} for name in BUILT_IN}
+
+
+@pytest.mark.parametrize(("cluster", "is_ended"), [("here", True), ("elsewhere", False)])
+def test_a_launch_without_jobs_in_the_queue_is_ended_on_its_own_cluster(launched, small, slurm, cluster, is_ended):
+    runs_dir = small[1].runs_dir
+    slurm.put("scontrol", f"echo 'ClusterName = {cluster}'")
+    slurm.queue("8|PENDING|Dependency")
+    end_abandoned(runs_dir)
+    assert launched.exists(), "it has a job"
+    slurm.queue()
+    end_abandoned(runs_dir)
+    assert launched.exists() != is_ended
+
+
+def test_the_jobs_of_an_executor_that_is_not_installed_are_unknown(launched, small):
+    """Another user's launch must not end the commands of this one."""
+    (active,) = active_launches(small[1].runs_dir)
+    active = replace(active, jobs=replace(active.jobs, executor="elsewhere"))
+    assert queue_of(active) is None
+    assert withdraw(active) == "2 workers as array 7: executor=elsewhere is unknown here"
 
 
 @pytest.fixture
-def launch_dir(plan):
-    return new_launch(plan.runs_dir, "test", plan.runs)
+def ended(copied, tmp_path):
+    """Finish a launch of a finished sweep's runs, and of these cells; return the outcome and what was printed."""
+
+    def run(more=(), own=()):
+        request = read_request(copied, "prefix_ratio", STUDIES)
+        plan = Plan(request.folder, [*request.cells, *more], copied, (request,))
+        console = Console(record=True, width=200)
+        is_complete = finish(plan, plan.work(own), tmp_path / "reports", console)
+        assert "report: " in console.export_text(clear=False)
+        assert (tmp_path / "reports" / "prefix_ratio" / "report.md").exists()
+        return is_complete, console.export_text()
+
+    return run
 
 
-@pytest.fixture
-def console():
-    return Console(record=True, width=500)
+def test_a_launch_whose_runs_are_done_is_complete(ended):
+    is_complete, printed = ended()
+    assert is_complete
+    assert "missing" not in printed
 
 
-@pytest.fixture
-def keep(plan, launch_dir, console, monkeypatch):
-    """Keep this number of workers until all runs are done, without waiting."""
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-
-    def keep(num_workers, start):
-        return keep_workers(Launched(plan.work(plan.runs), launch_dir, num_workers, board_of(plan, console)), start)
-
-    return keep
-
-
-@pytest.mark.parametrize("report", [WorkerReport(), None])
-def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(keep, launch_dir, console, report):
-    names = []
-
-    def start(name):
-        names.append(name)
-        return ended(launch_dir, name, report)
-
-    with pytest.raises(UsageError, match=r"workers end before they try a run; their logs are in .*workers"):
-        keep(num_workers=1, start=start)
-    assert len(names) == MAX_IDLE
-    printed, logs = console.export_text(), launch_dir.parents[1] / "workers" / launch_dir.name
-    dead = names if report is None else []
-    assert [name for name in names if f"a worker ended early; its log is {logs / name}.log" in printed] == dead
+@pytest.mark.exhaustive
+def test_runs_that_the_launch_did_not_have_do_not_fail_it(ended, copied):
+    """As of a retry, which has failed runs only."""
+    cell = read_request(copied, "prefix_ratio", STUDIES).cells[0]
+    other = replace(cell, seed=7, config=replace(cell.config, seed=7))
+    is_complete, printed = ended([other])
+    assert is_complete
+    assert "runs that are still missing: 1; launch the sweep again to execute them" in printed
+    is_complete, printed = ended([other], own=[other.name])
+    assert not is_complete
+    assert f"seed 7 ({other.name}) not done" in printed
+    assert "still missing" not in printed
 
 
-def test_workers_that_waited_for_a_slot_are_started_again(plan, keep, launch_dir):
-    reports = [WorkerReport(was_out_of_time=True)] * (2 * MAX_IDLE)
-
-    def start(name):
-        if reports:
-            return ended(launch_dir, name, reports.pop())
-        for run in plan.runs.values():
-            for _ in range(MAX_STALLED):
-                with run.acquire(plan.cell_of[run.name].config):
-                    pass  # workers die
-        return ended(launch_dir, name, WorkerReport())
-
-    keep(num_workers=1, start=start)
-    assert not reports
-    assert sum(run.num_attempts for run in plan.runs.values()) == 2 * MAX_STALLED
+@pytest.mark.exhaustive
+def test_a_broken_result_fails_the_launch_and_the_report_shows_it(ended, copied, tmp_path):
+    cell = read_request(copied, "prefix_ratio", STUDIES).cells[0]
+    (path := copied / cell.name / "result.json").write_text("broken")
+    is_complete, printed = ended()
+    assert not is_complete
+    assert f"{path} is not the result of a run; delete {path.parent} to repeat the run" in printed
+    report = (tmp_path / "reports" / "prefix_ratio" / "report.md").read_text()
+    assert "result.json is not the result of a run" in report
 
 
-def test_a_killed_worker_is_replaced_while_another_one_works(plan, keep, launch_dir):
-    """It was not, until all other workers had ended."""
-    first, second = plan.runs.values()
-    started = []
-
-    def start(name):
-        started.append(name)
-        if len(started) == 1:
-            ended(launch_dir, name, WorkerReport(done=[first.name]))
-            return lambda: 0 if second.is_done else None
-        attempt = second.acquire(plan.cell_of[second.name].config)
-        if len(started) == 2:
-            with attempt:
-                pass
-            return ended(launch_dir, name, None)
-        with attempt:  # the replacement does both runs
-            attempt.publish({})
-        with first.acquire(plan.cell_of[first.name].config) as attempt:
-            attempt.publish({})
-        return ended(launch_dir, name, WorkerReport(done=[second.name]))
-
-    keep(num_workers=2, start=start)
-    assert len(started) == 3
-    assert plan.remaining() == []
-
-
-def test_a_stopped_worker_is_replaced_and_not_waited_for(plan, keep, launch_dir):
-    started = []
-
-    def start(name):
-        folder = launch_dir / "workers" / name
-        folder.mkdir(parents=True)
-        Presence(folder)
-        started.append(name)
-        if len(started) == 1:  # as if its heartbeat had been watched for the grace period
-            (folder / "holder.json").write_text(json.dumps(holder(folder) | {"process_start": "1"}))
-            return lambda: None
-        for run in plan.runs.values():
-            with run.acquire(plan.cell_of[run.name].config) as attempt:
-                attempt.publish({})
-        return ended(launch_dir, name, WorkerReport())
-
-    keep(num_workers=1, start=start)
-    assert len(started) == 2
-    assert plan.remaining() == []
-
-
-def test_a_cancelled_launch_waits_for_workers_that_do_runs_of_others(plan, keep, launch_dir):
-    """The first worker that ended had all others stopped."""
-    first, second = plan.runs.values()
-    looks = iter(range(10))
-
-    def start(name):
-        if first.acquire(plan.cell_of[first.name].config) is not None:
-            (folder := launch_dir / "workers" / name).mkdir(parents=True)
-            Presence(folder)  # a worker that is just starting would not be waited for
-            return lambda: None if next(looks, None) is not None else 0
-        second.acquire(plan.cell_of[second.name].config)
-        cancel(active_launches(plan.runs_dir, lambda folder: True)[0], [])
-        return ended(launch_dir, name, WorkerReport())
-
-    with pytest.raises(KeyboardInterrupt):
-        keep(num_workers=2, start=start)
-    assert next(looks, None) is None
-
-
-@pytest.mark.parametrize("is_cancelled", [True, False])
-def test_a_worker_that_never_starts_is_not_waited_for(plan, keep, launch_dir, is_cancelled):
-    """As one that a busy cluster keeps in its queue: the launch of finished runs never ended."""
-    started = []
-
-    def start(name):
-        started.append(name)
-        if len(started) == 2:
-            return lambda: None
-        for run in plan.runs.values():
-            with run.acquire(plan.cell_of[run.name].config) as attempt:
-                attempt.publish({})
-            if is_cancelled:
-                cancel(active_launches(plan.runs_dir, lambda folder: True)[0], [])
-                break
-        return ended(launch_dir, name, WorkerReport())
-
-    if is_cancelled:
-        with pytest.raises(KeyboardInterrupt):
-            keep(num_workers=2, start=start)
-    else:
-        keep(num_workers=2, start=start)
-        assert plan.remaining() == []
-    assert len(started) == 2
-
-
-def test_a_host_on_which_no_worker_can_work_does_not_end_the_launch(plan, keep, launch_dir):
-    problems = [WorkerReport(problem="a stale mount")] * (MAX_IDLE - 1)
-
-    def start(name):
-        if problems:
-            return ended(launch_dir, name, problems.pop())
-        for run in plan.runs.values():
-            with run.acquire(plan.cell_of[run.name].config) as attempt:
-                attempt.publish({})
-        return ended(launch_dir, name, WorkerReport())
-
-    keep(num_workers=1, start=start)
-    assert plan.remaining() == []
-
-
-def test_workers_that_cannot_work_one_after_the_other_end_the_launch_with_their_problem(keep, launch_dir):
-    names = []
-
-    def start(name):
-        names.append(name)
-        return ended(launch_dir, name, WorkerReport(problem="a stale mount"))
-
-    with pytest.raises(UsageError, match=r"^a stale mount; their logs are in "):
-        keep(num_workers=1, start=start)
-    assert len(names) == MAX_IDLE
+@pytest.mark.exhaustive
+def test_reports_are_written_in_the_order_of_the_requests(copied, tmp_path):
+    """The second reads what the first has found."""
+    request = read_request(copied, "prefix_ratio", STUDIES)
+    other = replace(request, study=replace(request.study, suffix="first"))
+    write_request(copied, other)
+    plan, console = Plan(request.folder, request.cells, copied, (other, request)), Console(record=True, width=200)
+    assert finish(plan, plan.work([]), tmp_path / "reports", console)
+    lines = [line for line in console.export_text().splitlines() if line.startswith("report: ")]
+    assert lines == [f"report: {tmp_path / 'reports' / one.folder / 'report.md'}" for one in (other, request)]

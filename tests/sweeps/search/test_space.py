@@ -1,6 +1,7 @@
 """The space of a search: its points, their runs, and what is refused."""
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.design import factorial, latin_hypercube, one_factor, setting
 from aimv2.ablations.expand import expand
 from aimv2.base.errors import UsageError
-from aimv2.sweeps.search.space import described
+from aimv2.sweeps.search.space import SearchConfig, described, search_config, search_values
 from tests.helpers.trials import BOX, search
 
 NORM = {"rms": setting("RMSNorm", {}), "layer": setting("LayerNorm", {"model.encoder.norm": "layer"})}
@@ -75,10 +76,6 @@ def test_a_baseline_outside_the_ranges_has_no_point(tiny):
         ({"metric": "recall"}, "unknown search.metric 'recall'. Allowed: blind_choice_accuracy, caption_bits, "),
         ({"metric": "probe_digits"}, "unknown search.metric 'probe_digits'."),  # its images are for the test alone
         ({"metric": "train_flops"}, "unknown search.metric 'train_flops'."),
-        (
-            {"sampler": "gp", "pruner": "asha"},
-            "search.pruner=asha is not possible: search.sampler=gp learns from finished trials only",
-        ),
         ({"seed": 1}, "search.seed=1 is among sweep.seeds, which confirm the winner"),
     ],
 )
@@ -109,24 +106,6 @@ def test_a_space_that_no_run_can_have_is_refused(tiny, design, message):
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize(
-    ("sweep", "values", "expected"),
-    [
-        ("loss_weight", {}, "asha"),
-        ("loss_weight", {"pruner": "median"}, "median"),
-        ("loss_weight", {"sampler": "gp"}, "none"),  # it learns from finished trials only
-        ("objective", {}, "none"),  # its objectives do not have the same curve
-    ],
-)
-def test_pruning_needs_one_curve_and_a_sampler_that_learns_from_it(tiny, sweep, values, expected):
-    assert search(tiny, sweep=sweep, **values).pruner == expected
-
-
-def test_a_curve_is_compared_in_the_direction_of_the_metric(tiny):
-    assert search(tiny).sign == 1.0
-    assert search(tiny, metric="probe_object").sign == -1.0
-
-
 def test_another_space_is_another_search(tiny):
     one = search(tiny).definition()
     assert one == search(tiny, trials=99).definition(), "more trials continue a search"
@@ -138,3 +117,23 @@ def test_another_space_is_another_search(tiny):
 
 def test_points_are_described():
     assert described({"objective.pixel_weight": 0.123456, "norm": "rms"}) == "objective.pixel_weight=0.1235 norm=rms"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sampler": "grid"}, "search.sampler: Input should be 'tpe', 'gp', "),
+        ({"pruner": "asha"}, "pruner"),
+        ({"trials": 0}, "search.trials: Input should be greater than 0"),
+        ({"trails": 3}, "trails"),
+    ],
+)
+def test_values_that_are_not_allowed_are_refused_in_one_sentence(values, message):
+    with pytest.raises(UsageError, match=re.escape(message)) as refused:
+        search_config(search_values()["optuna"] | values)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_choice_on_the_command_line_has_the_defaults():
+    assert search_config(search_values()["optuna"]) == SearchConfig()
+    assert search_values()["none"] == {}

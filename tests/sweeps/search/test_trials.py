@@ -1,4 +1,4 @@
-"""The trials of a search: numbers are exact, points are new, every trial ends, and pruners end what falls behind."""
+"""The trials of a search: numbers are exact, points are new, and every trial ends."""
 
 import json
 import math
@@ -26,10 +26,9 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
 from aimv2.runs.record import RUN_NAME
 from aimv2.sweeps.plan import Task
-from aimv2.sweeps.search.config import Sampler
+from aimv2.sweeps.search.space import Sampler
 from aimv2.sweeps.search.trials import (
     ARM,
-    CURVE,
     DRAWN,
     ENDED,
     MAX_FAILED,
@@ -43,7 +42,6 @@ from aimv2.sweeps.search.trials import (
 )
 from aimv2.sweeps.search.work import SearchTasks, to_json
 from tests.helpers.files import files_limited_to
-from tests.helpers.marks import exhaustive
 from tests.helpers.trials import BOX, begin, do, end_trial, search, settle
 
 LEVELS = tuple("abc")
@@ -53,7 +51,6 @@ GRID = factorial(
     names=("weight", "rate"),
 )
 SWITCH = factorial({"on": setting("on", {}), "off": setting("off", {"objective.pixel_weight": 0.0})}, names=("pixels",))
-NUM_TRIALS = 18
 
 
 def states(folder):
@@ -71,11 +68,6 @@ def ask_all(one, runs_dir, count):
         do(runs_dir, task, content_loss=float(task.trial))
         settle(folder)
         count.append(task.trial)
-
-
-def rows(num_steps=3):
-    shared = {"train_flops": 1, "seconds": 1.0}
-    return [{"step": n, "samples": 8 * n, "held_out_caption_loss": 5.0 - n} | shared for n in range(num_steps)]
 
 
 def refusal(call, *arguments):
@@ -124,31 +116,6 @@ def test_a_space_of_points_that_cannot_exist_is_one_sentence(tiny):
         drawn(search(tiny, design=box), ["another"])
 
 
-def loss(point):
-    """A bowl with its bottom at a weight of 0.7 and a rate of 1e-3."""
-    return (point["objective.pixel_weight"] - 0.7) ** 2 + (math.log10(point["optimizer.peak_lr"]) + 3) ** 2
-
-
-@pytest.mark.parametrize("sampler", ["tpe", exhaustive("gp")])
-def test_each_sampler_that_learns_descends_in_a_box(tiny, tmp_path, sampler):
-    """Though each draw is by a sampler that is made anew."""
-    one = search(tiny, design=BOX, sampler=sampler, trials=NUM_TRIALS)
-    one.check()
-    folder = SearchFolder(one, tmp_path)
-    for _ in range(NUM_TRIALS):
-        task = folder.ask()
-        point = folder.trials[task.trial].params
-        assert 0 <= point["objective.pixel_weight"] <= 1
-        assert 1e-4 <= point["optimizer.peak_lr"] <= 1e-2
-        assert do(tmp_path, task, content_loss=loss(point))
-        settle(folder)
-    assert folder.ask() is None
-    assert len({tuple(trial.params.values()) for trial in folder.trials}) == NUM_TRIALS
-    losses = [trial.values[0] for trial in folder.trials]
-    assert min(losses) < 0.1
-    assert sum(losses[NUM_TRIALS // 2 :]) < sum(losses[: NUM_TRIALS // 2]), "later trials are better"
-
-
 @pytest.mark.parametrize("sampler", get_args(Sampler))
 def test_each_sampler_draws_every_point_of_a_finite_space_once(tiny, tmp_path, sampler):
     one = search(tiny, sweep="norm_ffn", sampler=sampler, trials=9)
@@ -158,6 +125,11 @@ def test_each_sampler_draws_every_point_of_a_finite_space_once(tiny, tmp_path, s
         settle(folder)
     assert {trial.run for trial in folder.trials} == set(one.points)
     assert len(folder.trials) == len(one.points) == 4
+
+
+def loss(point):
+    """A bowl with its bottom at a weight of 0.7 and a rate of 1e-3."""
+    return (point["objective.pixel_weight"] - 0.7) ** 2 + (math.log10(point["optimizer.peak_lr"]) + 3) ** 2
 
 
 # Runs of searches of 12 trials in a box, whose results are those of ``loss``, as earlier versions drew them.
@@ -224,12 +196,11 @@ def test_a_finite_space_ends_with_its_points_and_more_trials_continue_a_search(t
     assert drawn[9:] == [0, 1, 2, 3, 4]
 
 
-def test_a_run_that_another_sweep_has_done_is_recorded_with_its_curve(tiny, tmp_path):
+def test_a_run_that_another_sweep_has_done_is_recorded(tiny, tmp_path):
     one = search(tiny, trials=1)
-    do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=2.5, rows=rows())
+    do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=2.5)
     (trial,) = settle(SearchFolder(one, tmp_path))
     assert (trial.state, trial.values, trial.spent["samples"]) == ("finished", (2.5,), 16)
-    assert trial.curve == {1: 3.0}, "the curve has the points 0 and 1, after the last step"
 
 
 def test_a_folder_that_is_only_read_stays_as_it_is(tiny, tmp_path):
@@ -360,24 +331,22 @@ def killed_at_line(number, call, *arguments):
 
 @pytest.mark.exhaustive
 def test_a_worker_that_is_killed_at_any_line_leaves_a_trial_or_none(tiny, tmp_path):
-    """It opens the folder, draws a trial, records a point of its curve and its end."""
+    """It opens the folder, draws a trial, and records its end."""
     one = search(tiny, trials=2)
 
     def work(runs_dir):
         folder = SearchFolder(one, runs_dir)
-        task = folder.ask()
-        folder.report(task, rows()[2])
-        end_trial(folder, "pruned", task)
+        end_trial(folder, "pruned")
 
     number, found = 0, set()
     while killed_at_line(number, work, tmp_path / str(number)):
         folder = SearchFolder(one, tmp_path / str(number))
-        found.add(tuple((trial.state, *trial.curve) for trial in folder.trials))
+        found.add(tuple(trial.state for trial in folder.trials))
         drawn = [folder.ask().trial for _ in range(folder.num_new(folder.trials))]
         assert [*range(2)][2 - len(drawn) :] == drawn
         assert len({trial.run for trial in folder.trials}) == 2
         number += 1
-    assert found == {(), (("running",),), (("running", 1),), (("pruned", 1),)}
+    assert found == {(), ("running",), ("pruned",)}
 
 
 @pytest.mark.parametrize("name", ["search.json", "0000.json", "0002-end.json", "winners.json"])
@@ -388,7 +357,7 @@ def test_garbage_in_a_file_is_one_sentence(tiny, tmp_path, name, text):
     one, path = search(tiny), folder_of(tmp_path, "a_search") / name
     folder = SearchFolder(one, tmp_path)
     folder.ask()
-    folder.report(folder.ask(), rows()[2])
+    folder.ask()
     end_trial(folder, "pruned")
     path.write_bytes(text)
     with pytest.raises(UsageError, match="a_search") as caught:
@@ -415,7 +384,6 @@ def test_a_trial_that_is_missing_or_of_another_space_is_named(tiny, tmp_path):
         {"params": {"objective.pixel_weight": -99.0}},
         {"run": "v2-000000000000"},
         {"run": "../../etc"},
-        {"curve": {"99": 1.0}},
         {"curve": {"-1": 1.0}},
     ],
     ids=str,
@@ -461,16 +429,6 @@ def test_trials_of_another_process_are_left_to_it(tiny, tmp_path):
     assert settle(SearchFolder(one, tmp_path))[0].state == "running", "it was interrupted, and can be resumed"
 
 
-def test_optuna_sees_the_trials(tiny, tmp_path):
-    one = search(tiny, trials=4)
-    ask_all(one, tmp_path, [])
-    folder = SearchFolder(one, tmp_path)
-    study = folder.study(folder.trials)
-    assert (study.best_value, study.best_trial.number) == (0.0, 0)
-    assert [trial.params for trial in study.trials] == [trial.params for trial in folder.trials]
-    assert json.loads((folder.path / "search.json").read_text()) == one.definition()
-
-
 def test_a_sequence_of_points_is_continued_by_other_processes(tiny, tmp_path):
     """Optuna's sampler keeps with the study how far it is."""
     one = search(tiny, design=BOX, sampler="qmc", trials=5)
@@ -478,39 +436,6 @@ def test_a_sequence_of_points_is_continued_by_other_processes(tiny, tmp_path):
         SearchFolder(one, tmp_path).ask()
     trials = SearchFolder(one, tmp_path).trials
     assert [list(trial.study_attributes.values()) for trial in trials] == [[], [0], [1], [2], [3]]
-
-
-@pytest.fixture
-def long(tiny):
-    """A run of nine steps with a curve of ten points."""
-    return replace(tiny, budget=replace(tiny.budget, samples=72), evaluation=replace(tiny.evaluation, curve_points=10))
-
-
-def row(step, value):
-    return {"step": step, "samples": 8 * step, "train_flops": 1, "seconds": 1.0, "held_out_caption_loss": value}
-
-
-@pytest.mark.parametrize("name", ["auto", "none", exhaustive("median")])
-def test_a_trial_that_falls_behind_is_pruned(long, tmp_path, name):
-    folder = SearchFolder(search(long, trials=12, pruner=name), tmp_path)
-
-    def is_stopped(task, level):
-        return any(folder.report(task, row(step, level + 0.01 * step)) for step in range(1, 10))
-
-    for _ in range(7):
-        task = folder.ask()
-        assert not is_stopped(task, 1.0)
-        end_trial(folder, "finished", task, 1.0)
-    assert is_stopped(folder.ask(), 5.0) == (name != "none")
-    assert folder.trials[-1].state == ("running" if name == "none" else "pruned")
-
-
-@pytest.mark.parametrize("metric", ["content_loss", "probe_object"], ids=["minimize", "maximize"])
-def test_the_curve_is_compared_in_its_own_direction_and_a_value_that_is_no_number_is_not_the_best(
-    long, tmp_path, metric
-):
-    folder = SearchFolder(search(long, metric=metric), tmp_path)
-    assert [folder.report(folder.ask(), row(1, value)) for value in (math.nan, 2.0, 5.0)] == [True, False, True]
 
 
 def test_trials_are_counted_and_their_runs_listed(tiny, tmp_path):
@@ -567,27 +492,17 @@ trials = st.builds(
     params=st.dictionaries(st.text(), values | st.text()),
     after=st.integers(0),
     attributes=st.dictionaries(st.text(), values | st.text()),
-    curve=st.dictionaries(st.integers(1), values),
     values=st.lists(values).map(tuple),
     note=st.text(),
 )
 
 
 @pytest.mark.exhaustive
-@given(drawn=trials, curve=st.none() | trials, ended=st.none() | trials, state=st.sampled_from(get_args(State)))
-def test_the_last_file_of_a_trial_is_the_trial(tmp_path_factory, drawn, curve, ended, state):
+@given(drawn=trials, ended=st.none() | trials, state=st.sampled_from(get_args(State)))
+def test_the_last_file_of_a_trial_is_the_trial(tmp_path_factory, drawn, ended, state):
     folder = tmp_path_factory.mktemp("search")
     ended = None if ended is None or state == "running" else replace(ended, state=state)
-    for kind, trial in ((DRAWN, drawn), (CURVE, curve), (ENDED, ended)):
+    for kind, trial in ((DRAWN, drawn), (ENDED, ended)):
         if trial is not None:
             write_json(file_of(folder, 0, kind), asdict(trial))
-    assert read_trials(folder) == [ended or curve or drawn]
-
-
-def test_a_curve_that_cannot_be_read_counts_as_none(tiny, tmp_path):
-    """It is replaced while others read it, which on NFS may fail."""
-    folder = SearchFolder(search(tiny), tmp_path)
-    folder.ask()
-    drawn = folder.trials
-    file_of(folder.path, 0, CURVE).write_text("")
-    assert read_trials(folder.path) == drawn
+    assert read_trials(folder) == [ended or drawn]
