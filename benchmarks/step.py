@@ -1,8 +1,7 @@
 """Time training steps beside a matrix product, as images per second and as a share of the product's rate.
 
 A batch is loaded once; the benchmark ``data`` times loading. The rate counts the FLOPs that the losses need: captions
-without padding, pixels of patches after the prefixes, pairs that the masks let through. Runs on several GPUs record
-their share themselves (gemm_share of their rows).
+without padding, pixels of patches after the prefixes, pairs that the masks let through.
 """
 
 import itertools

@@ -30,7 +30,7 @@ from aimv2.config.training_config import (
 
 # Fields that older versions had, and stored configs still name; those of ``start`` decided what a run computes.
 REMOVED = {
-    "log": ("mlflow", "trackio"),
+    "log": ("mlflow", "trackio", "wandb", "picture_points"),
     "checkpoint": ("watchdog_factor",),
     "start": ("teacher", "teacher_fingerprint", "teacher_encoder"),
 }
@@ -168,15 +168,6 @@ class RunConfig(Program):
     @property
     def curve_samples(self) -> Sequence[int]:
         return [step * self.budget.batch_size for step in self.curve_steps]
-
-    @property
-    def picture_steps(self) -> tuple[int, ...]:
-        """Those after which predictions are drawn."""
-        steps = self.curve_steps
-        last, gaps = len(steps) - 1, self.log.picture_points - 1
-        if gaps < 1:
-            return steps[last:] * self.log.picture_points
-        return tuple(sorted({steps[round(i * last / gaps)] for i in range(gaps + 1)}))
 
     @property
     def label(self) -> str:

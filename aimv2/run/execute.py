@@ -22,9 +22,8 @@ from aimv2.definitions.metrics import Metric
 from aimv2.definitions.objectives import objective
 from aimv2.definitions.programs import check_plugins
 from aimv2.evaluation import parts
-from aimv2.evaluation.evaluate import TrainedModel, evaluate, held_out_curve
+from aimv2.evaluation.evaluate import TrainedModel, evaluate, examples, held_out_curve
 from aimv2.evaluation.parts import MeasureParts, beside
-from aimv2.evaluation.pictures import drawn_predictions, examples
 from aimv2.memory.machine import ranks_here
 from aimv2.memory.setup import check_evaluation, loading_of, resolved, setup_of
 from aimv2.model.network import Network
@@ -263,7 +262,6 @@ def _train(
             TrainBatches(config, data.train, data.tokenizer, rank=0 if config.ranks > 1 else None),
             attempt=attempt,
             held_out=held_out_curve(goal, data, config),
-            pictures=drawn_predictions(goal, data, config, attempt.write_picture),
             on_rows=on_rows,
             start=start,
             interrupts=interrupts,
@@ -281,19 +279,15 @@ def _train(
 
 
 def _reuse(attempt: Attempt, config: RunConfig, data: Data, run: RunFolder) -> TrainedNetwork:
-    """Return the training of a finished run that differs in evaluation only; copy its rows, pictures and times."""
+    """Return the training of a finished run that differs in evaluation only; copy its rows and times."""
     check_training(config, run)
     result, folder = run.result(), run.file("")
     attempt.write_manifest(
         manifest(config, data, None, origin_of_training(run)) | {"changes": keep_changes(attempt.run.parent)}
     )
     record = {name: result[name] for name in RECORDED if name in result}
-    attempt.resume_from(
-        read_rows(folder),
-        seconds=record["train_seconds"],
-        cpu_seconds=record["train_cpu_seconds"] or 0.0,
-        folder=folder,
-    )
+    cpu_seconds = record["train_cpu_seconds"] or 0.0
+    attempt.resume_from(read_rows(folder), seconds=record["train_seconds"], cpu_seconds=cpu_seconds)
     own = result.get("attempts") or rests_on(folder, ())  # older results do not list them
     attempts = [one for one in own if "run" in one] or [{"run": run.name} | one for one in own]
     return TrainedNetwork(_trained_network(config, run), record, attempts)

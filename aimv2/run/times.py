@@ -263,7 +263,7 @@ def _short(config: RunConfig, steps: int, effort: float) -> RunConfig:
     return replace(
         config,
         optimizer=OptimizerConfig(name=config.optimizer.name),  # a learning rate that diverges would end the run
-        log=LogConfig(every_steps=1, tensorboard=False, picture_points=0),
+        log=LogConfig(every_steps=1, tensorboard=False),
         evaluation=replace(options, **few, reader=replace(reader, **read), curve_points=2, curve_pairs=FEWEST),
     )
 

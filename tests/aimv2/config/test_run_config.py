@@ -31,13 +31,12 @@ def test_parts_that_contradict_each_other_are_refused(changes, message):
         replace(demo(), **changes)
 
 
-def with_steps(num_steps, curve_points, picture_points):
+def with_steps(num_steps, curve_points):
     run = demo()
     return replace(
         run,
         budget=replace(run.budget, samples=num_steps * run.budget.batch_size),
         evaluation=replace(run.evaluation, curve_points=curve_points),
-        log=replace(run.log, picture_points=picture_points),
     )
 
 
@@ -46,15 +45,7 @@ def with_steps(num_steps, curve_points, picture_points):
     [(12, 4, (0, 4, 8, 12)), (10, 4, (0, 3, 7, 10)), (2, 4, (0, 1, 2)), (0, 4, (0,))],
 )
 def test_curve_is_measured_at_equal_distances_from_the_first_step_to_the_last(num_steps, curve_points, curve_steps):
-    assert with_steps(num_steps, curve_points, 0).curve_steps == curve_steps
-
-
-@pytest.mark.parametrize(
-    ("picture_points", "picture_steps"),
-    [(0, ()), (1, (12,)), (2, (0, 12)), (3, (0, 6, 12)), (9, (0, 3, 6, 9, 12))],
-)
-def test_pictures_are_drawn_at_some_points_of_the_curve(picture_points, picture_steps):
-    assert with_steps(12, 5, picture_points).picture_steps == picture_steps
+    assert with_steps(num_steps, curve_points).curve_steps == curve_steps
 
 
 @pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)

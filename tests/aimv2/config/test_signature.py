@@ -44,8 +44,7 @@ PLACE = {
         "compile",
         "attention_kernel",
     ),
-    *("loader.num_workers", "log.every_steps", "log.tensorboard", "log.picture_points"),
-    "log.wandb",
+    *("loader.num_workers", "log.every_steps", "log.tensorboard"),
     *("checkpoint.every_seconds", "start.weights"),
     *("data.cache_dir", "data.cache_gb", "data.max_bad_rate", "data.tokenizer"),
 }
