@@ -26,7 +26,7 @@ from aimv2.config.recipes.scales import OWN, PRESETS, SCALES, check_mixture
 from aimv2.config.run_config import RunConfig
 from aimv2.definitions.metrics import METRICS
 from aimv2.definitions.objectives import objective, optimizer_spec
-from aimv2.start.origin import continued, read_origin, with_sizes
+from aimv2.request.origin import continued, read_origin, with_sizes
 
 RUN_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
 DEFAULT_SCALE = "demo"

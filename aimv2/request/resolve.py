@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 from aimv2.base.errors import UsageError
-from aimv2.base.hardware import has_cuda, missing_for_compile
 from aimv2.config.data_config import AugmentConfig, is_described
 from aimv2.config.program import replaced
 from aimv2.config.run_config import RunConfig
@@ -16,7 +15,8 @@ from aimv2.datasets.description import descriptions_of, read_source
 from aimv2.definitions.metrics import set_names
 from aimv2.definitions.objectives import objective
 from aimv2.definitions.programs import with_plugins
-from aimv2.start.origin import with_start
+from aimv2.memory.machine import has_cuda, missing_for_compile
+from aimv2.request.origin import with_start
 
 
 def resolve(

@@ -13,7 +13,6 @@ import torch
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import write_json, write_text
-from aimv2.base.hardware import keep_freed_memory, missing_for_compile
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.training import TrainBatches
@@ -24,10 +23,10 @@ from aimv2.definitions.programs import check_plugins
 from aimv2.evaluation import parts
 from aimv2.evaluation.evaluate import TrainedModel, evaluate, examples, held_out_curve
 from aimv2.evaluation.parts import MeasureParts, beside
-from aimv2.memory.machine import ranks_here
+from aimv2.memory.machine import keep_freed_memory, missing_for_compile, ranks_here
 from aimv2.memory.setup import check_evaluation, loading_of, resolved, setup_of
 from aimv2.model.network import Network
-from aimv2.objectives.build import build
+from aimv2.objectives.build import build, start_network
 from aimv2.request.resolve import data_fingerprint
 from aimv2.run.manifest import manifest, rests_on
 from aimv2.run.reuse import WEIGHTS, check_training, measured_run, metric_of, origin_of_training
@@ -37,7 +36,6 @@ from aimv2.runs.provenance import keep_changes
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import read_tensors, write_tensors
-from aimv2.start.network import start_network
 from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Saver, SaveTimer
 from aimv2.training.device import compiles, hold_half_, set_float32_products

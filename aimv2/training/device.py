@@ -7,8 +7,8 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from aimv2.base.hardware import missing_for_compile
 from aimv2.config.run_config import RunConfig
+from aimv2.memory.machine import missing_for_compile
 from aimv2.model.layers import Stack
 
 STATM = Path("/proc/self/statm")  # sizes of this process in pages

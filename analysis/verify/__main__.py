@@ -25,9 +25,9 @@ from aimv2.data.provenance import credits_of
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.definitions.programs import check_plugins
 from aimv2.objectives.build import build
+from aimv2.request.origin import Origin, read_origin
 from aimv2.request.resolve import data_fingerprint, with_attention
 from aimv2.runs.tensor_file import read_tensors
-from aimv2.start.origin import Origin, read_origin
 
 STYLES: dict[str, str] = {"PASS": "green", "FAIL": "bold red", "NOT APPLICABLE": "yellow"}
 

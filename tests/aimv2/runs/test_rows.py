@@ -1,4 +1,4 @@
-"""Rows found in parts of metrics files, against reading the files whole; and their events, by TensorBoard's own reader."""
+"""Rows found in parts of metrics files, against reading the files whole; and their events, by TensorBoard's reader."""
 
 import json
 from dataclasses import replace

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aimv2.base.hardware import missing_for_compile
+from aimv2.memory.machine import missing_for_compile
 from aimv2.objectives.build import build
 from aimv2.training.device import (
     autocast,
