@@ -43,11 +43,6 @@ def resolve(
         )
     if config.compile is True and is_here and (missing := missing_for_compile(device)):
         raise UsageError(f"compile=true needs {missing}, which this machine lacks; install it or use compile=false")
-    if config.attention_kernel == "flex" and device == "cpu":
-        raise UsageError(
-            "attention_kernel=flex cannot train on the CPU, where FlexAttention has no backward pass; use"
-            " attention_kernel=sdpa"
-        )
     precision = config.precision
     if precision == "tf32" and device == "cpu":
         raise UsageError("precision=tf32 is computed by the tensor cores of GPUs; on the CPU use precision=float32")

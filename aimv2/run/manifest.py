@@ -56,7 +56,6 @@ def manifest(
             **asdict(setup),
             "num_workers": loading_of(config, setup).num_workers,
             "compile": config.compile,
-            "attention_kernel": config.attention_kernel,
             "predicted_bytes": asdict(predict(config, setup)),
             "predicted_evaluation_bytes": asdict(predict_evaluation(config)),
         },

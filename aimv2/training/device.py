@@ -58,8 +58,7 @@ def compiles(config: RunConfig) -> bool:
     """True if training compiles the blocks: by ``auto`` on CUDA, if this machine has what it needs."""
     if config.compile != "auto":
         return config.compile
-    is_needed = config.attention_kernel == "flex"
-    return is_needed or (config.device == "cuda" and missing_for_compile("cuda") is None)
+    return config.device == "cuda" and missing_for_compile("cuda") is None
 
 
 def used_bytes(device: str) -> int | None:

@@ -19,7 +19,6 @@ from tests.helpers.config import changed
             "batch_size=16 is not divisible by data.canonical_nodes=3",
         ),
         ({"data": replace(demo().data, render_px=16)}, "data.render_px=16 is smaller than model.image_px=32"),
-        ({"attention_kernel": "flex", "compile": False}, "attention_kernel=flex needs compiled blocks"),
         (
             {"evaluation": replace(demo().evaluation, probe=replace(demo().evaluation.probe, head_dim=64))},
             "model.encoder.width=96 is not divisible by evaluation.probe.head_dim=64",
@@ -96,3 +95,9 @@ def test_from_dict_names_an_invalid_value_in_one_sentence(key, value, message):
     with pytest.raises(UsageError, match=message) as caught:
         RunConfig.from_dict(changed(key, value))
     assert "\n" not in str(caught.value)
+
+
+def test_values_of_removed_features_in_stored_configs_are_left_out():
+    stored = demo().to_dict() | {"attention_kernel": "flex"}
+    stored["log"] = stored["log"] | {"wandb": True, "picture_points": 3, "mlflow": True}
+    assert RunConfig.from_dict(stored) == demo()
