@@ -108,33 +108,23 @@ def pixel_errors(
     """Return each image's mean squared error of the pixel targets after a prefix: float64 [N].
 
     The prefix, a fraction of the image, has the same length for all images, so all arms solve the same task. The loss
-    is not defined under full attention, which leaves no patch to predict. Ranks each take some of the images.
+    is not defined under full attention, which leaves no patch to predict. Each patch is predicted from the true patches
+    before it; a text-first decoder reads the short captions. Ranks each take some of the images.
     """
+    model.eval()
     prefix_len = prefix_len_at(fraction, config.model.num_patches)
 
     def errors(rows: np.ndarray) -> Tensor:
         image = network_inputs(data.images[rows], config).to(config.device)
-        predicted_BIP = predicted_patches(model, image, data.short.rows(rows), prefix_len, config)
+        short = data.short.rows(rows)
+        token_BT, text_len_B = short.token_NT.to(config.device), short.text_len_N.to(config.device)
+        if config.model.decoder.order == "image_first":
+            token_BT = token_BT[:, :0]  # no patch sees them
+        with autocast(config):
+            image_BIE, _ = model(image, token_BT, torch.full_like(text_len_B, prefix_len), text_len_B)
+            predicted_BIP = model.decoder.pixel_head(image_BIE[:, prefix_len - 1 : -1])
         target_BIP = pixel_targets(image, config)[:, prefix_len:]
-        return (predicted_BIP - target_BIP).square().mean(dim=(1, 2)).double().cpu()
+        return (predicted_BIP.float() - target_BIP).square().mean(dim=(1, 2)).double().cpu()
 
     error_N: np.ndarray = torch.cat([*world.divided(chunks(len(data), images_at_once(config)), errors)]).numpy()
     return error_N
-
-
-@torch.no_grad()
-def predicted_patches(
-    model: EncoderDecoder, image: Tensor, short: Captions, prefix_len: int, config: RunConfig
-) -> Tensor:
-    """Predict the patches after a prefix, each from the true patches before it: float32 [B, I - prefix_len, P].
-
-    Images are float32 [B, 3, P, P] on the run's device. A text-first decoder reads their short captions.
-    """
-    model.eval()
-    token_BT, text_len_B = short.token_NT.to(image.device), short.text_len_N.to(image.device)
-    if config.model.decoder.order == "image_first":
-        token_BT = token_BT[:, :0]  # no patch sees them
-    with autocast(config):
-        image_BIE, _ = model(image, token_BT, torch.full_like(text_len_B, prefix_len), text_len_B)
-        predicted_BIP: Tensor = model.decoder.pixel_head(image_BIE[:, prefix_len - 1 : -1])
-    return predicted_BIP.float()

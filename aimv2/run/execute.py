@@ -3,7 +3,7 @@
 import contextlib
 import platform
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -47,7 +47,6 @@ from aimv2.training.world import World
 # Values of a result that are those of its training.
 RECORDED = ("train_flops", "read_retries", "mixture", "train_seconds", "train_cpu_seconds")
 
-Lead = Callable[..., AbstractContextManager[World]]
 Evaluate = Callable[..., dict[str, Metric]]
 
 
@@ -65,7 +64,6 @@ def execute(
     on_rows: Callable[[list[Row]], None] = lambda rows: None,
     interrupts: Interrupts | None = None,
     evaluate: Evaluate = evaluate,
-    lead: Lead = leading,
     trained: Path | None = None,
     gpus: Sequence[int] = (),
 ) -> Failure | None:
@@ -79,7 +77,7 @@ def execute(
 
     def work() -> None:
         with local_ranks(config, partial(follow, config, evaluate=evaluate), gpus):
-            _train_and_evaluate(attempt, config, on_rows, interrupts or Interrupts(), evaluate, lead, trained)
+            _train_and_evaluate(attempt, config, on_rows, interrupts or Interrupts(), evaluate, trained)
 
     return attempted(attempt, work)
 
@@ -166,7 +164,6 @@ def _train_and_evaluate(
     on_rows: Callable[[list[Row]], None],
     interrupts: Interrupts,
     evaluate: Evaluate,
-    lead: Lead,
     trained: Path | None,
 ) -> None:
     _prepare_process(config)
@@ -184,14 +181,14 @@ def _train_and_evaluate(
 
         record_content(attempt.folder, attempt.earlier(), config, data_fingerprint(config))
     if trained is None:
-        training = _train(attempt, config, data, on_rows, interrupts, lead)
+        training = _train(attempt, config, data, on_rows, interrupts)
     else:
         training = _reuse(attempt, config, data, RunFolder(trained.parent, trained.name))
     weights = {name: value.cpu() for name, value in training.network.state_dict().items()}
     shown = data.held_out.subset(config.evaluation.num_examples)
     written = examples(training.network, shown, data.tokenizer, config) if "captions" in goal.reports else []
     # A signal does not interrupt the end of the collectives, but what is between them.
-    with interrupts.deferred(), lead(config, work="evaluate") as world, interrupts.at_once():
+    with interrupts.deferred(), leading(config, work="evaluate") as world, interrupts.at_once():
         part = parts.Parts(attempt, weights, interrupts, world)
         metrics = _evaluate_on_all(evaluate, training.network, data, config, part, world)
     write_json(attempt.folder / "examples.json", written)
@@ -237,7 +234,6 @@ def _train(
     data: Data,
     on_rows: Callable[[list[Row]], None],
     interrupts: Interrupts,
-    lead: Lead,
 ) -> TrainedNetwork:
     """Train as rank 0, from the newest checkpoint if there is one, and save checkpoints."""
     goal = objective(config.objective.name)
@@ -249,7 +245,7 @@ def _train(
     with (
         interrupts.deferred(),
         ExitStack() as at_end,
-        lead(config, started, own) as world,
+        leading(config, started, own) as world,
         Saver(partial(checkpoint.save_attempt, attempt, world), timer, world) as saver,
     ):
         at_end.callback(saver.wait)  # after an error of one rank the others end first, and with them what they write

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from aimv2.analysis.document.model import Document, Paragraph, Section, Table
+from aimv2.analysis.document.model import Block, Document, Paragraph, Section, Table
 from aimv2.analysis.document.write import check_replaceable, write
 from aimv2.analysis.sections.runs import credits_text
 from aimv2.analysis.usage import VerifyOptions, verify_usage
@@ -122,7 +122,7 @@ def document(run: TrainedRun, checks: Sequence[Check], arguments: Sequence[str])
         " training: one patch, feature or token at a time is perturbed, and all outputs that must not see it stay"
         f" bitwise equal. {credits_text(credits_of([config]))}"
     )
-    blocks = [Table(["check", "verdict", "found", "criterion"], rows, "checks"), Paragraph(note)]
+    blocks: list[Block] = [Table(["check", "verdict", "found", "criterion"], rows, "checks"), Paragraph(note)]
     command = shlex.join(["python", "-m", "aimv2.analysis.verify", *arguments])
     return Document(
         title=f"Verification of run {run.name}",
