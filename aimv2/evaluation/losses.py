@@ -122,9 +122,9 @@ def pixel_errors(
             token_BT = token_BT[:, :0]  # no patch sees them
         with autocast(config):
             image_BIE, _ = model(image, token_BT, torch.full_like(text_len_B, prefix_len), text_len_B)
-            predicted_BIP = model.decoder.pixel_head(image_BIE[:, prefix_len - 1 : -1])
-        target_BIP = pixel_targets(image, config)[:, prefix_len:]
-        return (predicted_BIP.float() - target_BIP).square().mean(dim=(1, 2)).double().cpu()
+            predicted_BIP: Tensor = model.decoder.pixel_head(image_BIE[:, prefix_len - 1 : -1])
+        error_BIP = predicted_BIP.float() - pixel_targets(image, config)[:, prefix_len:]
+        return error_BIP.square().mean(dim=(1, 2)).double().cpu()
 
     error_N: np.ndarray = torch.cat([*world.divided(chunks(len(data), images_at_once(config)), errors)]).numpy()
     return error_N
