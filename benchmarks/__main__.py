@@ -11,9 +11,8 @@ from typing import get_type_hints
 import torch
 
 from aimv2.base.errors import count, unknown
-from aimv2.base.hardware import hardware
 from aimv2.config.arguments import HELP, guarded, read_options, script_of, usage
-from aimv2.memory.machine import num_cores
+from aimv2.memory.machine import hardware, num_cores
 from benchmarks.timing import Timed, TimedOnDevice, versions
 
 # Each is a module with a docstring for the help, and measure(options: …Options), which yields Tables. It is imported

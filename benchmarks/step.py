@@ -1,8 +1,7 @@
 """Time training steps beside a matrix product, as images per second and as a share of the product's rate.
 
 A batch is loaded once; the benchmark ``data`` times loading. The rate counts the FLOPs that the losses need: captions
-without padding, pixels of patches after the prefixes, pairs that the masks let through. Runs on several GPUs record
-their share themselves (gemm_share of their rows).
+without padding, pixels of patches after the prefixes, pairs that the masks let through.
 """
 
 import itertools
@@ -18,7 +17,6 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import UsageError, unknown
-from aimv2.base.hardware import keep_freed_memory, missing_for_compile
 from aimv2.config.data_config import CHECKED
 from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import SCALES, vit_l
@@ -28,7 +26,7 @@ from aimv2.data.batches.batch import Batch
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.definitions.objectives import BUILT_IN, objective
-from aimv2.memory.machine import rank_memory
+from aimv2.memory.machine import keep_freed_memory, missing_for_compile, rank_memory
 from aimv2.memory.setup import resolved, setup_of
 from aimv2.objectives.build import build, implementation_of
 from aimv2.request.resolve import with_attention

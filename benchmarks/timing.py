@@ -20,7 +20,6 @@ from torch.utils.benchmark import timer
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
-from aimv2.training.device import product_shape
 
 Clock = Literal["wall", "cpu"]
 Precision = Literal["float32", "bfloat16"]
@@ -87,8 +86,9 @@ def relative(theirs_R: ArrayLike, ours_R: ArrayLike) -> Median:
 
 
 def product(config: RunConfig, batch_size: int, device: str, dtype: torch.dtype) -> tuple[Callable[[], object], int]:
-    """Return the first product of the encoder's FFN as a call, and its FLOPs."""
-    rows, width, columns = shape = product_shape(config, batch_size)
+    """Return the first product of the encoder's FFN, gate and up together, as a call, and its FLOPs."""
+    encoder = config.model.encoder
+    rows, width, columns = shape = batch_size * config.model.num_patches, encoder.width, 2 * encoder.ffn_hidden
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(size, width, generator=generator).to(device, dtype) for size in (rows, columns))
     return lambda: torch.mm(left, right.T), 2 * math.prod(shape)  # transposed as in a linear layer

@@ -16,20 +16,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis", "benchmarks")
 WINGS = ("aimv2/tools", "analysis/verify", "benchmarks")
 CORE = (
-    *(
-        "base",
-        "config",
-        "data",
-        "datasets",
-        "evaluation",
-        "memory",
-        "model",
-        "objectives",
-        "request",
-        "run",
-        "runs",
-    ),
-    *("definitions", "start", "training", "ablations"),
+    *("base", "config", "data", "datasets", "definitions", "evaluation", "memory", "model", "objectives", "request"),
+    *("run", "runs", "training", "ablations"),
 )
 
 

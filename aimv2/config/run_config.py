@@ -30,7 +30,7 @@ from aimv2.config.training_config import (
 
 # Fields that older versions had, and stored configs still name; those of ``start`` decided what a run computes.
 REMOVED = {
-    "log": ("mlflow", "trackio"),
+    "log": ("mlflow", "trackio", "wandb", "picture_points"),
     "checkpoint": ("watchdog_factor",),
     "start": ("teacher", "teacher_fingerprint", "teacher_encoder"),
 }
@@ -62,8 +62,6 @@ class RunConfig(Program):
             pass. ``auto`` does so if few images would fit otherwise.
         compile: True compiles the blocks for training (``torch.compile``); evaluation never does. ``auto`` does so on
             CUDA, if the machine has the compiler that this needs.
-        attention_kernel: how training computes the encoder's prefix attention: ``sdpa``, or ``flex``, FlexAttention,
-            which leaves out blocks of hidden pairs. It needs compiled blocks and cannot train on the CPU.
         plugins: the plug-in (``name@digest``) of each value that is one's, by the value's path, so that an edited
             plug-in names other runs; ``aimv2.definitions.programs`` fills it in.
     """
@@ -93,7 +91,6 @@ class RunConfig(Program):
     micro_batch: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
     activation_checkpointing: Literal["auto"] | bool = "auto"
     compile: Literal["auto"] | bool = "auto"
-    attention_kernel: Literal["sdpa", "flex"] = "sdpa"
     plugins: Annotated[Mapping[str, str], AfterValidator(Frozen)] = Frozen()
 
     def __post_init__(self) -> None:
@@ -115,8 +112,6 @@ class RunConfig(Program):
         render_px, image_px = self.data.render_px, self.model.image_px
         if render_px < image_px:
             raise ValueError(f"data.render_px={render_px} is smaller than model.image_px={image_px}")
-        if self.attention_kernel == "flex" and self.compile is False:
-            raise ValueError("attention_kernel=flex needs compiled blocks: use compile=auto or compile=true")
         width, head_dim = self.model.encoder.width, self.evaluation.probe.head_dim
         if width > head_dim and width % head_dim:
             raise ValueError(
@@ -139,6 +134,7 @@ class RunConfig(Program):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        values = {key: value for key, value in values.items() if key != "attention_kernel"}  # of older versions
         for part, removed in REMOVED.items():
             if isinstance(stored := values.get(part), Mapping):
                 if part == "start" and (used := [key for key in removed if stored.get(key)]):
@@ -164,15 +160,6 @@ class RunConfig(Program):
         """The steps after which a point of the held-out curve is measured, from 0 to the last."""
         points = self.evaluation.curve_points
         return tuple(sorted({round(i * self.budget.num_steps / (points - 1)) for i in range(points)}))
-
-    @property
-    def picture_steps(self) -> tuple[int, ...]:
-        """Those after which predictions are drawn."""
-        steps = self.curve_steps
-        last, gaps = len(steps) - 1, self.log.picture_points - 1
-        if gaps < 1:
-            return steps[last:] * self.log.picture_points
-        return tuple(sorted({steps[round(i * last / gaps)] for i in range(gaps + 1)}))
 
     @property
     def label(self) -> str:

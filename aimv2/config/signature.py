@@ -29,7 +29,6 @@ NOT_IDENTITY = frozenset(
         "micro_batch",
         "activation_checkpointing",
         "compile",
-        "attention_kernel",
     }
 )
 # Fields that were added after the first stored runs of this version, with the values of those runs; a field with that

@@ -49,12 +49,15 @@ class ObjectiveConfig:
     temperature: float | None = Field(default=None, ge=0.01)
 
 
+NUM_MOMENTS = 2  # of AdamW: tensors of a parameter's size for each parameter, in memory and in checkpoints
+
+
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class OptimizerConfig:
     """Fully decoupled AdamW with linear warm-up and cosine decay (paper Table A1; values marked ml-l3m are from there).
 
     Attributes:
-        name: one of ``aimv2.definitions.objectives.OPTIMIZERS``.
+        name: there is no other yet.
         peak_lr: 1e-3 for ViT-L.
         min_lr: last learning rate of the cosine; 1e-5.
         start_lr: first learning rate of the warm-up; 1e-6 (ml-l3m).
@@ -63,7 +66,7 @@ class OptimizerConfig:
         clip_norm: maximum L2 norm of the gradient; 1.0.
     """
 
-    name: str = "adamw"
+    name: Literal["adamw"] = "adamw"
     peak_lr: float = Field(default=1e-3, gt=0)
     min_lr: float = Field(default=1e-5, ge=0)
     start_lr: float = Field(default=1e-6, ge=0)
@@ -147,16 +150,11 @@ class LogConfig:
 
     Attributes:
         every_steps: steps between two writes of training metrics, whose rows are then copied from the device together.
-        tensorboard: write metrics and pictures as TensorBoard events, too.
-        picture_points: points of the held-out curve at which predictions are drawn, its first and last among them; all
-            if there are fewer. 1 is the last alone, 0 none.
-        wandb: send metrics to Weights & Biases too, while the run trains.
+        tensorboard: write metrics as TensorBoard events, too.
     """
 
     every_steps: int = Field(default=10, gt=0)
     tensorboard: bool = True
-    picture_points: int = Field(default=3, ge=0)
-    wandb: bool = False
 
 
 MIN_AREA = 4  # below, a square image may have a single patch, which leaves none to predict

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-from aimv2.base.errors import UsageError, short, unknown
+from aimv2.base.errors import UsageError, short
 from aimv2.base.plugins import Registry
 from aimv2.config.prefix import PrefixDistribution
 from aimv2.cost import Part, dual_encoder_cost, encoder_decoder_cost
@@ -185,23 +185,3 @@ def add_objective(name: str, item: Objective) -> Objective:
 def objective(name: str) -> Objective:
     """Return the objective of this name; an unknown name is a UsageError."""
     return OBJECTIVES.get_known(name)
-
-
-class OptimizerSpec(NamedTuple):
-    """An optimizer, which ``aimv2.training.optimizer`` builds.
-
-    Attributes:
-        num_moments: tensors of a parameter's size that it holds for each parameter, in memory and in checkpoints.
-    """
-
-    num_moments: int
-
-
-OPTIMIZERS: dict[str, OptimizerSpec] = {"adamw": OptimizerSpec(num_moments=2)}
-
-
-def optimizer_spec(name: str) -> OptimizerSpec:
-    """Return the optimizer of this name; an unknown name is a UsageError."""
-    if name not in OPTIMIZERS:
-        raise unknown("optimizer.name", name, OPTIMIZERS)
-    return OPTIMIZERS[name]

@@ -1,5 +1,8 @@
-"""Evaluation: the held-out curve during training, the final metrics of a run, and the model that plug-ins measure."""
+"""Evaluation: the held-out curve during training, the final metrics of a run, the model that plug-ins measure, and
+captions that a model writes. Letters: B images, N captions, E decoder width, P pixels a side."""
 
+import base64
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -7,20 +10,24 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
+from aimv2.data.pairs import Pairs
 from aimv2.data.prepare import Data
+from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transfer import TransferSet, transfer_sets
+from aimv2.data.transforms import unnormalise
 from aimv2.definitions.items import Items
 from aimv2.definitions.metrics import METRICS, Metric, not_applicable, reports_of, set_names, unit_of
 from aimv2.definitions.objectives import Objective
 from aimv2.evaluation import probes, reader, reports
 from aimv2.evaluation.features import Encoded
-from aimv2.evaluation.held_out import HeldOutPairs, Words, prepare_pairs
+from aimv2.evaluation.held_out import HeldOutPairs, Words, network_inputs, prepare_captions, prepare_pairs, read_pairs
 from aimv2.evaluation.parts import Measured, MeasureParts, finite, unsaved
 from aimv2.evaluation.prepare import Prepared, Transfer, of_split, prepare_evaluation
-from aimv2.model.network import Network
+from aimv2.model.network import EncoderDecoder, Network
 from aimv2.training.world import ALONE, World
 
 # By the names in aimv2/definitions/metrics.py. A held-out curve is that of an objective's first report.
@@ -164,3 +171,43 @@ def held_out_curve(goal: Objective, data: Data, config: RunConfig) -> Callable[[
     pairs = of_split(data.held_out, config.evaluation.curve_pairs, config.evaluation)
     held_out = prepare_pairs(pairs, words, config.data.max_bad_rate)
     return lambda model: curve(model, held_out, config)
+
+
+@torch.no_grad()
+def greedy(model: EncoderDecoder, image: Tensor, num_tokens: int) -> Tensor:
+    """Write the most likely token at each step: int64 [B, num_tokens]. Full attention in the encoder.
+
+    Keys and values are cached (``Decoder.begin``, ``Decoder.extend``), so a token costs one position.
+    """
+    model.eval()
+    hidden_BE, cache = model.decoder.begin(model.encoder(image))
+    chosen = []
+    for step in range(num_tokens):
+        token_B = model.decoder.text_head(hidden_BE).float().log_softmax(dim=-1).argmax(dim=-1)
+        chosen.append(token_B)
+        if step + 1 < num_tokens:
+            hidden_BE = model.decoder.extend(token_B, cache)
+    return torch.stack(chosen, dim=1)
+
+
+def examples(model: Network, pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig) -> list[dict[str, Any]]:
+    """Return images (PNG, base64), their dense captions and the model's; pairs that cannot be used are left out.
+
+    If end-of-text is not supervised, as in the released config, the model does not learn to stop. Its caption is then
+    cut at the number of tokens of the true one.
+    """
+    assert isinstance(model, EncoderDecoder), "only a decoder writes captions"
+    if not len(pairs):
+        return []
+    row_N, images, read_captions = read_pairs(pairs, max_bad_rate=1.0)
+    captions, image = read_captions["dense"], network_inputs(images, config)
+    length_N = prepare_captions(captions, Words.of(tokenizer, config)).supervised_NT.sum(dim=1).tolist()
+    is_cut, most = not config.objective.supervise_eos, config.model.max_text_tokens - 1
+    written_NT = greedy(model, image.to(config.device), min(max(length_N), most) if is_cut else most).cpu()
+    shown = []
+    for row, (key, caption) in enumerate(zip(pairs.keys(row_N), captions, strict=True)):
+        Image.fromarray(unnormalise(image[row])).save(png := io.BytesIO(), "png")
+        encoded = base64.b64encode(png.getvalue()).decode()
+        written = tokenizer.decode(written_NT[row][: length_N[row] if is_cut else None].tolist())
+        shown.append({"key": key, "reference": caption.text, "written": written, "png": encoded})
+    return shown

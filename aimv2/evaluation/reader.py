@@ -27,11 +27,10 @@ from aimv2.data.sources.scene import ANSWERED
 from aimv2.definitions.items import Items
 from aimv2.evaluation.features import Encoded, moments
 from aimv2.evaluation.held_out import Captions, other_images
-from aimv2.evaluation.losses import misses, nats_of_all, token_nats
 from aimv2.evaluation.parts import Measured
 from aimv2.evaluation.prepare import Prepared
 from aimv2.evaluation.questions import Asked, choice_items, outcomes
-from aimv2.evaluation.reports import by_class
+from aimv2.evaluation.reports import by_class, misses, nats_of_all, token_nats
 from aimv2.memory.evaluation import texts_at_once
 from aimv2.model.initial import init_weights_
 from aimv2.model.network import CaptionReader, Network

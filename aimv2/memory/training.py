@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple
 
 from aimv2.config.native import micro_batch_at
 from aimv2.config.run_config import RunConfig
+from aimv2.config.training_config import NUM_MOMENTS
 from aimv2.cost import MAX_LOGITS, Blocks, Part, num_parameters
-from aimv2.definitions.objectives import objective, optimizer_spec
+from aimv2.definitions.objectives import objective
 
 UINT8, BFLOAT16, FLOAT32, INT64 = 1, 2, 4, 8  # bytes
 PROCESS_BYTES = 600_000_000  # a process with torch, before it has a model; on a GPU, its CUDA context
@@ -85,7 +86,7 @@ def _predict(config: RunConfig, setup: Setup, parts: Sequence[Part], num_patches
     return Memory(
         weights=round(held),
         gradients=round(largest.gradients),
-        moments=round(optimizer_spec(config.optimizer.name).num_moments * trained),
+        moments=round(NUM_MOMENTS * trained),
         copies=round(step.copies + largest.copies),
         activations=round(largest.activations),
         batch=_batch_bytes(config, setup, num_patches),

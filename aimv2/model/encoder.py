@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from aimv2.config.model_config import ModelConfig
 from aimv2.model.initial import Distribution, normal, uniform, xavier_uniform
 from aimv2.model.layers import Stack, build_norm
-from aimv2.model.masks import prefix_blocks, prefix_mask
+from aimv2.model.masks import prefix_mask
 from aimv2.model.positions import in_reading_order, sincos, sincos_of_grids
 
 
@@ -15,14 +15,10 @@ class Encoder(nn.Module):
     """Map images to patch features. No CLS token, no registers, no pooling (paper section 2.2, ml-aim).
 
     Letters: B images, I patches in reading order, D width.
-
-    Attributes:
-        uses_flex: True computes prefix attention with FlexAttention where there are gradients.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.uses_flex = False
         width = config.encoder.width
         self.grid = config.grid
         self.patch_order = config.patch_order
@@ -65,8 +61,7 @@ class Encoder(nn.Module):
         # Under autocast the product is bfloat16; the residual stream stays in the precision of the weights.
         x_BID = self.patch_norm(x_BID.to(pos_embed.dtype)) + pos_embed
         x_BID = in_reading_order(x_BID, self.patch_order, self.grid)
-        build_mask = prefix_blocks if self.uses_flex and torch.is_grad_enabled() else prefix_mask
-        mask = None if prefix_len_B is None else build_mask(prefix_len_B, x_BID.shape[1])
+        mask = None if prefix_len_B is None else prefix_mask(prefix_len_B, x_BID.shape[1])
         features_BID: Tensor = self.norm(self.blocks(x_BID, mask))
         return features_BID
 

@@ -10,7 +10,6 @@ from itertools import zip_longest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.utils.checkpoint import checkpoint
 
 from aimv2.config.model_config import TransformerConfig
@@ -19,7 +18,6 @@ from aimv2.model.initial import Distribution, xavier_uniform
 from aimv2.model.masks import additive
 
 KeyValues = list[Tensor]  # cached keys and values of one layer, [B, H, S, d] each; empty before the first call
-Mask = Tensor | BlockMask
 MAX_COMPILATIONS = 32  # of a block; 8 is torch's default, and four stacks in three sizes each are 12
 NORM_EPS = 1e-5  # ml-aim and ml-l3m, all AIMv2 models; ml-l3m's AIM v1 too (LayerNorm)
 
@@ -47,15 +45,15 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(
-        self, x_BLD: Tensor, mask: Mask | None = None, *, is_causal: bool = False, cache: KeyValues | None = None
+        self, x_BLD: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, cache: KeyValues | None = None
     ) -> Tensor:
         """Attend.
 
         Args:
             x_BLD: [B, L, D].
             mask: [B or 1, 1, L, L], or [B or 1, 1, L, S+L] with a cache, indexed [image, head, query, key]: bool, True
-                where a query may attend, or added to the scores; or FlexAttention's. None is full attention, or causal
-                attention if ``is_causal``.
+                where a query may attend, or added to the scores. None is full attention, or causal attention if
+                ``is_causal``.
         """
         B, L, D = x_BLD.shape
         # In the backward pass, chunks of the last dimension are joined in one copy; other cuts of it take two.
@@ -66,7 +64,7 @@ class SelfAttention(nn.Module):
             if cache:
                 k_BHLd, v_BHLd = torch.cat([cache[0], k_BHLd], dim=2), torch.cat([cache[1], v_BHLd], dim=2)
             cache[:] = k_BHLd, v_BHLd
-        mixed_BHLd = attend(q_BHLd, k_BHLd, v_BHLd, mask, is_causal)
+        mixed_BHLd = F.scaled_dot_product_attention(q_BHLd, k_BHLd, v_BHLd, attn_mask=mask, is_causal=is_causal)
         out_BLD: Tensor = self.out(mixed_BHLd.transpose(1, 2).reshape(B, L, D))
         return out_BLD
 
@@ -78,15 +76,6 @@ class SelfAttention(nn.Module):
     def _by_head(self, x_BLD: Tensor) -> Tensor:
         B, L, D = x_BLD.shape
         return x_BLD.view(B, L, self.num_heads, D // self.num_heads).transpose(1, 2)
-
-
-def attend(q_BHLd: Tensor, k_BHLd: Tensor, v_BHLd: Tensor, mask: Mask | None, is_causal: bool) -> Tensor:
-    """Attend with torch's SDPA, or with FlexAttention if the mask is its."""
-    if not isinstance(mask, BlockMask):
-        return F.scaled_dot_product_attention(q_BHLd, k_BHLd, v_BHLd, attn_mask=mask, is_causal=is_causal)
-    mixed_BHLd = flex_attention(q_BHLd, k_BHLd, v_BHLd, block_mask=mask)
-    assert isinstance(mixed_BHLd, Tensor)
-    return mixed_BHLd
 
 
 class SwiGLU(nn.Module):
@@ -143,7 +132,7 @@ class Block(nn.Module):
     def forward(
         self,
         x_BLD: Tensor,
-        mask: Mask | None = None,
+        mask: Tensor | None = None,
         *,
         is_causal: bool = False,
         cache: KeyValues | None = None,
@@ -162,12 +151,12 @@ class Block(nn.Module):
             compute = _compiled(compute, self.is_dynamic)
         return compute(self, x_BLD, mask, is_causal)
 
-    def compute(self, x_BLD: Tensor, mask: Mask | None, is_causal: bool, cache: KeyValues | None = None) -> Tensor:
+    def compute(self, x_BLD: Tensor, mask: Tensor | None, is_causal: bool, cache: KeyValues | None = None) -> Tensor:
         x_BLD = x_BLD + self.attn(self.norm1(x_BLD), mask, is_causal=is_causal, cache=cache)
         out_BLD: Tensor = x_BLD + self.ffn(self.norm2(x_BLD))
         return out_BLD
 
-    def recomputed(self, x_BLD: Tensor, mask: Mask | None, is_causal: bool) -> Tensor:
+    def recomputed(self, x_BLD: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
         """Apply the block, of which the backward pass computes all again.
 
         It is compiled as a whole, so that forward and backward pass are of one graph, and FSDP2's hooks are outside.
@@ -212,11 +201,11 @@ class Stack(nn.ModuleList):
         self.is_residual_cast = False
 
     def forward(
-        self, x_BLD: Tensor, mask: Mask | None = None, *, is_causal: bool = False, caches: Sequence[KeyValues] = ()
+        self, x_BLD: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, caches: Sequence[KeyValues] = ()
     ) -> Tensor:
         """Apply the blocks. A bool mask is converted here, which SDPA would do in every layer."""
         dtype = x_BLD.dtype
-        if isinstance(mask, Tensor):
+        if mask is not None:
             mask = additive(mask, product_dtype(x_BLD))
         if self.is_residual_cast:
             x_BLD = x_BLD.to(product_dtype(x_BLD))

@@ -5,7 +5,6 @@ All are bool [B, 1, L, L] unless stated, indexed [image, head, query, key].
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 
 def prefix_mask(prefix_len_B: Tensor, num_patches: int) -> Tensor:
@@ -20,17 +19,6 @@ def prefix_mask(prefix_len_B: Tensor, num_patches: int) -> Tensor:
     pos_I = torch.arange(num_patches, device=prefix_len_B.device)
     in_prefix_BI = pos_I[None, :] < prefix_len_B[:, None]
     return (_causal(num_patches, pos_I.device) | in_prefix_BI[:, None, :])[:, None]
-
-
-def prefix_blocks(prefix_len_B: Tensor, num_patches: int) -> BlockMask:
-    """Return ``prefix_mask`` for FlexAttention, which leaves out blocks of 128 x 128 pairs that are all hidden."""
-
-    def may_attend(image: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (query >= key) | (key < prefix_len_B[image])
-
-    return create_block_mask(
-        may_attend, len(prefix_len_B), None, num_patches, num_patches, device=str(prefix_len_B.device)
-    )
 
 
 def padded_text_mask(text_len_B: Tensor, num_tokens: int, num_patches: int) -> Tensor:

@@ -1,1 +1,1 @@
-"""From a command line to a resolved config."""
+"""From a command line, and the weights to start from, to a resolved config."""

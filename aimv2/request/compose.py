@@ -20,13 +20,13 @@ from hydra.errors import HydraException
 
 from aimv2.base.errors import MAX_SHOWN, UsageError, given_twice, unknown
 from aimv2.config.program import PARAMETERS, flattened
-from aimv2.config.recipes.post_training import FROM_WEIGHTS, RECIPES
 from aimv2.config.recipes.post_training import OWN as NO_RECIPE
+from aimv2.config.recipes.post_training import RECIPES
 from aimv2.config.recipes.scales import OWN, PRESETS, SCALES, check_mixture
 from aimv2.config.run_config import RunConfig
 from aimv2.definitions.metrics import METRICS
-from aimv2.definitions.objectives import objective, optimizer_spec
-from aimv2.start.origin import continued, read_origin, with_sizes
+from aimv2.definitions.objectives import objective
+from aimv2.request.origin import continued, read_origin, with_sizes
 
 RUN_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
 DEFAULT_SCALE = "demo"
@@ -89,7 +89,6 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
     config.prefix.all_parameters()
     for name in config.evaluation.metrics:
         METRICS.get_known(name)
-    optimizer_spec(config.optimizer.name)
     return config
 
 
@@ -97,7 +96,7 @@ def base_run(values: Mapping[str, Any]) -> RunConfig:
     """Return the run that the overrides of a composed config have changed."""
     weights, recipe = values["start"]["weights"], values["recipe"]
     origin = None if weights is None else read_origin(str(weights))
-    if origin is None and recipe in FROM_WEIGHTS:
+    if origin is None and recipe != NO_RECIPE:
         raise UsageError(f"recipe={recipe} starts from given weights; type start.weights=PATH")
     if origin is None:
         run = SCALES[values["scale"]]()

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 from aimv2.base.errors import UsageError
-from aimv2.base.hardware import has_cuda, missing_for_compile
 from aimv2.config.data_config import AugmentConfig, is_described
 from aimv2.config.program import replaced
 from aimv2.config.run_config import RunConfig
@@ -16,7 +15,8 @@ from aimv2.datasets.description import descriptions_of, read_source
 from aimv2.definitions.metrics import set_names
 from aimv2.definitions.objectives import objective
 from aimv2.definitions.programs import with_plugins
-from aimv2.start.origin import with_start
+from aimv2.memory.machine import has_cuda, missing_for_compile
+from aimv2.request.origin import with_start
 
 
 def resolve(
@@ -43,11 +43,6 @@ def resolve(
         )
     if config.compile is True and is_here and (missing := missing_for_compile(device)):
         raise UsageError(f"compile=true needs {missing}, which this machine lacks; install it or use compile=false")
-    if config.attention_kernel == "flex" and device == "cpu":
-        raise UsageError(
-            "attention_kernel=flex cannot train on the CPU, where FlexAttention has no backward pass; use"
-            " attention_kernel=sdpa"
-        )
     precision = config.precision
     if precision == "tf32" and device == "cpu":
         raise UsageError("precision=tf32 is computed by the tensor cores of GPUs; on the CPU use precision=float32")

@@ -3,7 +3,7 @@
 import contextlib
 import platform
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,7 +13,6 @@ import torch
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import write_json, write_text
-from aimv2.base.hardware import keep_freed_memory, missing_for_compile
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.training import TrainBatches
@@ -22,13 +21,12 @@ from aimv2.definitions.metrics import Metric
 from aimv2.definitions.objectives import objective
 from aimv2.definitions.programs import check_plugins
 from aimv2.evaluation import parts
-from aimv2.evaluation.evaluate import TrainedModel, evaluate, held_out_curve
+from aimv2.evaluation.evaluate import TrainedModel, evaluate, examples, held_out_curve
 from aimv2.evaluation.parts import MeasureParts, beside
-from aimv2.evaluation.pictures import drawn_predictions, examples
-from aimv2.memory.machine import ranks_here
+from aimv2.memory.machine import keep_freed_memory, missing_for_compile, ranks_here
 from aimv2.memory.setup import check_evaluation, loading_of, resolved, setup_of
 from aimv2.model.network import Network
-from aimv2.objectives.build import build
+from aimv2.objectives.build import build, start_network
 from aimv2.request.resolve import data_fingerprint
 from aimv2.run.manifest import manifest, rests_on
 from aimv2.run.reuse import WEIGHTS, check_training, measured_run, metric_of, origin_of_training
@@ -38,7 +36,6 @@ from aimv2.runs.provenance import keep_changes
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import read_tensors, write_tensors
-from aimv2.start.network import start_network
 from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Saver, SaveTimer
 from aimv2.training.device import compiles, hold_half_, set_float32_products
@@ -50,7 +47,6 @@ from aimv2.training.world import World
 # Values of a result that are those of its training.
 RECORDED = ("train_flops", "read_retries", "mixture", "train_seconds", "train_cpu_seconds")
 
-Lead = Callable[..., AbstractContextManager[World]]
 Evaluate = Callable[..., dict[str, Metric]]
 
 
@@ -68,7 +64,6 @@ def execute(
     on_rows: Callable[[list[Row]], None] = lambda rows: None,
     interrupts: Interrupts | None = None,
     evaluate: Evaluate = evaluate,
-    lead: Lead = leading,
     trained: Path | None = None,
     gpus: Sequence[int] = (),
 ) -> Failure | None:
@@ -82,7 +77,7 @@ def execute(
 
     def work() -> None:
         with local_ranks(config, partial(follow, config, evaluate=evaluate), gpus):
-            _train_and_evaluate(attempt, config, on_rows, interrupts or Interrupts(), evaluate, lead, trained)
+            _train_and_evaluate(attempt, config, on_rows, interrupts or Interrupts(), evaluate, trained)
 
     return attempted(attempt, work)
 
@@ -169,7 +164,6 @@ def _train_and_evaluate(
     on_rows: Callable[[list[Row]], None],
     interrupts: Interrupts,
     evaluate: Evaluate,
-    lead: Lead,
     trained: Path | None,
 ) -> None:
     _prepare_process(config)
@@ -187,14 +181,14 @@ def _train_and_evaluate(
 
         record_content(attempt.folder, attempt.earlier(), config, data_fingerprint(config))
     if trained is None:
-        training = _train(attempt, config, data, on_rows, interrupts, lead)
+        training = _train(attempt, config, data, on_rows, interrupts)
     else:
         training = _reuse(attempt, config, data, RunFolder(trained.parent, trained.name))
     weights = {name: value.cpu() for name, value in training.network.state_dict().items()}
     shown = data.held_out.subset(config.evaluation.num_examples)
     written = examples(training.network, shown, data.tokenizer, config) if "captions" in goal.reports else []
     # A signal does not interrupt the end of the collectives, but what is between them.
-    with interrupts.deferred(), lead(config, work="evaluate") as world, interrupts.at_once():
+    with interrupts.deferred(), leading(config, work="evaluate") as world, interrupts.at_once():
         part = parts.Parts(attempt, weights, interrupts, world)
         metrics = _evaluate_on_all(evaluate, training.network, data, config, part, world)
     write_json(attempt.folder / "examples.json", written)
@@ -240,7 +234,6 @@ def _train(
     data: Data,
     on_rows: Callable[[list[Row]], None],
     interrupts: Interrupts,
-    lead: Lead,
 ) -> TrainedNetwork:
     """Train as rank 0, from the newest checkpoint if there is one, and save checkpoints."""
     goal = objective(config.objective.name)
@@ -252,7 +245,7 @@ def _train(
     with (
         interrupts.deferred(),
         ExitStack() as at_end,
-        lead(config, started, own) as world,
+        leading(config, started, own) as world,
         Saver(partial(checkpoint.save_attempt, attempt, world), timer, world) as saver,
     ):
         at_end.callback(saver.wait)  # after an error of one rank the others end first, and with them what they write
@@ -263,7 +256,6 @@ def _train(
             TrainBatches(config, data.train, data.tokenizer, rank=0 if config.ranks > 1 else None),
             attempt=attempt,
             held_out=held_out_curve(goal, data, config),
-            pictures=drawn_predictions(goal, data, config, attempt.write_picture),
             on_rows=on_rows,
             start=start,
             interrupts=interrupts,
@@ -281,19 +273,15 @@ def _train(
 
 
 def _reuse(attempt: Attempt, config: RunConfig, data: Data, run: RunFolder) -> TrainedNetwork:
-    """Return the training of a finished run that differs in evaluation only; copy its rows, pictures and times."""
+    """Return the training of a finished run that differs in evaluation only; copy its rows and times."""
     check_training(config, run)
     result, folder = run.result(), run.file("")
     attempt.write_manifest(
         manifest(config, data, None, origin_of_training(run)) | {"changes": keep_changes(attempt.run.parent)}
     )
     record = {name: result[name] for name in RECORDED if name in result}
-    attempt.resume_from(
-        read_rows(folder),
-        seconds=record["train_seconds"],
-        cpu_seconds=record["train_cpu_seconds"] or 0.0,
-        folder=folder,
-    )
+    cpu_seconds = record["train_cpu_seconds"] or 0.0
+    attempt.resume_from(read_rows(folder), seconds=record["train_seconds"], cpu_seconds=cpu_seconds)
     own = result.get("attempts") or rests_on(folder, ())  # older results do not list them
     attempts = [one for one in own if "run" in one] or [{"run": run.name} | one for one in own]
     return TrainedNetwork(_trained_network(config, run), record, attempts)

@@ -13,18 +13,17 @@ import torch
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
-from aimv2.base.hardware import hardware
 from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.prepare import Data
 from aimv2.data.provenance import version
 from aimv2.memory.evaluation import predict_evaluation
+from aimv2.memory.machine import hardware
 from aimv2.memory.setup import loading_of, setup_of
 from aimv2.memory.training import predict
-from aimv2.objectives.build import parameters_by_part
+from aimv2.objectives.build import content_of_start, parameters_by_part
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.provenance import JOINT, code_of_result, digest, git_commit
-from aimv2.start.network import content_of_start
 from aimv2.training.checkpoint import Checkpoint
 
 VERSIONED = ("torch", "numpy", "tokenizers", "scikit-learn", "fvcore")
@@ -57,7 +56,6 @@ def manifest(
             **asdict(setup),
             "num_workers": loading_of(config, setup).num_workers,
             "compile": config.compile,
-            "attention_kernel": config.attention_kernel,
             "predicted_bytes": asdict(predict(config, setup)),
             "predicted_evaluation_bytes": asdict(predict_evaluation(config)),
         },

@@ -10,8 +10,9 @@ from typing import Literal, NamedTuple
 from aimv2.base.errors import UsageError
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
+from aimv2.config.training_config import NUM_MOMENTS
 from aimv2.cost import num_parameters
-from aimv2.definitions.objectives import objective, optimizer_spec
+from aimv2.definitions.objectives import objective
 from aimv2.definitions.programs import max_train_flops
 from aimv2.run.options import MAX_CPU_FLOPS
 from aimv2.runs.record import Hours, hours_of
@@ -118,8 +119,7 @@ def price_of(run: Program, clock: Clock) -> Price:
     parts = objective(run.objective.name).cost(run)
     saves_weights = run.evaluation.alone is None
     weights = BYTES_PER_PARAMETER * num_parameters(parts) * saves_weights
-    per_checkpoint = 1 + optimizer_spec(run.optimizer.name).num_moments  # times the weights
-    checkpoints = CHECKPOINTS * per_checkpoint * weights if samples else 0
+    checkpoints = CHECKPOINTS * (1 + NUM_MOMENTS) * weights if samples else 0
     return _price(max_train_flops(run, samples), time, weights, checkpoints)
 
 

@@ -19,14 +19,13 @@ from rich.console import Console
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, writable_folder, write_json
-from aimv2.base.hardware import hardware
 from aimv2.config.program import KIND, Program
 from aimv2.config.run_config import RunConfig
 from aimv2.config.training_config import BudgetConfig, LogConfig, OptimizerConfig
 from aimv2.cost import decoder_cost, encoder_part, forward_flops, text_head_cost, train_flops
 from aimv2.definitions.objectives import objective
 from aimv2.definitions.programs import max_train_flops
-from aimv2.memory.machine import available_memory, total_memory
+from aimv2.memory.machine import available_memory, hardware, total_memory
 from aimv2.memory.setup import choose
 from aimv2.run.price import RunSeconds
 from aimv2.runs.lease import attempt_folder
@@ -263,7 +262,7 @@ def _short(config: RunConfig, steps: int, effort: float) -> RunConfig:
     return replace(
         config,
         optimizer=OptimizerConfig(name=config.optimizer.name),  # a learning rate that diverges would end the run
-        log=LogConfig(every_steps=1, tensorboard=False, picture_points=0),
+        log=LogConfig(every_steps=1, tensorboard=False),
         evaluation=replace(options, **few, reader=replace(reader, **read), curve_points=2, curve_pairs=FEWEST),
     )
 

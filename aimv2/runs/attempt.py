@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-from aimv2.base.files import sync, write_bytes, write_json
+from aimv2.base.files import sync, write_json
 from aimv2.config.program import Program
 from aimv2.definitions.items import table
 from aimv2.definitions.metrics import Metric
@@ -21,7 +20,7 @@ from aimv2.runs import index
 from aimv2.runs.failure import Failure, cause_of, sentence_of
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import Lease, LeaseLostError, attempt_folder
-from aimv2.runs.rows import Trackers, read_rows
+from aimv2.runs.rows import TensorBoard, read_rows
 
 LAYOUT_VERSION = 2
 RESULT = "result.json"
@@ -33,7 +32,6 @@ CHECKPOINT_PARTIAL = ".checkpoint"  # a folder for files until they are complete
 PARTS = "evaluation"  # a folder with the finished parts of the evaluation
 # What attempts need until their run is done; the last one is a checkpoint of older code.
 UNFINISHED = (CHECKPOINT, CHECKPOINT_PARTIAL, PARTS, "checkpoint.safetensors")
-PICTURES = "pictures"  # a folder with pictures of predictions, by step
 PROGRESS = "progress"
 FLUSH_SECONDS = 20.0  # rows reach the file, and the lease is checked, at most this often
 
@@ -75,7 +73,7 @@ class Attempt(Timed):
         self._lease = lease
         self._config = config
         self._rows: Any = None
-        self._trackers = Trackers(self.folder, config.log)
+        self._events = TensorBoard(self.folder, is_on=config.log.tensorboard)
         self._flushed_at = float("-inf")
         self._num_bad = 0
         self.has_progress = False  # if a checkpoint or a part of the evaluation was saved
@@ -99,7 +97,7 @@ class Attempt(Timed):
             try:
                 self._rows.close()  # retries the write that a full disk refused
             finally:
-                self._trackers.close(self._entry.state)  # before another process resumes, which the index invites to
+                self._events.close()  # before another process resumes, which the index invites to
                 with contextlib.suppress(OSError):  # a full disk; these files are for displays
                     if kind is KeyboardInterrupt:
                         (self.folder / "interrupted").touch()
@@ -113,18 +111,9 @@ class Attempt(Timed):
         numbers = range(self._lease.number - 1, 0, -1)
         return [path for number in numbers if (path := attempt_folder(self.run, number)).is_dir()]
 
-    def resume_from(
-        self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float, folder: Path | None = None
-    ) -> None:
-        """Start with the rows of an earlier attempt, or of another run's, with the time that they took, and with the
-        pictures of their steps in the folder of that attempt."""
+    def resume_from(self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float) -> None:
+        """Start with the rows of an earlier attempt, or of another run's, and with the time that they took."""
         self.write_rows(rows)
-        if folder is not None:
-            steps = {row["step"] for row in rows}
-            for step, picture in pictures_of(folder).items():
-                with contextlib.suppress(OSError):  # the run does without it
-                    if step in steps:
-                        self.write_picture(picture.read_bytes(), step)
         self._started -= seconds
         self._started_cpu -= cpu_seconds
 
@@ -146,25 +135,15 @@ class Attempt(Timed):
         """Append metric rows, each with ``step``, ``samples``, ``train_flops``, ``seconds`` and named values. Raises
         LeaseLostError if another process has acquired the run, which is checked at most every FLUSH_SECONDS."""
         self._rows.writelines(json.dumps(row) + "\n" for row in rows)
-        self._trackers.write_rows(rows)
+        self._events.write_rows(rows)
         if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self._flush(is_quick=True)
 
     def _flush(self, *, is_quick: bool = False) -> None:
         self._lease.check(is_quick=is_quick)  # here, so that a run stops soon, not after hours
         self._rows.flush()
-        self._trackers.flush()
+        self._events.flush()
         self._flushed_at = time.monotonic()
-
-    def write_picture(self, png: bytes, step: int) -> None:
-        """Write the picture of a step. That it cannot be written is a warning."""
-        path = self.folder / PICTURES / f"step_{step:08d}.png"
-        try:
-            path.parent.mkdir(exist_ok=True)
-            write_bytes(path, png)
-        except OSError as error:
-            print(f"no picture of step {step}: {error}", file=sys.stderr)
-        self._trackers.write_picture(png, step)
 
     def write_bad(self, samples: Iterable[Mapping[str, Any]]) -> None:
         """Append bad samples to the attempt's list, which ends after MAX_BAD lines."""
@@ -238,11 +217,6 @@ def unfinished(folder: Path) -> list[Path]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return [folder / name for name in sorted(os.listdir(folder)) if name in UNFINISHED]
     return []
-
-
-def pictures_of(folder: Path) -> dict[int, Path]:
-    """Return the pictures of an attempt by step, in order."""
-    return {int(path.stem.removeprefix("step_")): path for path in sorted((folder / PICTURES).glob("step_*.png"))}
 
 
 def attempted(attempt: Attempt, work: Callable[[], None]) -> Failure | None:

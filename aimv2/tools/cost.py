@@ -10,18 +10,17 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from aimv2.base.errors import UsageError
-from aimv2.base.hardware import has_cuda
 from aimv2.config.arguments import HELP, defaults_of, read_options
 from aimv2.config.program import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.cost import Part, forward_flops, train_flops
 from aimv2.definitions.objectives import objective
-from aimv2.memory.machine import rank_memory
+from aimv2.memory.machine import has_cuda, rank_memory
 from aimv2.memory.setup import USABLE, Choice, choose
 from aimv2.memory.training import FLOAT32
 from aimv2.request.compose import compose, run_config, with_file
+from aimv2.request.origin import with_start
 from aimv2.request.resolve import with_attention
-from aimv2.start.origin import with_start
 from aimv2.tools.options import PlanOptions, cost_usage
 
 PARTS_LEGEND = """FLOPs are per image, 2 for a multiply-add. Norms, activation functions and softmax are not counted.

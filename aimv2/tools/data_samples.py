@@ -31,10 +31,10 @@ from aimv2.data.tokenizer import CaptionTokenizer, clean
 from aimv2.datasets.description import SourceDescription, read_source
 from aimv2.datasets.file_pairs import FilePairs
 from aimv2.definitions.objectives import objective
-from aimv2.evaluation.sheet import Shown, Word, sheet
 from aimv2.request.compose import compose, run_config, with_file
 from aimv2.request.resolve import with_attention
 from aimv2.tools.options import ShowOptions, WriteOptions
+from aimv2.tools.sheet import Shown, Word, sheet
 
 CHUNK = 2**16  # rows whose order is computed at a time
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
@@ -266,7 +266,7 @@ def shown(config: RunConfig, step: int, num: int) -> tuple[int, list[Shown]]:
             facts = [f"{kind}, {config.data.names[part]} {keys[index]}", f"epoch {int(samples.epoch_B[index])}"]
             facts += [f"prefix {prefix_len} of {grid**2}"] if has_prefix else []
             words = divided(data.tokenizer, samples.captions[index], batch.token_BT[index].numpy())
-            rows.append(Shown(pictures, {", ".join(facts): words}))
+            rows.append(Shown(pictures, ", ".join(facts), words))
     return num_bad, rows
 
 

@@ -29,7 +29,6 @@ from torch import Tensor
 
 from aimv2.base.errors import UsageError, count
 from aimv2.base.files import writable_folder, write_json
-from aimv2.base.hardware import hardware, has_cuda
 from aimv2.config.arguments import HELP, read_options
 from aimv2.config.data_config import DataConfig
 from aimv2.datasets.description import LabelledDescription, read_labelled
@@ -48,6 +47,7 @@ from aimv2.datasets.open import content_version, open_location
 from aimv2.evaluation.attentive import attentive_probe, num_steps
 from aimv2.evaluation.features import Chosen, Features, Splits, at_edge, scored
 from aimv2.evaluation.probes import knn
+from aimv2.memory.machine import hardware, has_cuda
 from aimv2.tools.features import Extraction, Model, Split, check_room, embed_texts, load_model, saved
 from aimv2.tools.options import METHODS, EvaluateOptions, FeatureKind, Method, evaluate_usage
 from aimv2.tools.weights import PREPROCESSING

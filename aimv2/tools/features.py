@@ -39,8 +39,8 @@ from aimv2.evaluation.features import encode_batch
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.network import Network
 from aimv2.objectives.build import build_empty
+from aimv2.request.origin import read_origin
 from aimv2.runs.tensor_file import check_finite
-from aimv2.start.origin import read_origin
 from aimv2.tools.options import FeatureKind
 from aimv2.tools.weights import (
     AS_TRAINED,

@@ -27,10 +27,10 @@ from aimv2.config.model_config import FFN_MULTIPLE
 from aimv2.data.transforms import CENTRE_CROP, IMAGENET, Colours
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network
+from aimv2.request.origin import WEIGHTS, read_origin
 from aimv2.runs.lease import latest_attempt
 from aimv2.runs.tensor_file import read_tensors as read_safetensors
 from aimv2.runs.tensor_file import save_tensors
-from aimv2.start.origin import WEIGHTS, read_origin
 from aimv2.tools.weights_layouts import (
     BESIDE,
     FFN,

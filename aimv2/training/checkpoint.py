@@ -162,9 +162,7 @@ def resume(attempt: Attempt) -> Checkpoint | None:
     start = find(attempt.earlier())
     if start is not None:
         progress = start.progress
-        attempt.resume_from(
-            start.rows, seconds=progress.seconds, cpu_seconds=progress.cpu_seconds, folder=start.path.parents[1]
-        )
+        attempt.resume_from(start.rows, seconds=progress.seconds, cpu_seconds=progress.cpu_seconds)
     return start
 
 

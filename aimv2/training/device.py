@@ -1,24 +1,17 @@
-"""How a device computes a run: its precision, compiled blocks, and the share of its speed that training reaches."""
+"""How a device computes a run, its precision and compiled blocks, and the memory that is taken."""
 
-import math
 import resource
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import nn
 
-from aimv2.base.hardware import missing_for_compile
 from aimv2.config.run_config import RunConfig
-from aimv2.memory.training import Setup
+from aimv2.memory.machine import missing_for_compile
 from aimv2.model.layers import Stack
 
 STATM = Path("/proc/self/statm")  # sizes of this process in pages
-MEASURED_SECONDS = 0.05  # the product is repeated for so long
-# Of one product: about 2 ms, so that the fastest repeat is seldom interrupted. Larger ones are not faster.
-MAX_FLOPS = {"cpu": 2e8, "cuda": 1e12}
 
 
 class Computation(Protocol):
@@ -65,65 +58,12 @@ def compiles(config: RunConfig) -> bool:
     """True if training compiles the blocks: by ``auto`` on CUDA, if this machine has what it needs."""
     if config.compile != "auto":
         return config.compile
-    is_needed = config.attention_kernel == "flex"
-    return is_needed or (config.device == "cuda" and missing_for_compile("cuda") is None)
+    return config.device == "cuda" and missing_for_compile("cuda") is None
 
 
-class Rate:
-    """Measures the share of the GEMM rate that training reaches, and its memory.
-
-    The GEMM rate is that of a matrix product (``gemm_rate``), measured on this rank when training starts, times the
-    number of ranks.
-    """
-
-    def __init__(
-        self, config: RunConfig, setup: Setup, *, flops: int, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
-        self._limit = config.ranks * gemm_rate(config, setup.micro_batch, clock)
-        self._flops = flops
-        self._device = torch.device(config.device)
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
-
-    def columns(self, flops: int, seconds: float) -> dict[str, float]:
-        """Return the values of the rows since the last call."""
-        done, self._flops = flops - self._flops, flops
-        share = {"gemm_share": done / seconds / self._limit}
-        memory = torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else resident_bytes()
-        return share if memory is None else share | {"memory_bytes": memory}
-
-
-def product_shape(config: RunConfig, batch_size: int) -> tuple[int, int, int]:
-    """Return rows, inner size and columns of the FFN's first product: B x I, D, and 2F for gate and up together."""
-    encoder = config.model.encoder
-    return batch_size * config.model.num_patches, encoder.width, 2 * encoder.ffn_hidden
-
-
-def gemm_rate(config: RunConfig, num_images: int, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Return the FLOPs per second of the FFN's first product, on the run's device and in its precision.
-
-    The fastest of the repeats in MEASURED_SECONDS counts, at least three. Where the product would exceed MAX_FLOPS, it
-    is made smaller by halving the larger of rows and columns.
-    """
-    rows, width, columns = product_shape(config, num_images)
-    while 2 * rows * width * columns > MAX_FLOPS[config.device]:
-        rows, columns = (rows // 2, columns) if rows >= columns else (rows, columns // 2)
-    dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
-    generator = torch.Generator().manual_seed(0)
-    left = torch.randn(rows, width, generator=generator).to(config.device, dtype)
-    right = torch.randn(columns, width, generator=generator).to(config.device, dtype).T  # as in a linear layer
-
-    def now() -> float:
-        if config.device == "cuda":
-            torch.cuda.synchronize()
-        return clock()
-
-    times: list[float] = []
-    while len(times) < 3 or sum(times) < MEASURED_SECONDS:
-        start = now()
-        torch.mm(left, right)
-        times.append(now() - start)
-    return 2 * math.prod((rows, width, columns)) / min(times)
+def used_bytes(device: str) -> int | None:
+    """Return the most memory that tensors have taken on a GPU, or else ``resident_bytes``."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else resident_bytes()
 
 
 def resident_bytes(statm: Path = STATM) -> int | None:

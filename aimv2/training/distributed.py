@@ -101,7 +101,6 @@ def leading(
     attempt: str | None = None,
     *,
     work: Work = "train",
-    ending_seconds: float = ENDING_SECONDS,
 ) -> Iterator[World]:
     """Call the other ranks to a run, as rank 0, and work with them within the context."""
     if config.ranks == 1:
@@ -110,7 +109,7 @@ def leading(
     _check_none_is_gone()
     number = _call({"work": work, "config": config.to_dict(), "start": start, "attempt": attempt})
     _wait_for_answers(number, config.ranks)
-    with joined(number, config, rank=0, work=work, ending_seconds=ending_seconds) as world:
+    with joined(number, config, rank=0, work=work) as world:
         yield world
 
 
@@ -156,13 +155,11 @@ def calls() -> Iterator[Call]:
 def dismiss() -> None:
     """End the other ranks, as rank 0, after the last run."""
     _call(None)
-    _wait_for_their_end(ENDING_SECONDS)
+    _wait_for_their_end()
 
 
 @contextmanager
-def joined(
-    number: int, config: RunConfig, rank: int, *, work: Work = "train", ending_seconds: float = ENDING_SECONDS
-) -> Iterator[World]:
+def joined(number: int, config: RunConfig, rank: int, *, work: Work = "train") -> Iterator[World]:
     """Work as one of the ranks within the context. On ranks other than 0 an error ends the process, unless all ranks
     have it."""
     store, timeout, kills = PrefixStore(f"run/{number}", _store()), TIMEOUTS[work], oom_kills()
@@ -189,7 +186,7 @@ def joined(
             _end_process()
         if is_cuda and dist.group.WORLD is not None:
             dist.group.WORLD.abort()  # nccl would wait for ranks that no longer answer; not tested on GPUs
-        _wait_for_their_end(ending_seconds)
+        _wait_for_their_end()
         if first is error:
             raise
         raise first from error
@@ -257,8 +254,8 @@ def _end_process() -> NoReturn:
     os._exit(0)
 
 
-def _wait_for_their_end(seconds: float) -> None:
-    """Wait for the other ranks to end, at most so long."""
-    deadline = time.monotonic() + seconds
+def _wait_for_their_end() -> None:
+    """Wait for the other ranks to end, at most ENDING_SECONDS."""
+    deadline = time.monotonic() + ENDING_SECONDS
     while _store().add(GONE, 0) < int(os.environ["WORLD_SIZE"]) - 1 and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS / 10)

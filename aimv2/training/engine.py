@@ -20,7 +20,6 @@ from aimv2.config.native import micro_batch_at
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch
 from aimv2.memory.training import Setup
-from aimv2.model.encoder import Encoder
 from aimv2.model.layers import Block
 from aimv2.model.network import Network
 from aimv2.objectives.base import Comparing, Embeddings, Implementation, Losses
@@ -122,12 +121,10 @@ class Engine:
         return by_term
 
     def _set_compiled(self, is_compiled: bool) -> None:
-        """Compute blocks compiled, and prefix attention with the run's kernel, or everything eagerly."""
+        """Compute blocks compiled, or eagerly."""
         for module in self.objective.modules():
             if isinstance(module, Block):
                 module.is_compiled, module.is_dynamic = is_compiled, bool(self._config.native.areas)
-            if isinstance(module, Encoder):
-                module.uses_flex = is_compiled and self._config.attention_kernel == "flex"
 
     def clip_gradients(self) -> Tensor:
         """Scale the gradients down to ``optimizer.clip_norm`` if their norm is larger, and return that norm."""

@@ -21,7 +21,7 @@ from aimv2.model.network import Network
 from aimv2.objectives.build import implementation_of
 from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.training.checkpoint import Checkpoint, Progress, Saver
-from aimv2.training.device import Rate
+from aimv2.training.device import used_bytes
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer, learning_rate
 from aimv2.training.world import ALONE, World
@@ -45,7 +45,6 @@ def train(
     *,
     attempt: Attempt | Unrecorded,
     held_out: Callable[[Network], Row] = lambda model: {},
-    pictures: Callable[[Network, int], None] = lambda model, step: None,
     on_rows: Callable[[list[Row]], None] = lambda rows: None,
     start: Checkpoint | None = None,
     interrupts: Interrupts | None = None,
@@ -68,7 +67,6 @@ def train(
         return Trained(0, shown, model)
     if start is None:
         attempt.write_rows([{"step": 0, "samples": 0, "train_flops": 0, "seconds": attempt.seconds} | held_out(model)])
-        pictures(model, 0)
     engine = Engine(implementation_of(goal)(model, config), config, setup, world)
     optimizer = build_optimizer(model, config.optimizer)
     if start is not None:
@@ -82,7 +80,8 @@ def train(
     def spent(done: int) -> int:
         return train_flops_by_area(parts, steps.images_by_area(done), shown.num_supervised)
 
-    machine = Rate(config, setup, flops=spent(first_step))
+    if config.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     read_at, cpu_read_at = attempt.seconds, attempt.cpu_seconds
     remaining = load_steps(batches, setup, has_padding=engine.objective.reads_padding, first_step=first_step)
     for step in range(first_step, num_steps):
@@ -114,16 +113,15 @@ def train(
                 "seconds": seconds,
                 "images_per_second": len(rows) * batch_size / (seconds - read_at),
                 "step_cpu_seconds": (attempt.cpu_seconds - cpu_read_at) / len(rows),
-                **machine.columns(rows[-1]["train_flops"], seconds - read_at),
             }
+            if (memory := used_bytes(config.device)) is not None:
+                of_machine["memory_bytes"] = memory
             for row in rows:
                 row |= of_machine
             pending.clear()
             _stop_if_not_finite(rows, attempt)
             if done in curve_steps:
-                whole = engine.whole_network()
-                rows[-1] |= held_out(whole)
-                pictures(whole, done)
+                rows[-1] |= held_out(engine.whole_network())
                 model.train()
             attempt.write_rows(rows)
             on_rows(rows)

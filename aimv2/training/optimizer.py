@@ -1,4 +1,4 @@
-"""The optimizers with fully decoupled weight decay, and the learning-rate schedule, as in the paper."""
+"""AdamW with fully decoupled weight decay, and the learning-rate schedule, as in the paper."""
 
 from collections.abc import Callable
 from itertools import product
@@ -31,18 +31,8 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         of_group = [p for name, p in named if is_decayed(name) is decays and isinstance(p, DTensor) is is_shard]
         if of_group:
             groups.append({"params": of_group, "weight_decay": decays * config.weight_decay / config.peak_lr})
-    return OPTIMIZERS[config.name](groups, config)
-
-
-def _adamw(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
     betas = (config.beta1, config.beta2)
     return torch.optim.AdamW(groups, lr=config.peak_lr, betas=betas, eps=config.eps, fused=True)
-
-
-# By the names of ``OPTIMIZERS`` in ``aimv2.definitions.objectives``.
-# A rate is set in every step, and checkpoints hold all tensors of the state.
-# With ``parallel=fsdp`` each of them has the parameter's shape, or is the number of steps, ``step``.
-OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], OptimizerConfig], torch.optim.Optimizer]] = {"adamw": _adamw}
 
 
 def is_decayed(name: str) -> bool:

@@ -30,10 +30,9 @@ def partial_reader_loss(model: "TrainedModel") -> "Items":
     """
     import torch
 
-    from aimv2.evaluation.losses import token_nats
     from aimv2.evaluation.prepare import prepare_evaluation
     from aimv2.evaluation.reader import trained
-    from aimv2.evaluation.reports import by_class
+    from aimv2.evaluation.reports import by_class, token_nats
 
     config, held_out = model.config, model.pairs
     reading = prepare_evaluation(_data(config.data, config.model.vocab_size), config).reading

@@ -24,11 +24,10 @@ from aimv2.data.prepare import prepare
 from aimv2.data.provenance import credits_of
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.definitions.programs import check_plugins
-from aimv2.evaluation.pictures import drawn_predictions
 from aimv2.objectives.build import build
+from aimv2.request.origin import Origin, read_origin
 from aimv2.request.resolve import data_fingerprint, with_attention
 from aimv2.runs.tensor_file import read_tensors
-from aimv2.start.origin import Origin, read_origin
 
 STYLES: dict[str, str] = {"PASS": "green", "FAIL": "bold red", "NOT APPLICABLE": "yellow"}
 
@@ -124,17 +123,6 @@ def document(run: TrainedRun, checks: Sequence[Check], arguments: Sequence[str])
         f" bitwise equal. {credits_text(credits_of([config]))}"
     )
     blocks: list[Block] = [Table(["check", "verdict", "found", "criterion"], rows, "checks"), Paragraph(note)]
-    files: dict[str, bytes] = {}
-    at_end = replace(config, log=replace(config.log, picture_points=1))
-    draw = drawn_predictions(run.objective, run.data, at_end, lambda png, step: files.update({"predictions.png": png}))
-    draw(run.model, config.budget.num_steps)
-    if files:
-        caption = (
-            "![Held-out images, their prefixes, predicted patches and captions](predictions.png) The first held-out"
-            " images, not hand-picked. Each patch after the prefix is predicted from the true patches before it, and"
-            " gets the true patch's brightness and contrast, as in MAE. Captions are greedy."
-        )
-        blocks.append(Paragraph(caption))
     command = shlex.join(["python", "-m", "aimv2.analysis.verify", *arguments])
     return Document(
         title=f"Verification of run {run.name}",
@@ -143,7 +131,6 @@ def document(run: TrainedRun, checks: Sequence[Check], arguments: Sequence[str])
         answer=summary(run, checks),
         sections=[Section("Checks", blocks)],
         numbers={"run": run.name, "checks": [check._asdict() | {"verdict": check.verdict} for check in checks]},
-        files=files,
     )
 
 

@@ -26,7 +26,7 @@ from aimv2.data.prepare import Data
 from aimv2.definitions.objectives import Objective, objective
 from aimv2.evaluation.features import encode
 from aimv2.evaluation.held_out import HeldOutPairs, Words, network_inputs, other_images, prepare_pairs
-from aimv2.evaluation.losses import pixel_errors, token_nats
+from aimv2.evaluation.reports import pixel_errors, token_nats
 from aimv2.model.network import EncoderDecoder, Network
 from aimv2.model.positions import reading_order
 from aimv2.objectives.aimv2 import pixel_targets

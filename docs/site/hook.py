@@ -17,7 +17,7 @@ from docs.site.reference import pages as reference_pages
 
 API = {  # modules that extensions and analyses import
     "Plug-ins and errors": ("aimv2.extend", "aimv2.base.plugins", "aimv2.base.errors"),
-    "Another model": ("aimv2.config.program", "aimv2.definitions.programs", "aimv2.run.other_model"),
+    "Another model": ("aimv2.config.program", "aimv2.definitions.programs", "aimv2.run.programs"),
     "Configs": (
         *(
             "aimv2.config.run_config",

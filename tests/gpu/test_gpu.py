@@ -34,7 +34,6 @@ VARIANTS = [
 COMPUTED = {
     "eager": {"compile": False},
     "compiled": {"compile": True},
-    "flex": {"compile": True, "attention_kernel": "flex"},
 }
 
 

@@ -4,11 +4,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 
 def read_events(folder):
-    """Return the scalars of a folder as lists of (step, value) by tag, its images as lists of (step, PNG), and the
-    wall times by step."""
-    found = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0}).Reload()
+    """Return the scalars of a folder as lists of (step, value) by tag, and the wall times by step."""
+    found = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     tags = found.Tags()
     scalars = {tag: [(event.step, event.value) for event in found.Scalars(tag)] for tag in tags["scalars"]}
-    images = {tag: [(event.step, event.encoded_image_string) for event in found.Images(tag)] for tag in tags["images"]}
     times = {event.step: event.wall_time for tag in tags["scalars"] for event in found.Scalars(tag)}
-    return scalars, images, times
+    return scalars, times

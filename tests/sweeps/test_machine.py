@@ -15,6 +15,7 @@ from aimv2.config.recipes.scales import demo, vit_l_2b
 from aimv2.request.resolve import with_attention
 from aimv2.sweeps.executors.local import DebugExecutor, LocalExecutor
 from aimv2.sweeps.machine import (
+    Machine,
     Room,
     core_slots,
     gpu_slot,
@@ -25,9 +26,21 @@ from aimv2.sweeps.machine import (
     room,
     run_slots,
 )
-from tests.helpers.machine import machine
 
 GB = 10**9
+
+
+def machine(*, cores=8, memory=64e9, free=None, gpus=0, gpu_memory=0, resident=lambda pid: 0):
+    return Machine(
+        num_cores=lambda: cores,
+        total_memory=lambda: int(memory),
+        available_memory=lambda: int(memory if free is None else free),
+        resident_memory=resident,
+        num_gpus=lambda: gpus,
+        gpu_memory=lambda: int(gpu_memory),
+    )
+
+
 HOLD = """
 import sys, tempfile, time
 tempfile.tempdir = sys.argv[1]

@@ -87,7 +87,6 @@ def lit(run: RunConfig) -> RunConfig:
 RECIPES: Mapping[str, Callable[[RunConfig], RunConfig]] = {
     recipe.__name__: recipe for recipe in (high_res, native, lit)
 }
-FROM_WEIGHTS = ("high_res", "native", "lit")  # recipes that need start.weights
 
 
 def without_dense(data: DataConfig) -> dict[str, Any]:

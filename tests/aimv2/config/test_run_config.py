@@ -19,7 +19,6 @@ from tests.helpers.config import changed
             "batch_size=16 is not divisible by data.canonical_nodes=3",
         ),
         ({"data": replace(demo().data, render_px=16)}, "data.render_px=16 is smaller than model.image_px=32"),
-        ({"attention_kernel": "flex", "compile": False}, "attention_kernel=flex needs compiled blocks"),
         (
             {"evaluation": replace(demo().evaluation, probe=replace(demo().evaluation.probe, head_dim=64))},
             "model.encoder.width=96 is not divisible by evaluation.probe.head_dim=64",
@@ -31,13 +30,12 @@ def test_parts_that_contradict_each_other_are_refused(changes, message):
         replace(demo(), **changes)
 
 
-def with_steps(num_steps, curve_points, picture_points):
+def with_steps(num_steps, curve_points):
     run = demo()
     return replace(
         run,
         budget=replace(run.budget, samples=num_steps * run.budget.batch_size),
         evaluation=replace(run.evaluation, curve_points=curve_points),
-        log=replace(run.log, picture_points=picture_points),
     )
 
 
@@ -46,15 +44,7 @@ def with_steps(num_steps, curve_points, picture_points):
     [(12, 4, (0, 4, 8, 12)), (10, 4, (0, 3, 7, 10)), (2, 4, (0, 1, 2)), (0, 4, (0,))],
 )
 def test_curve_is_measured_at_equal_distances_from_the_first_step_to_the_last(num_steps, curve_points, curve_steps):
-    assert with_steps(num_steps, curve_points, 0).curve_steps == curve_steps
-
-
-@pytest.mark.parametrize(
-    ("picture_points", "picture_steps"),
-    [(0, ()), (1, (12,)), (2, (0, 12)), (3, (0, 6, 12)), (9, (0, 3, 6, 9, 12))],
-)
-def test_pictures_are_drawn_at_some_points_of_the_curve(picture_points, picture_steps):
-    assert with_steps(12, 5, picture_points).picture_steps == picture_steps
+    assert with_steps(num_steps, curve_points).curve_steps == curve_steps
 
 
 @pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)
@@ -105,3 +95,9 @@ def test_from_dict_names_an_invalid_value_in_one_sentence(key, value, message):
     with pytest.raises(UsageError, match=message) as caught:
         RunConfig.from_dict(changed(key, value))
     assert "\n" not in str(caught.value)
+
+
+def test_values_of_removed_features_in_stored_configs_are_left_out():
+    stored = demo().to_dict() | {"attention_kernel": "flex"}
+    stored["log"] = stored["log"] | {"wandb": True, "picture_points": 3, "mlflow": True}
+    assert RunConfig.from_dict(stored) == demo()

@@ -10,10 +10,9 @@ import torch
 
 from aimv2.base.errors import UsageError
 from aimv2.base.plugins import using
-from aimv2.config.program import replaced
-from aimv2.config.training_config import ObjectiveConfig
+from aimv2.config.training_config import NUM_MOMENTS, ObjectiveConfig
 from aimv2.definitions.metrics import REPORTS
-from aimv2.definitions.objectives import OBJECTIVES, OPTIMIZERS, objective
+from aimv2.definitions.objectives import OBJECTIVES, objective
 from aimv2.definitions.programs import with_plugins
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.objectives.base import Implementation
@@ -100,20 +99,17 @@ def test_native_resolution_is_possible_where_masks_hide_the_padding(tiny, name, 
     objective(name).check(at_native(tiny, **{"objective.name": name, "model.encoder.attention": attention}))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_optimizer_holds_as_many_moments_as_its_specification_says(name, tiny):
-    config = replaced(tiny, {"optimizer.name": name})
-    model = build(config)
-    optimizer = build_optimizer(model, config.optimizer)
+def test_an_optimizer_holds_as_many_moments_as_are_priced(tiny):
+    model = build(tiny)
+    optimizer = build_optimizer(model, tiny.optimizer)
     sum(parameter.sum() for parameter in model.parameters()).backward()
     optimizer.step()
     sizes = sum(parameter.numel() for parameter in model.parameters())
     state = [value for one in optimizer.state.values() for key, value in one.items() if key != "step"]
-    assert sum(value.numel() for value in state) == OPTIMIZERS[name].num_moments * sizes
+    assert sum(value.numel() for value in state) == NUM_MOMENTS * sizes
     assert {value.dtype for value in state} <= {torch.float32}
 
 
-def test_another_optimizer_names_another_run_and_an_unknown_one_is_refused(tiny):
-    assert replaced(tiny, {"optimizer.name": "other"}).name != tiny.name
-    with pytest.raises(UsageError, match=r"unknown optimizer.name 'adam'. Did you mean 'adamw'\?"):
+def test_an_unknown_optimizer_is_refused():
+    with pytest.raises(UsageError, match=r"optimizer.name: .*'adamw'.*got 'adam'.*Did you mean 'adamw'"):
         run_config(compose(["optimizer.name=adam"], defaults={}))

@@ -34,9 +34,9 @@ from aimv2.evaluation.questions import (
     prepare_questions,
     swaps,
 )
-from tests.helpers.scenes import OPPOSITE
 
 NAMES = ("star", "rocket", "umbrella", "bug")
+OPPOSITE = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}
 FRACTION = 0.5
 
 

@@ -18,7 +18,6 @@ from aimv2.definitions.objectives import objective
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.evaluation.features import Encoded, encode
 from aimv2.evaluation.held_out import Words, other_images, prepare_captions
-from aimv2.evaluation.losses import token_nats
 from aimv2.evaluation.prepare import prepare_evaluation
 from aimv2.evaluation.questions import prepare_questions
 from aimv2.evaluation.reader import (
@@ -34,6 +33,7 @@ from aimv2.evaluation.reader import (
     trained,
     tuned,
 )
+from aimv2.evaluation.reports import token_nats
 from aimv2.objectives.build import build
 
 

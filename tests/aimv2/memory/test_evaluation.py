@@ -16,11 +16,10 @@ from aimv2.definitions.objectives import objective
 from aimv2.evaluation.attentive import attentive_probe
 from aimv2.evaluation.features import Encoded, Features, Splits, encode, moments
 from aimv2.evaluation.held_out import Captions, HeldOutPairs
-from aimv2.evaluation.losses import pixel_errors, token_nats
 from aimv2.evaluation.prepare import prepare_evaluation
 from aimv2.evaluation.probes import knn_scores
 from aimv2.evaluation.reader import trained
-from aimv2.evaluation.reports import embeddings
+from aimv2.evaluation.reports import embeddings, pixel_errors, token_nats
 from aimv2.memory.evaluation import (
     MIN_CLASSES,
     ProbeSize,

@@ -4,8 +4,7 @@ import torch
 from aimv2.config.model_config import TransformerConfig
 from aimv2.model.fused import MIN_GATED, MIN_NORMED
 from aimv2.model.initial import init_weights_
-from aimv2.model.layers import Stack, attend
-from aimv2.model.masks import prefix_blocks, prefix_mask
+from aimv2.model.layers import Stack
 
 CONFIG = TransformerConfig(width=24, depth=2, num_heads=3)
 
@@ -98,12 +97,3 @@ def test_compiled_blocks_have_the_gradients_of_eager_ones_with_fused_kernels(pre
     tolerance = 1e-5 if precision == torch.float32 else 2e-2
     for eager, compiled in zip(*found, strict=True):
         assert (compiled - eager).norm() <= tolerance * eager.norm()
-
-
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@torch.no_grad()  # on the CPU it has no backward pass
-def test_flex_attention_is_sdpa():
-    q, k, v = torch.randn(3, 3, 2, 16, 8, generator=torch.Generator().manual_seed(0))
-    prefix_len_B = torch.tensor([1, 7, 16])
-    expected = attend(q, k, v, prefix_mask(prefix_len_B, 16), False)
-    torch.testing.assert_close(attend(q, k, v, prefix_blocks(prefix_len_B, 16), False), expected)

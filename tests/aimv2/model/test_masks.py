@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from aimv2.model.masks import continued_mask, padded_text_mask, parallel_text_mask, prefix_blocks, prefix_mask
+from aimv2.model.masks import continued_mask, padded_text_mask, parallel_text_mask, prefix_mask
 
 
 @pytest.mark.parametrize("num_patches", [2, 5, 16])
@@ -11,17 +11,6 @@ def test_prefix_mask_matches_the_obvious_loop(num_patches):
     mask = prefix_mask(torch.tensor(prefixes), num_patches)
     torch.testing.assert_close(mask[:, 0], expected_BLL)
     assert mask[-1].all(), "a prefix as long as the image is full attention"
-
-
-@pytest.mark.parametrize("num_patches", [5, 300])
-def test_prefix_blocks_are_those_with_a_pair_that_may_attend(num_patches):
-    """Oracle: the bool mask, by blocks. Kept blocks are in the first ``kv_num_blocks`` entries of ``kv_indices``."""
-    prefix_len_B = torch.tensor([1, num_patches // 2, num_patches])
-    blocks = prefix_blocks(prefix_len_B, num_patches)
-    size, mask_BLL = blocks.BLOCK_SIZE[0], prefix_mask(prefix_len_B, num_patches)[:, 0]
-    whole_BLL = torch.nn.functional.pad(mask_BLL, (0, -num_patches % size, 0, -num_patches % size))
-    any_BRC = whole_BLL.unflatten(2, (-1, size)).unflatten(1, (-1, size)).any(dim=4).any(dim=2)
-    assert torch.equal(blocks.to_dense()[:, 0].bool(), any_BRC)
 
 
 @pytest.mark.parametrize(("num_tokens", "num_patches"), [(1, 2), (4, 3), (6, 9)])

@@ -45,13 +45,6 @@ def test_compile_without_a_compiler_is_refused_before_training(monkeypatch):
     assert resolve(config, available="cpu").compile is True, "the host of a launch need not have what nodes have"
 
 
-def test_flex_attention_is_refused_on_the_cpu():
-    config = replace(demo(), attention_kernel="flex")
-    with pytest.raises(UsageError, match="attention_kernel=flex cannot train on the CPU, where FlexAttention has no"):
-        resolve(config, available="cpu")
-    assert resolve(config, available="cuda").attention_kernel == "flex"
-
-
 def test_tf32_is_refused_on_the_cpu():
     config = replace(demo(), precision="tf32")
     with pytest.raises(UsageError, match="precision=tf32 is computed by the tensor cores of GPUs; on the CPU use"):

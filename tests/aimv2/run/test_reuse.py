@@ -15,7 +15,7 @@ from aimv2.definitions.programs import with_plugins
 from aimv2.run.execute import execute
 from aimv2.run.reuse import WEIGHTS, origin_of_training, reusable
 from aimv2.runs import index
-from aimv2.runs.attempt import ITEMS, pictures_of
+from aimv2.runs.attempt import ITEMS
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE
@@ -77,16 +77,12 @@ def test_run_that_reuses_a_training_is_bitwise_the_run_that_trains(read, runs_di
     assert ours.result()["metrics"]["reader_loss"]["value"] > 0
     tables = [pd.read_parquet(run.file(ITEMS)) for run in (ours, theirs)]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
-    steps, expected = (run.metrics().drop(columns=list(OF_MACHINE)) for run in (ours, theirs))
+    steps, expected = (run.metrics().drop(columns=list(OF_MACHINE), errors="ignore") for run in (ours, theirs))
     pd.testing.assert_frame_equal(steps, expected, check_exact=True)
     weights, others = (load_file(run.file(WEIGHTS)) for run in (ours, theirs))
     assert all((weights[name] == others[name]).all() for name in weights.keys() | others.keys())
     for name in ("examples.json", "tokenizer.json"):
         assert ours.file(name).read_bytes() == theirs.file(name).read_bytes()
-    pictures, expected = (pictures_of(run.file("")) for run in (ours, theirs))
-    assert {step: path.read_bytes() for step, path in pictures.items()} == {
-        step: path.read_bytes() for step, path in expected.items()
-    }
 
 
 def test_a_metric_of_a_plugin_is_measured_on_finished_runs_and_an_edited_one_again(tiny, finished, runs_dir, plugged):

@@ -1,26 +1,17 @@
-"""Rows found in parts of metrics files, against reading the files whole; and what trackers have of them.
+"""Rows found in parts of metrics files, against reading the files whole; and their events, by TensorBoard's reader."""
 
-TensorBoard's own reader, and the file of an offline run of W&B, are the oracles.
-"""
-
-import io
 import json
-import socket
-import sys
 from dataclasses import replace
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
-from aimv2.runs.attempt import pictures_of
 from aimv2.runs.rows import (
     EVENT_FILE,
     EVENTS,
-    Trackers,
+    TensorBoard,
     last_row,
     last_rows,
     losses_of,
@@ -29,8 +20,6 @@ from aimv2.runs.rows import (
     scalars_of,
 )
 from tests.helpers.events import read_events
-from tests.helpers.programs import skip_without
-from tests.helpers.wandb_files import history, wandb_records
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +69,6 @@ def row(step, **values):
     return {"step": step, "samples": 8 * step, "seconds": 2.0 * step, "text_loss": 4 / (step + 1), **values}
 
 
-def png(grey):
-    Image.new("RGB", (7, 5), (grey, grey, grey)).save(stream := io.BytesIO(), "png")
-    return stream.getvalue()
-
-
-def greys(images):
-    """Return the step and the first pixel of each picture."""
-    return [(step, np.asarray(Image.open(io.BytesIO(image)))[0, 0].tolist()) for step, image in images["predictions"]]
-
-
 def expected(rows):
     """Return what TensorBoard's reader should find of rows: values in float32."""
     found = {}
@@ -104,12 +83,10 @@ def test_events_are_the_rows_of_the_record_while_the_run_trains_and_later(run, t
         attempt.write_rows([{"step": 0, "samples": 0, "seconds": 0.5, "held_out_caption_loss": 6.25}])
         attempt.sync_rows()
         assert read_events(attempt.folder / EVENTS)[0] == expected(read_rows(attempt.folder))
-        attempt.write_rows([row(1), row(2, gemm_share=0.25, memory_bytes=3e9, pixel_loss=None)])
-        attempt.write_picture(png(9), 2)
-    scalars, images, times = read_events(attempt.folder / EVENTS)
+        attempt.write_rows([row(1), row(2, memory_bytes=3e9, pixel_loss=None)])
+    scalars, times = read_events(attempt.folder / EVENTS)
     assert scalars == expected(read_rows(attempt.folder))
-    assert {"held_out/held_out_caption_loss", "train/text_loss", "machine/gemm_share"} < scalars.keys()
-    assert greys(images) == [(2, [9, 9, 9])]
+    assert {"held_out/held_out_caption_loss", "train/text_loss", "machine/memory_bytes"} < scalars.keys()
     assert [times[2] - times[1], times[1] - times[0]] == [2.0, 1.5], "the times are those of training, in seconds"
 
 
@@ -117,31 +94,21 @@ def test_resumed_attempt_continues_the_series(run, tiny):
     """The second attempt resumes from step 2, and repeats step 3."""
     with run.acquire(tiny) as first:
         first.write_rows([row(n) for n in range(4)])
-        for step in (0, 2, 3):
-            first.write_picture(png(step), step)
     with run.acquire(tiny) as second:
-        second.resume_from([row(n) for n in range(3)], seconds=4.0, cpu_seconds=4.0, folder=first.folder)
+        second.resume_from([row(n) for n in range(3)], seconds=4.0, cpu_seconds=4.0)
         second.write_rows([row(3, text_loss=0.125)])
         second.write_rows([row(4)])
-        second.write_picture(png(4), 4)
-    scalars, images, times = read_events(second.folder / EVENTS)
+    scalars, times = read_events(second.folder / EVENTS)
     assert [step for step, _ in scalars["train/text_loss"]] == [0, 1, 2, 3, 4]
     assert scalars == expected(read_rows(second.folder))
     assert np.diff(list(times.values())).tolist() == [2.0] * 4
-    assert greys(images) == [(step, [step] * 3) for step in (0, 2, 4)]
-    assert {step: path.read_bytes() for step, path in pictures_of(second.folder).items()} == {
-        step: png(step) for step in (0, 2, 4)
-    }
 
 
-def test_trackers_that_are_switched_off_leave_nothing(run, tiny):
+def test_events_that_are_switched_off_leave_nothing(run, tiny):
     config = replace(tiny, log=replace(tiny.log, tensorboard=False))
     with run.acquire(config) as attempt:
         attempt.write_rows([row(0)])
-        attempt.write_picture(png(0), 0)
     assert not (attempt.folder / EVENTS).exists()
-    assert not (attempt.folder / "wandb").exists()
-    assert list(pictures_of(attempt.folder)) == [0]
 
 
 def test_folder_that_cannot_be_made_is_one_warning(run, tiny, capsys):
@@ -149,75 +116,21 @@ def test_folder_that_cannot_be_made_is_one_warning(run, tiny, capsys):
         (attempt.folder / EVENTS).write_text("in the way")
         for n in range(3):
             attempt.write_rows([row(n)])
-        attempt.write_picture(png(1), 2)
         attempt.sync_rows()
     assert [one["step"] for one in read_rows(attempt.folder)] == [0, 1, 2]
     assert capsys.readouterr().err.count(f"no more rows in tensorboard of {attempt.folder}: ") == 1
 
 
-def test_full_disk_is_one_warning(tmp_path, tiny, capsys):
-    trackers = Trackers(tmp_path, tiny.log)
+def test_full_disk_is_one_warning(tmp_path, capsys):
+    events = TensorBoard(tmp_path)
     (tmp_path / EVENTS).mkdir()
     (tmp_path / EVENTS / EVENT_FILE).symlink_to("/dev/full")
     for n in range(3):
-        trackers.write_rows([row(n)])
-        trackers.flush()
-    trackers.close("done")
+        events.write_rows([row(n)])
+        events.flush()
+    events.close()
     printed = capsys.readouterr().err
     assert printed.count("no more rows in tensorboard") == printed.count("No space left on device") == 1
-
-
-def test_missing_package_is_one_warning_with_the_command(run, tiny, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with run.acquire(replace(tiny, log=replace(tiny.log, wandb=True))) as attempt:
-        attempt.write_rows([row(0)])
-        attempt.write_rows([row(1)])
-    assert expected(read_rows(attempt.folder)) == read_events(attempt.folder / EVENTS)[0], "the other one goes on"
-    (warning,) = capsys.readouterr().err.splitlines()
-    assert warning.startswith(f"no more rows in wandb of {attempt.folder}: ")
-    assert warning.endswith("install it: pip install 'aimv2-ablations[trackers]'")
-
-
-@pytest.mark.exhaustive
-@pytest.mark.filterwarnings("default")  # of its packages
-def test_wandb_without_a_key_writes_an_offline_run_with_every_row_of_a_resumed_run(run, tiny, monkeypatch, tmp_path):
-    skip_without(find_spec("wandb"), "no package wandb")
-    for name in ("WANDB_MODE", "WANDB_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    config = replace(tiny, log=replace(tiny.log, wandb=True))
-    with run.acquire(config) as first:
-        first.write_rows([row(n) for n in range(2)])
-    with run.acquire(config) as attempt:
-        attempt.resume_from([row(n) for n in range(2)], seconds=4.0, cpu_seconds=4.0)
-        attempt.write_rows([row(2)])
-    (folder,) = (attempt.folder / "wandb").glob("offline-run-*")
-    found = wandb_records(folder)
-    (one,) = [one.run for one in found if one.run.run_id]
-    assert (one.run_id, one.project) == (run.name, "aimv2")
-    steps = history(found)
-    assert {step: values["train/text_loss"] for step, values in steps.items()} == {0: 4.0, 1: 2.0, 2: 4 / 3}
-    assert steps[2]["time"] - steps[1]["time"] == 2.0
-
-
-@pytest.mark.exhaustive
-@pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("is_there", [True, False])
-def test_server_that_hangs_or_refuses_is_one_warning_and_does_not_hold_up_the_run(
-    run, tiny, monkeypatch, capsys, is_there
-):
-    skip_without(find_spec("wandb"), "no package wandb")
-    with socket.create_server(("127.0.0.1", 0)) as server:  # which accepts, and says nothing
-        url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        for name, value in {"BASE_URL": url, "API_KEY": "a" * 40, "MODE": "online"}.items():
-            monkeypatch.setenv(f"WANDB_{name}", value)
-        if not is_there:
-            server.close()
-        with run.acquire(replace(tiny, log=replace(tiny.log, wandb=True))) as attempt:
-            attempt.write_rows([row(0)])
-            attempt.write_rows([row(1)])
-    assert capsys.readouterr().err.count(f"no more rows in wandb of {attempt.folder}: ") == 1
-    assert [one["step"] for one in read_rows(attempt.folder)] == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import unnormalise
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import open_records, open_source, prepare_location
-from aimv2.evaluation.sheet import Word
 from aimv2.tools.data_samples import SourceSide, divided, show_command, shown, sides_of, write, write_command
+from aimv2.tools.sheet import Word
 from tests.helpers.own_data import COLOURS, pictured_source
 
 SOURCE = "openmoji_scenes"
@@ -213,7 +213,7 @@ def test_rows_show_the_batches_of_training(tiny, pairs):
         assert np.array_equal(
             picture, np.where(np.repeat(np.repeat(is_seen, 4, 0), 4, 1)[..., None], image, PALE[image])
         )
-        ((label, words),) = row.captions.items()
+        label, words = row.label, row.words
         assert f"prefix {batch.prefix_len_B[index]} of 16" in label
         text = pairs.tokenizer.decode(batch.token_BT[index].tolist())
         assert "".join(word.text.replace("·", "") for word in words if word.is_right) == text.replace(" ", "")
@@ -265,7 +265,7 @@ def test_files_show_their_own_kind_of_captions_and_replaced_samples(tiny, tmp_pa
     num_bad, found = shown(replace(tiny, data=data), step=0, num=32)
     epochs = set()
     for row in found:
-        ((label, words),) = row.captions.items()
+        label, words = row.label, row.words
         number, epoch = map(int, re.match(r"short, mine (\d+)\.png, epoch (\d+)", label).groups())
         epochs.add(epoch)
         colour = number % len(COLOURS)

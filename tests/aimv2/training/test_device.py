@@ -1,4 +1,3 @@
-import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -6,18 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from aimv2.base.hardware import missing_for_compile
-from aimv2.config.recipes.scales import demo, vit_l
-from aimv2.memory.setup import setup_of
+from aimv2.memory.machine import missing_for_compile
 from aimv2.objectives.build import build
-from aimv2.request.resolve import with_attention
 from aimv2.training.device import (
-    Rate,
     autocast,
     compiles,
-    gemm_rate,
     hold_half_,
-    product_shape,
     resident_bytes,
     set_float32_products,
 )
@@ -63,40 +56,6 @@ def test_a_network_whose_blocks_are_held_in_half_computes_what_autocast_does(tin
     with autocast(config):
         found, expected = (one(images, tokens, prefix_len_B, text_len_B) for one in (half, model))
     assert all(torch.equal(*parts) for parts in zip(found, expected, strict=True))
-
-
-def on_cpu(config):
-    return replace(with_attention(config), device="cpu", precision="float32")
-
-
-def ticking(seconds):
-    """Return a clock that advances by so much at every reading."""
-    readings = itertools.count()
-    return lambda: next(readings) * seconds
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_rate_is_the_flops_of_the_product_over_its_time(precision):
-    config = replace(on_cpu(demo()), precision=precision)
-    # [16 x 16 patches, 96] x [96, gate and up of 256]: 2 FLOPs each, in a quarter of a second
-    assert gemm_rate(config, 16, ticking(0.25)) == 2 * (16 * 16) * 96 * 512 / 0.25
-
-
-def test_large_product_is_made_smaller():
-    config = on_cpu(vit_l())
-    rows, width, columns = product_shape(config, 64)
-    assert (rows, width, columns) == (64 * 256, 1024, 2 * 2816)
-    assert gemm_rate(config, 64, ticking(1)) == 2 * 256 * 1024 * 352, "six halvings of rows, four of columns"
-
-
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_share_is_the_rate_of_the_interval_over_that_of_all_ranks(tiny, ranks):
-    config = replace(tiny, ranks=ranks)
-    setup = setup_of(config)
-    per_second = gemm_rate(config, setup.micro_batch, ticking(0.5))
-    rate = Rate(config, setup, flops=1000, clock=ticking(0.5))
-    assert rate.columns(1000 + int(per_second), 4.0)["gemm_share"] == pytest.approx(1 / 4 / ranks)
-    assert rate.columns(1000 + 3 * int(per_second), 2.0)["gemm_share"] == pytest.approx(2 / 2 / ranks)
 
 
 def test_memory_is_what_the_kernel_counts(tmp_path):

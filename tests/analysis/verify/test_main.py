@@ -34,8 +34,7 @@ def test_trained_run_passes_and_its_report_is_complete(finished, tmp_path, capsy
     for line in printed.splitlines():
         if line.startswith("PASS"):
             assert line.split(": ", 1)[1].split(" (criterion")[0] in text
-    assert {path.name for path in out.iterdir()} == {"report.md", "report.html", "report.json", "predictions.png"}
-    assert "(predictions.png)" in text
+    assert {path.name for path in out.iterdir()} == {"report.md", "report.html", "report.json"}
     assert f"python -m aimv2.analysis.verify {finished.path} out={out}" in text
     assert not list(out.parent.glob(".*")), "nothing is left beside it"
 
@@ -55,20 +54,19 @@ def test_random_weights_fail_in_output_and_report(copied, trained, tmp_path, cap
 
 
 @pytest.mark.parametrize(
-    ("kind", "has_pictures"),
+    "kind",
     [
-        ({"objective": {"name": "clip"}, "encoder": {"attention": "auto"}}, False),
-        ({"objective": {"name": "image_only"}}, True),
-        ({"objective": {"pixel_targets": "raw", "supervise_eos": True}, "model": {"patch_order": "spiral"}}, True),
+        {"objective": {"name": "clip"}, "encoder": {"attention": "auto"}},
+        {"objective": {"name": "image_only"}},
+        {"objective": {"pixel_targets": "raw", "supervise_eos": True}, "model": {"patch_order": "spiral"}},
     ],
 )
-def test_every_kind_of_run_has_a_report(variant, tmp_path, kind, has_pictures):
+def test_every_kind_of_run_has_a_report(variant, tmp_path, kind):
     run = variant(**kind)
     checks = checks_of(run)
     num_absent = [check.verdict for check in checks].count("NOT APPLICABLE")
     assert f", {num_absent} NOT APPLICABLE." in summary(run, checks)
-    path = write(document(run, checks, []), tmp_path / "out")
-    assert ("](predictions.png)" in path.read_text()) == has_pictures == (path.parent / "predictions.png").exists()
+    assert write(document(run, checks, []), tmp_path / "out").read_text().count("NOT APPLICABLE") > num_absent
 
 
 def test_default_is_the_newest_finished_trained_run(copied, trained):

@@ -1,9 +1,8 @@
-"""A sheet of pictures in columns, each row with captions beside them, as PNG. It loads no torch."""
+"""A sheet of pictures in columns, each row with a caption beside them, as PNG. It loads no torch."""
 
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
-from difflib import SequenceMatcher
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,57 +23,42 @@ class Word(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """A row of a sheet: pictures uint8 [S, S, 3], and the words of captions by their label."""
+    """A row of a sheet: pictures uint8 [S, S, 3], and the words of a caption under its label."""
 
     pictures: Sequence[np.ndarray]
-    captions: Mapping[str, Sequence[Word]]
-
-
-def comparison(reference: str, written: str) -> dict[str, list[Word]]:
-    """Return a true caption and a written one by their labels; written words that difflib does not match are wrong."""
-    expected, words = reference.split(), written.split()
-    blocks = SequenceMatcher(None, expected, words, autojunk=False).get_matching_blocks()
-    right = {place for block in blocks for place in range(block.b, block.b + block.size)}
-    compared = [Word(word, place in right) for place, word in enumerate(words)]
-    return {
-        "true caption": [Word(word, True) for word in expected],
-        "written, wrong words in orange": compared or [Word("(nothing)", False)],
-    }
+    label: str
+    words: Sequence[Word]
 
 
 def sheet(rows: Sequence[Shown], title: str, columns: Sequence[str]) -> bytes:
     """Draw the rows under a title and the names of the columns of pictures, and return a PNG."""
     side = _enlarged(rows[0].pictures[0]).width
     title = _printable(title)
-    captions = any(row.captions for row in rows) * LINE_CHARACTERS * _advance()
-    width = max(len(columns) * (side + GAP) + captions, _font().getlength(title), 600)
-    heights = [max(side, LINE_PX * (MAX_LINES + 2) * len(row.captions)) for row in rows]
+    width = max(len(columns) * (side + GAP) + LINE_CHARACTERS * _advance(), _font().getlength(title), 600)
+    height = max(side, LINE_PX * (MAX_LINES + 2))
     top = PADDING + 3 * LINE_PX
-    size = (round(width) + 2 * PADDING, top + sum(heights) + GAP * len(rows) + PADDING)
+    size = (round(width) + 2 * PADDING, top + len(rows) * (height + GAP) + PADDING)
     image = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(image)
     draw.text((PADDING, PADDING), title, INK, _font())
     for number, name in enumerate(columns):
         lines = textwrap.wrap(name, int(side / _advance()), max_lines=2)
         draw.text((PADDING + number * (side + GAP), top - 2 * LINE_PX), "\n".join(lines), SOFT, _font(), spacing=1)
-    for row, height in zip(rows, heights, strict=True):
+    for row in rows:
         for number, picture in enumerate(row.pictures):
             image.paste(_enlarged(picture), (PADDING + number * (side + GAP), top))
-        place = PADDING + len(row.pictures) * (side + GAP), top
-        for label, words in row.captions.items():
-            place = _write(draw, label, words, place)
+        _write(draw, row, PADDING + len(row.pictures) * (side + GAP), top)
         top += height + GAP
     image.save(png := io.BytesIO(), "png")
     return png.getvalue()
 
 
-def _write(draw: ImageDraw.ImageDraw, label: str, words: Sequence[Word], place: tuple[int, int]) -> tuple[int, int]:
-    """Write a caption below its label, at most MAX_LINES, and return the place of what follows."""
-    left, top = place
-    for line in textwrap.wrap(_printable(label), LINE_CHARACTERS, max_lines=2, placeholder="…"):
+def _write(draw: ImageDraw.ImageDraw, row: Shown, left: int, top: int) -> None:
+    """Write a caption below its label, at most MAX_LINES; words that are not right have a colour of their own."""
+    for line in textwrap.wrap(_printable(row.label), LINE_CHARACTERS, max_lines=2, placeholder="…"):
         draw.text((left, top), line, SOFT, _font())
         top += LINE_PX
-    texts = [Word(_printable(word.text), word.is_right) for word in words]
+    texts = [Word(_printable(word.text), word.is_right) for word in row.words]
     lines = textwrap.wrap(" ".join(word.text for word in texts), LINE_CHARACTERS, max_lines=MAX_LINES, placeholder="…")
     is_right = iter([word.is_right for word in texts for character in word.text if character != " "])
     for line in lines:
@@ -83,7 +67,6 @@ def _write(draw: ImageDraw.ImageDraw, label: str, words: Sequence[Word], place: 
             visible = zip(line, is_right_C, strict=True)
             draw.text((left, top), "".join(c if right is has_colour else " " for c, right in visible), colour, _font())
         top += LINE_PX
-    return left, top
 
 
 def _printable(text: str) -> str:

@@ -14,12 +14,11 @@ from aimv2.base.errors import UsageError
 from aimv2.config.program import replaced
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.model.positions import reading_order
-from aimv2.objectives.build import build
+from aimv2.objectives.build import build, content_of_start, start_network
+from aimv2.request.origin import with_start
 from aimv2.request.resolve import resolve
 from aimv2.run.execute import execute
 from aimv2.runs.record import RunFolder
-from aimv2.start.network import content_of_start, start_network
-from aimv2.start.origin import with_start
 from aimv2.tools.weights import read_weights, write_weights
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.training import run as trained

@@ -9,9 +9,9 @@ from aimv2.base.errors import UsageError
 from aimv2.config.program import differences, replaced
 from aimv2.objectives.build import build
 from aimv2.request.compose import compose, run_config
+from aimv2.request.origin import continued, read_origin, with_start
 from aimv2.request.resolve import resolve
 from aimv2.runs.record import RunFolder
-from aimv2.start.origin import continued, read_origin, with_start
 from aimv2.tools.weights import load_encoder, read_weights, write_weights
 from tests.helpers.finished_runs import finished_run
 
