@@ -1,18 +1,17 @@
-"""How far a small scale predicts a larger one, and a loss an accuracy. Letters: N draws, S seeds, A arms."""
+"""How far a small scale predicts a larger one. Letters: N draws, S seeds, A arms."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from aimv2.analysis.inference.intervals import ROUNDING, is_rounding, mean_interval, percentiles, size_of, with_interval
+from aimv2.analysis.inference.intervals import ROUNDING, mean_interval, percentiles, size_of, with_interval
 
 NUM_DRAWS = 1000
 MIN_ARMS = 3  # a rank correlation of two is always 1 or -1
-Values = Mapping[str, np.ndarray]  # of each draw
 
 
 @dataclass(frozen=True)
@@ -74,75 +73,42 @@ def agreement(
     columns = [(large_SA.iloc[:, first], large_SA.iloc[:, second]) for first, second in pairs]
     differences = [mean_interval(first - second, size=size_of(first, second)) for first, second in columns]
     is_told = np.array([difference.excludes_zero for difference in differences], dtype=bool)
-
-    def statistics(small_NSA: np.ndarray, large_NSA: np.ndarray) -> Values:
-        small_NA, large_NA = _mean(small_NSA), _mean(large_NSA)
-        small_order, large_order = (
-            np.sign(mean_NA[:, pairs[:, 0]] - mean_NA[:, pairs[:, 1]]) for mean_NA in (small_NA, large_NA)
-        )
-        agrees = (small_order * large_order + 1) / 2  # 1 in the same order, 0 in the opposite one, 1/2 with a tie
-        lacks_arms = np.isnan(small_NA + large_NA).any(axis=1)
-        return {
-            "accuracy": _row_means(agrees),
-            "distinguishable": _row_means(agrees[:, is_told]),
-            "rank": np.where(lacks_arms, math.nan, _spearman(small_NA, large_NA)),
-        }
-
-    counts = {"accuracy": len(pairs), "distinguishable": int(is_told.sum()), "rank": len(arms)}
-    shares = _over_seeds(statistics, small_SA, large_SA, counts, num_draws)
-    return Agreement(*names, shares["accuracy"], shares["distinguishable"], shares["rank"])
+    num_seeds = min(len(small_SA), len(large_SA))
+    small_NA, large_NA = map(_mean, _drawn(small_SA, large_SA, num_draws if num_seeds > 1 else 0))
+    small_order, large_order = (
+        np.sign(mean_NA[:, pairs[:, 0]] - mean_NA[:, pairs[:, 1]]) for mean_NA in (small_NA, large_NA)
+    )
+    agrees = (small_order * large_order + 1) / 2  # 1 in the same order, 0 in the opposite one, 1/2 with a tie
+    lacks_arms = np.isnan(small_NA + large_NA).any(axis=1)
+    return Agreement(
+        *names,
+        accuracy=_share(_row_means(agrees), len(pairs), num_seeds),
+        distinguishable=_share(_row_means(agrees[:, is_told]), int(is_told.sum()), num_seeds),
+        rank=_share(np.where(lacks_arms, math.nan, _spearman(small_NA, large_NA)), len(arms), num_seeds),
+    )
 
 
-def association(table: pd.DataFrame, loss: str, accuracy: str, *, num_draws: int = NUM_DRAWS) -> dict[str, Share]:
-    """Correlate two columns across arms and within them, with intervals over seeds as blocks.
-
-    The table has a row per run with ``arm``, ``seed`` and both columns. Returns Pearson's and Spearman's correlation of
-    arm means (``across_pearson``, ``across_spearman``): whether arms with a lower loss have a higher accuracy; and of
-    deviations from arm means (``within_…``): whether it holds for seeds of one arm.
-    """
-    complete = table[["arm", "seed", loss, accuracy]].dropna().astype({loss: float, accuracy: float})
-    loss_SA, accuracy_SA = (complete.pivot(index="seed", columns="arm", values=name) for name in (loss, accuracy))
-
-    def statistics(loss_NSA: np.ndarray, accuracy_NSA: np.ndarray) -> Values:
-        means = [_mean(loss_NSA), _mean(accuracy_NSA)]
-        deviations = [_deviations(loss_NSA, means[0]), _deviations(accuracy_NSA, means[1])]
-        return {
-            "across_pearson": _correlation(*means),
-            "across_spearman": _spearman(*means),
-            "within_pearson": _correlation(*deviations),
-            "within_spearman": _spearman(*deviations),
-        }
-
-    counts = dict.fromkeys(("across_pearson", "across_spearman"), loss_SA.shape[1])
-    counts |= dict.fromkeys(("within_pearson", "within_spearman"), len(complete))
-    return _over_seeds(statistics, loss_SA, accuracy_SA, counts, num_draws)
-
-
-def _over_seeds(
-    statistics: Callable[[np.ndarray, np.ndarray], Values],
-    first_SA: pd.DataFrame,
-    second_SA: pd.DataFrame,
-    counts: Mapping[str, int],
-    num_draws: int,
-) -> dict[str, Share]:
-    """Return statistics with intervals from resampled seeds; a table with a single seed allows none."""
-    rng, num_seeds = np.random.default_rng(0), min(len(first_SA), len(second_SA))
+def _drawn(first_SA: pd.DataFrame, second_SA: pd.DataFrame, num_draws: int) -> list[np.ndarray]:
+    """Return both tables with all seeds, and then with seeds that are drawn with replacement, as [N, S, A]."""
+    rng = np.random.default_rng(0)
     is_paired = bool(first_SA.index.isin(second_SA.index).any())
     if is_paired:
         first_SA, second_SA = first_SA.align(second_SA, axis=0)
-    picked = [(np.arange(len(first_SA)), np.arange(len(second_SA)))]  # all, and then the draws
-    for _ in range(num_draws if num_seeds > 1 else 0):
+    picked = [(np.arange(len(first_SA)), np.arange(len(second_SA)))]
+    for _ in range(num_draws):
         rows = rng.integers(len(first_SA), size=len(first_SA))
         picked.append((rows, rows if is_paired else rng.integers(len(second_SA), size=len(second_SA))))
-    drawn = [
+    return [
         table.to_numpy(dtype=float)[np.array(rows)]
         for table, rows in zip((first_SA, second_SA), zip(*picked, strict=True), strict=True)
     ]
-    shares = {}
-    for name, (value, *draws) in statistics(*drawn).items():
-        low, high = (math.nan, math.nan) if math.isnan(value) else percentiles(np.array(draws))
-        shares[name] = Share(float(value), low, high, counts[name], num_seeds)
-    return shares
+
+
+def _share(value_N: np.ndarray, n: int, num_seeds: int) -> Share:
+    """Return the first value, that of all seeds, with the percentile interval of the others."""
+    value, *draws = value_N
+    low, high = (math.nan, math.nan) if math.isnan(value) else percentiles(np.array(draws))
+    return Share(float(value), low, high, n, num_seeds)
 
 
 def _mean(values_NSA: np.ndarray) -> np.ndarray:
@@ -156,23 +122,12 @@ def _row_means(agrees: np.ndarray) -> np.ndarray:
     return np.asarray(agrees.mean(axis=1)) if agrees.shape[1] else np.full(len(agrees), math.nan)
 
 
-def _deviations(values_NSA: np.ndarray, mean_NA: np.ndarray) -> np.ndarray:
-    """Return the deviations from arm means of all runs, float [N, runs], NaN where missing; 0 if they are rounding, as
-    of one seed drawn several times."""
-    deviations = (values_NSA - mean_NA[:, None]).reshape(len(values_NSA), -1)
-    sizes = _row_sizes(values_NSA.reshape(len(values_NSA), -1))
-    return merged(np.where(is_rounding(np.abs(deviations), sizes), 0.0, deviations))
-
-
-def _row_sizes(values: np.ndarray) -> np.ndarray:
-    return np.asarray(np.nanmax(np.abs(values), axis=-1, keepdims=True, initial=0.0))
-
-
 def merged(values: np.ndarray) -> np.ndarray:
     """Return rows of values, those equal that differ by no more than rounding, so that ties are found; NaN stays."""
     order = np.argsort(values, axis=-1)
     ascending = np.take_along_axis(values, order, axis=-1)
-    is_new = ~(np.diff(ascending, axis=-1, prepend=-math.inf) <= ROUNDING * _row_sizes(values))  # true of NaN
+    size = np.nanmax(np.abs(values), axis=-1, keepdims=True, initial=0.0)
+    is_new = ~(np.diff(ascending, axis=-1, prepend=-math.inf) <= ROUNDING * size)  # true of NaN
     first = np.maximum.accumulate(np.where(is_new, np.arange(values.shape[-1]), 0), axis=-1)
     merged_values = np.empty(values.shape)
     np.put_along_axis(merged_values, order, np.take_along_axis(ascending, first, axis=-1), axis=-1)
@@ -180,14 +135,11 @@ def merged(values: np.ndarray) -> np.ndarray:
 
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return _correlation(*(pd.DataFrame(values).rank(axis=1).to_numpy() for values in (first, second)))
-
-
-def _correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return Pearson's correlation of each row; NaN for too few values or without spread; 0 if it is rounding."""
-    tables = [pd.DataFrame(np.where(np.isnan(first + second), math.nan, values)) for values in (first, second)]
-    has_correlation = tables[0].count(axis=1) >= MIN_ARMS
-    for table in tables:
+    """Return Spearman's correlation of each row; NaN for too few values or without spread; 0 if it is rounding."""
+    is_absent = np.isnan(first + second)
+    ranks = [pd.DataFrame(values).rank(axis=1).mask(is_absent) for values in (first, second)]
+    has_correlation = ranks[0].count(axis=1) >= MIN_ARMS
+    for table in ranks:
         has_correlation &= table.min(axis=1) < table.max(axis=1)
-    correlation = tables[0].corrwith(tables[1], axis=1).clip(-1, 1)
+    correlation = ranks[0].corrwith(ranks[1], axis=1).clip(-1, 1)
     return correlation.mask(correlation.abs() <= ROUNDING, 0.0).where(has_correlation).to_numpy()

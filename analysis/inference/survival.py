@@ -27,7 +27,6 @@ class RestrictedMean:
     """The mean time of runs until a loss or the horizon, their smallest budget, and how many reach the loss."""
 
     estimate: Estimate
-    horizon: float
     num_reached: int
 
     @property
@@ -42,7 +41,7 @@ def restricted_mean(times: Sequence[float], budgets: Sequence[float]) -> Restric
     has_reached_N = ~np.isnan(time_N)
     horizon = float(budget_N.min()) if len(budget_N) else math.nan
     observed_N = np.minimum(np.where(has_reached_N, time_N, budget_N), horizon)
-    return RestrictedMean(arm_mean(observed_N, (0.0, horizon)), horizon, int(has_reached_N.sum()))
+    return RestrictedMean(arm_mean(observed_N, (0.0, horizon)), int(has_reached_N.sum()))
 
 
 def lead(curve: "pd.Series[float]", other: "pd.Series[float]", horizon: float) -> float:

@@ -1,8 +1,8 @@
-"""The only definition of the rule of verdicts: what a difference shows, and what it means for a relation and a claim.
+"""The rule of verdicts: what a difference shows, and what it means for a relation and a claim.
 
 ``outcome`` judges a relation by an interval, ``aim_of`` says what that interval must exclude, ``level_of`` shares the
-error rate among claims, and ``decide`` joins the outcomes of a claim's expectations. ``withheld.py`` has the reasons
-that withhold a verdict.
+error rate among claims, and ``decide`` joins the outcomes of a claim's expectations. ``withheld.py`` judges controls,
+and has the reasons that withhold a verdict.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,21 +1,15 @@
-"""How far small scales predict larger ones, and the loss the accuracies."""
+"""How far small scales predict larger ones."""
 
 from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from aimv2.ablations.study import Study
 from aimv2.analysis.document.model import Block, Paragraph, Section, Table, stacked
-from aimv2.analysis.evidence.tables import Evidence
-from aimv2.analysis.inference.agreement import Share, agreements, association
+from aimv2.analysis.inference.agreement import Share, agreements
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.withheld import mixed_code
 from aimv2.analysis.sections.tables import metric_title
-from aimv2.definitions.metrics import lower_is_better
 from aimv2.run.price import price_of
-
-ACCURACIES = ("probe_", "knn_")
-MIN_ARMS = 3
 
 
 def scales_section(findings: Iterable[Findings]) -> Section | None:
@@ -60,31 +54,6 @@ def agreement_sections(
         " zero. Intervals resample seeds and lie lower than the value where pairs are close.",
     )
     return [Section(title, [Paragraph(about), table])] if rows else []
-
-
-def association_section(study: Study, evidence: Evidence) -> Section | None:
-    """Return how the primary loss goes with each accuracy, across arms and within them; None without a loss, accuracies
-    or three arms, or with mixed code."""
-    loss = study.primary_metric
-    values = evidence.metrics[evidence.metrics["arm"].isin(list(study.arms))]
-    names = [name for name in dict.fromkeys(values["metric"]) if name.startswith(ACCURACIES)]
-    if not lower_is_better(loss) or mixed_code(study, evidence) or values["arm"].nunique() < MIN_ARMS or not names:
-        return None
-    wide = values.pivot(index=["arm", "seed"], columns="metric", values="value").reset_index()
-    if loss not in wide:
-        return None
-    rows: list[list[str]] = [
-        [metric_title(name), *map(_counted, association(wide, loss, name).values())] for name in names
-    ]
-    table = Table(
-        ["accuracy", "across arms: Pearson", "Spearman", "within arms: Pearson", "within: Spearman"],
-        rows,
-        "loss_and_accuracy",
-        f"Correlation of {metric_title(loss)} with accuracies; -1 if a lower loss always comes with a higher accuracy."
-        " Across arms, of means over seeds; within arms, of deviations from them. Intervals resample seeds,"
-        " so they are about these arms and not about others.",
-    )
-    return Section("Loss and accuracy", [table])
 
 
 def _counted(share: Share) -> str:

@@ -13,7 +13,6 @@ from aimv2.analysis.sections.tables import (
     Column,
     arm_table,
     as_heading,
-    estimate_cell,
     in_unit,
     metric_title,
     withheld,
@@ -58,9 +57,9 @@ def _arms_table(findings: Findings) -> Table:
         if hidden := withheld(findings, arm):
             return hidden
         if arm in findings.comparisons:
-            return estimate_cell(findings.comparisons[arm].difference, "+.4f")
+            return findings.comparisons[arm].difference.text("+.4f")
         level = NULL_LEVEL if arm == "null_control" else LEVEL
-        return estimate_cell(findings.differences.separately(metric, arm, level, covers_items=True), "+.4f")
+        return findings.differences.separately(metric, arm, level, covers_items=True).text("+.4f")
 
     def detectable(arm: str) -> str:
         if arm not in findings.comparisons or withheld(findings, arm):
@@ -75,7 +74,7 @@ def _arms_table(findings: Findings) -> Table:
         "expected": lambda arm: expectations.get(arm, "open"),
         "observed": observed,
         "difference [interval]": difference,
-        "mean [95 % interval]": lambda arm: estimate_cell(evidence.mean(metric, arm), ".4f"),
+        "mean [95 % interval]": lambda arm: evidence.mean(metric, arm).text(".4f"),
         f"minimum detectable difference ({100 * POWER:.0f} % power)": detectable,
     }
     measured = evidence.values(metric)
@@ -225,6 +224,6 @@ def _table(findings: Findings) -> Table:
             lines = []
             if arm != study.baseline:
                 lines.append(f"Δ {withheld(findings, arm) or findings.differences.separately(metric, arm).text()}")
-            cells.append(estimate_cell(evidence.mean(metric, arm), ".3f", *lines))
+            cells.append(stacked(evidence.mean(metric, arm).text(".3f"), *lines))
         table.rows.append(cells)
     return table

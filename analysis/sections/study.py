@@ -23,7 +23,6 @@ from aimv2.analysis.sections import (
     sensitivity,
     summary,
 )
-from aimv2.analysis.sections.agreement import association_section
 from aimv2.analysis.sections.numbers import numbers_of
 from aimv2.analysis.sections.scaling import Fitted, law_figure, law_numbers
 from aimv2.analysis.sections.tables import in_seeds, seeds_per_arm
@@ -59,7 +58,6 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
                 convergence.section(findings),
                 sensitivity.section(findings),
                 metrics.section(findings),
-                association_section(study, evidence),
                 claims.controls_section(findings) if findings.controls else None,
                 examples,
             ]

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from aimv2.analysis.document.model import Table, stacked
+from aimv2.analysis.document.model import Table
 from aimv2.analysis.evidence.tables import Evidence
-from aimv2.analysis.inference.intervals import Estimate
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.base.errors import escape
 
@@ -35,11 +34,6 @@ def arm_table(
         for row, text in zip(table.rows, limits, strict=True):
             row.append(text)
     return table
-
-
-def estimate_cell(estimate: Estimate, form: str, *lines: str) -> str:
-    """Return the cell of an estimate; more lines stand below it."""
-    return stacked(estimate.text(form), *lines)
 
 
 def withheld(findings: Findings, arm: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from aimv2.analysis.inference.agreement import agreement, agreements, association, merged
+from aimv2.analysis.inference.agreement import agreement, agreements, merged
 
 ARMS = ["a", "b", "c", "d"]
 
@@ -79,6 +79,15 @@ def test_a_seed_without_runs_at_one_scale_leaves_the_others_paired():
     assert (found.accuracy.low, found.accuracy.value, found.accuracy.num_seeds) == (1, 1, 4)
 
 
+def test_only_arms_of_both_scales_count_and_a_missing_run_costs_its_arm_a_seed():
+    small, large = scale_of([1, 2, 3, 4]), scale_of([1.0, 2.0, 3.0])
+    large.loc[0, "b"] = 9.0
+    assert agreement(small, large, num_draws=10).accuracy.value == pytest.approx(2 / 3)
+    large.loc[0, "b"] = np.nan
+    whole = agreement(small, large, num_draws=10)
+    assert (whole.accuracy.value, whole.accuracy.n, whole.rank.n) == (1, 3, 3)
+
+
 def test_one_seed_gives_no_interval():
     found = agreement(scale_of([1, 2, 3], num_seeds=1), scale_of([1, 2, 3], num_seeds=1))
     assert found.accuracy.text() == "1.00 (no interval)"
@@ -93,36 +102,3 @@ def test_each_scale_is_compared_with_the_largest():
     assert agreements({}) == []
     unfinished = {**scales, "xl": scale_of([1])}
     assert [one.large for one in agreements(unfinished, num_draws=10)] == ["l", "l"], "one arm has no order"
-
-
-def table_of(across, within, num_seeds=4, rng=0):
-    """Return runs whose accuracy falls with the loss, at these slopes, across arms and within them."""
-    rng, rows = np.random.default_rng(rng), []
-    for number, arm in enumerate(ARMS):
-        for seed in range(num_seeds):
-            own = rng.normal(0, 0.1)
-            accuracy = across * number + within * own + rng.normal(0, 0.001)
-            rows.append({"arm": arm, "seed": seed, "loss": number + own, "probe": accuracy})
-    return pd.DataFrame(rows)
-
-
-@pytest.mark.exhaustive
-def test_correlations_across_and_within_arms_are_told_apart():
-    table = table_of(across=-0.1, within=0.2)
-    found = association(table, "loss", "probe")
-    means = table.groupby("arm")[["loss", "probe"]].mean()
-    centred = table[["loss", "probe"]] - table.groupby("arm")[["loss", "probe"]].transform("mean")
-    assert found["across_pearson"].value == pytest.approx(stats.pearsonr(means["loss"], means["probe"]).statistic)
-    assert found["across_spearman"].value == pytest.approx(stats.spearmanr(means["loss"], means["probe"]).statistic)
-    assert found["within_pearson"].value == pytest.approx(stats.pearsonr(centred["loss"], centred["probe"]).statistic)
-    assert found["within_spearman"].value == pytest.approx(stats.spearmanr(centred["loss"], centred["probe"]).statistic)
-    assert found["across_pearson"].high < 0 < found["within_pearson"].low
-    assert (found["across_pearson"].n, found["within_pearson"].n, found["within_pearson"].num_seeds) == (4, 16, 4)
-
-
-def test_runs_that_lack_a_column_are_left_out():
-    table = table_of(across=-0.1, within=0.0)
-    table.loc[table["arm"] == "d", "probe"] = np.nan
-    assert association(table, "loss", "probe", num_draws=10)["across_pearson"].n == 3
-    table.loc[table["arm"] == "c", "probe"] = np.nan
-    assert association(table, "loss", "probe", num_draws=10)["across_pearson"].text() == "no value"

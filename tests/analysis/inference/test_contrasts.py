@@ -201,6 +201,22 @@ def test_observed_difference_is_that_of_the_ranges_of_means():
     assert (found.n, found.level, found.error_from) == (4, 0.95, "pooled")
 
 
+def test_two_arms_have_their_paired_interval_and_an_error_of_their_own():
+    values = table()[["a", "b"]]
+    difference = SharedError(values).contrast("b", "a", 0.98)
+    interval = stats.ttest_rel(values["b"], values["a"]).confidence_interval(0.98)
+    assert (difference.low, difference.high) == pytest.approx((interval.low, interval.high))
+    assert difference.error_from == "own"
+
+
+def test_bounds_with_an_arm_of_larger_spread_rest_on_its_own_error():
+    values = ladders(0, {}, seeds=8)
+    values["more"] *= 30
+    bounds = range_difference(SharedError(values), WIDTHS, DEPTHS)
+    assert bounds.error_from == "own"
+    assert bounds.basis == "95 %, bounds of all contrasts, n = 8, own error, covers seeds"
+
+
 def test_ladders_change_sides():
     values = SharedError(ladders(1, {"half": 1.0, "deep": 0.5}))
     one, other = range_difference(values, WIDTHS, DEPTHS), range_difference(values, DEPTHS, WIDTHS)

@@ -30,6 +30,18 @@ def test_mean_squares_of_a_balanced_example():
     assert whole.covers == "seeds and items"
 
 
+def test_items_add_their_mean_square_beyond_the_rest_to_the_squared_error():
+    differences = simulated(np.random.default_rng(3), seeds=3, items=5)
+    of_items, rest = (square / differences.size for square in mean_squares(differences))
+    assert of_items > rest
+    alone = mean_interval(differences.mean(axis=1))
+    whole = over_items(alone, differences)
+    assert whole.error == pytest.approx(np.sqrt(alone.error**2 + of_items - rest))
+    assert whole.items_error == pytest.approx(np.sqrt(of_items - rest))
+    terms = [alone.error**2, of_items, -rest]
+    assert whole.df == max(int(sum(terms) ** 2 / (terms[0] ** 2 / 2 + terms[1] ** 2 / 4 + terms[2] ** 2 / 8)), 1)
+
+
 def test_items_that_add_nothing_leave_the_error():
     differences = np.array([[1.0, -1.0], [-1.0, 1.0], [2.0, 0.0]])
     alone = mean_interval(differences.mean(axis=1))

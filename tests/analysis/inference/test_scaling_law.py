@@ -232,13 +232,11 @@ def test_reasons_of_unidentified_parameters(draws, name, reason):
     assert set(law.unidentified) == ({"E"} if name == "E" and size else {"A", "a"} | ({"E"} if not size else set()))
 
 
-def test_refits_are_drawn_again_alike_those_that_do_not_converge_are_counted_and_impossible_ones_an_error(monkeypatch):
+def test_refits_are_drawn_again_alike_those_that_do_not_converge_are_counted_and_impossible_ones_an_error():
     runs = ladder_runs(HOFFMANN, noise=0.01)
     law = fit(runs, ["d"])
     pd.testing.assert_frame_equal(resample(law, runs, num_draws=3)[0], resample(law, runs, num_draws=3)[0])
-    with monkeypatch.context() as patched:
-        patched.setattr("aimv2.analysis.inference.scaling_law.MAX_EVALUATIONS", 2)
-        draws, num_failed = resample(law, runs, num_draws=5)
+    draws, num_failed = resample(law, runs, num_draws=5, max_evaluations=2)
     assert (draws.empty, num_failed) == (True, 5)
     # A residual of 800 in the logarithm overflows in the draws where it keeps its sign.
     broken = replace(law, residual_R=np.where(np.arange(len(runs)) == 0, 800.0, 0.0))

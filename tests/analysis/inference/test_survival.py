@@ -46,9 +46,9 @@ def test_restricted_mean_is_the_area_under_the_curve_of_kaplan_and_meier(runs):
     times = [time if time <= budget else math.nan for time, budget in runs]
     budgets = [budget for _, budget in runs]
     found = restricted_mean(times, budgets)
-    assert found.horizon == min(budgets)
+    assert found.estimate.limits == (0, min(budgets))
     survival = SurvfuncRight(np.minimum(*zip(*runs, strict=True)), [int(time <= budget) for time, budget in runs])
-    ends = np.minimum(np.append(survival.surv_times, found.horizon), found.horizon)
+    ends = np.minimum(np.append(survival.surv_times, min(budgets)), min(budgets))
     area = np.diff(ends, prepend=0) @ np.append(1.0, survival.surv_prob)
     assert found.estimate.mean == pytest.approx(area)
 

@@ -1,15 +1,9 @@
 from dataclasses import replace
 
-import pytest
-
-from aimv2.ablations.catalogue import STUDIES
-from aimv2.analysis.sections.agreement import association_section, scales_section
-from tests.helpers.documents import at_scale, by_row, changed, lines_of, number_of, tables
+from aimv2.analysis.sections.agreement import scales_section
+from tests.helpers.documents import at_scale, changed, lines_of, number_of, tables
 from tests.helpers.evidence import evidence_of
-from tests.helpers.scaling import scaling_evidence
 from tests.helpers.specimen import STUDY
-
-LAW = {"E": 0.35, "A": 2e3, "B": 320.0, "a": 0.75, "b": 0.65}
 
 
 def at(findings, scale, samples, effects, rng=0):
@@ -46,22 +40,3 @@ def test_one_scale_and_mixed_code_have_no_agreement(findings):
     codes["code"] = ["a" if seed else "b" for seed in codes["seed"]]
     mixed = changed(tiny, evidence=replace(tiny.evidence, runs=codes))
     assert scales_section([mixed, demo]) is None
-
-
-@pytest.mark.exhaustive
-def test_accuracies_that_follow_the_loss_are_correlated():
-    evidence = scaling_evidence(STUDIES["scaling"], LAW)
-    (row,) = by_row(tables(association_section(STUDIES["scaling"], evidence))["loss_and_accuracy"]).values()
-    assert row["across arms: Pearson"] == ("-1.00 [-1.00, -1.00]", "n = 20")
-    assert row["within: Spearman"][1] == "n = 60"
-
-
-@pytest.mark.exhaustive
-def test_a_study_without_accuracies_or_with_two_arms_has_no_section():
-    assert association_section(STUDY, evidence_of(STUDY, {}, spread=0.01)) is None
-    both = evidence_of(STUDY, {}, spread=0.01, metrics=("content_loss", "probe_object"))
-    assert association_section(STUDY, both) is not None
-    two = both.metrics["arm"].isin(["uniform", "causal"])
-    assert association_section(STUDY, replace(both, metrics=both.metrics[two])) is None
-    of_accuracy = replace(STUDY, primary_metric="probe_object")
-    assert association_section(of_accuracy, both) is None
