@@ -7,7 +7,7 @@ import pytest
 from aimv2.ablations.design import factorial, setting
 from aimv2.ablations.expand import expand
 from aimv2.ablations.request import Request
-from aimv2.ablations.studies import norm_ffn
+from aimv2.ablations.studies.architecture import NORM_FFN
 from aimv2.analysis.evidence.tables import MISSING_COLUMNS
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
@@ -15,7 +15,7 @@ from aimv2.analysis.sections import factors
 from tests.helpers.documents import by_row, number_of, tables, text_of
 from tests.helpers.evidence import evidence_of, sensitive
 
-STUDY = norm_ffn.STUDY
+STUDY = NORM_FFN
 METRIC = STUDY.primary_metric
 EFFECTS = {"layer_swiglu": 0.5, "layer_gelu": 0.9}
 
