@@ -4,11 +4,8 @@ import csv
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -22,10 +19,7 @@ from aimv2.analysis.usage import FitOptions, scaling_usage
 from aimv2.base.errors import UsageError, escape, unknown
 from aimv2.config.arguments import HELP, as_typed, guarded, read_options, script_of
 
-FIRST_LINE = 2  # of a text file that has values, at least
-EXACT = 2.0**53  # below, floats that are whole numbers are exact
 LARGEST = 1e150  # whose square is still a number
-PARQUET = (".parquet", ".pq")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -61,7 +55,7 @@ def report(path: Path, options: FitOptions) -> Document:
         raise UsageError("which variable? Type n=COLUMN (size), d=COLUMN (samples or tokens), or both")
     runs = read_columns(path, columns)
     for name in runs.columns.drop("seed", errors="ignore"):
-        runs[name] = numbers(path, runs[name], columns[name], positive=True)
+        runs[name] = positive_numbers(path, runs[name], columns[name])
     if "flops" not in runs and len(variables) > 1:
         runs["flops"] = 6 * runs["n"] * runs["d"]
     try:
@@ -92,7 +86,7 @@ def read_columns(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     Raises:
         UsageError: the file is no table, it has no rows, or a column is missing or there twice.
     """
-    table = _parquet(path) if path.suffix in PARQUET else _text(path)
+    table = _read(path)
     names = list(map(str, table.columns))
     for name, column in columns.items():
         if (number := names.count(column)) != 1:
@@ -100,16 +94,15 @@ def read_columns(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
             raise UsageError(f"{path} has {problem} {column!r}, typed as {name}=. It has: {', '.join(names)}.")
     if table.empty:
         raise UsageError(f"{path} has no rows")
-    return pd.DataFrame({name: _as_text(table.iloc[:, names.index(column)]) for name, column in columns.items()})
+    return pd.DataFrame({name: table.iloc[:, names.index(column)].str.strip() for name, column in columns.items()})
 
 
-def _text(path: Path) -> pd.DataFrame:
-    """Read a CSV or TSV file; all values are text, and the index is that of ``place_of``."""
-    separator = "\t" if path.suffix == ".tsv" else ","
+def _read(path: Path) -> pd.DataFrame:
+    """Read a CSV file; all values are text, and the index is the line of the file."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, delimiter=separator, skipinitialspace=True)
-            lines = [(reader.line_num - FIRST_LINE, row) for row in reader if row]
+            reader = csv.reader(file, skipinitialspace=True)
+            lines = [(reader.line_num, row) for row in reader if row]
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"{path} cannot be read as CSV: {error}") from error
     if not lines:
@@ -117,49 +110,17 @@ def _text(path: Path) -> pd.DataFrame:
     (_, header), *rows = lines
     for number, row in rows:
         if len(row) != len(header):
-            raise UsageError(f"{place_of(path, number)}: {len(row)} values, and the header has {len(header)} columns")
+            raise UsageError(f"{path}, line {number}: {len(row)} values, and the header has {len(header)} columns")
     return pd.DataFrame([row for _, row in rows], [number for number, _ in rows], header, dtype=str)
 
 
-def _parquet(path: Path) -> pd.DataFrame:
-    """Read a Parquet file; an index that has a name is a column."""
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise UsageError(f"{path} cannot be read as Parquet: {error}") from error
-    named = [name for name in table.index.names if name is not None and name not in table]
-    return table.reset_index(level=named).reset_index(drop=True) if named else table.reset_index(drop=True)
-
-
-def _as_text(column: "pd.Series[Any]") -> "pd.Series[str]":
-    if pd.api.types.is_float_dtype(column):
-        known = column.dropna()
-        if (known % 1 == 0).all() and (known.abs() < EXACT).all():  # whole numbers beside missing ones
-            column = column.astype("Int64")
-    return column.astype("string").fillna("").astype(str).str.strip()
-
-
-def numbers(path: Path, texts: "pd.Series[str]", column: str, *, positive: bool = False) -> "pd.Series[float]":
-    """Return the texts of a column as numbers; ``column`` is the file's name for it.
-
-    Raises:
-        UsageError: a text is not a finite number up to LARGEST, or not a positive one.
-    """
+def positive_numbers(path: Path, texts: "pd.Series[str]", column: str) -> "pd.Series[float]":
+    """Return the texts of a column as numbers; UsageError if one is not a positive number up to LARGEST."""
     values = pd.to_numeric(texts, errors="coerce").astype(float)
-    kind = "a positive number" if positive else "a number"
-    wrong = ~(values.abs() <= LARGEST) | (positive & ~(values > 0))
-    if wrong.any():
-        place = int(np.argmax(wrong))
-        row = int(texts.index[place])  # in the file, as rows without a value may be left out
-        raise UsageError(
-            f"{place_of(path, row)}: {column} is {texts.iloc[place]!r}, which is not {kind} up to {LARGEST:g}"
-        )
+    if not (is_allowed := values.between(0, LARGEST, inclusive="right")).all():
+        line, text = next(iter(texts[~is_allowed].items()))
+        raise UsageError(f"{path}, line {line}: {column} is {text!r}, which is not a positive number up to {LARGEST:g}")
     return values
-
-
-def place_of(path: Path, row: int) -> str:
-    """Return where a row of a table stands in its file."""
-    return f"{path}, row {row + 1}" if path.suffix in PARQUET else f"{path}, line {row + FIRST_LINE}"
 
 
 if __name__ == "__main__":

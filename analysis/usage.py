@@ -130,7 +130,7 @@ def check_usage() -> str:
 def scaling_usage(arguments: Sequence[str] = ()) -> str:
     return usage(
         f"{as_typed('scaling')} fit FILE [n=COLUMN] [d=COLUMN] loss=COLUMN [key=value ...]",
-        "Fit a scaling law to the runs in a CSV or Parquet file, one a row: L = E + A n^-a + B d^-b, or that of one"
+        "Fit a scaling law to the runs in a CSV file, one a row: L = E + A n^-a + B d^-b, or that of one"
         " variable. Print the fit with intervals, its test on the largest runs, what is not identified, and the"
         " compute-optimal frontier.",
         FitOptions,

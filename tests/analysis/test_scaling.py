@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aimv2.analysis.scaling import FitOptions, main, numbers, read_columns, report
+from aimv2.analysis.scaling import FitOptions, main, positive_numbers, read_columns, report
 from aimv2.base.errors import UsageError, escape
 from tests.helpers.scaling import BESIROGLU, ladder_runs
 
@@ -122,31 +122,17 @@ def test_the_file_can_be_typed_as_a_path():
     assert done.stdout.startswith("usage: python analysis/scaling.py fit FILE")
 
 
-RUNS = pd.DataFrame({"Name": ["a ", "b"], "loss": [1.5, None], "step": [10, 20]})
+def test_columns_are_text_without_spaces_and_missing_values_are_empty(tmp_path):
+    (tmp_path / "runs.csv").write_text("Name,loss,step\na ,1.5,10\nb,,20\n")
+    columns = read_columns(tmp_path / "runs.csv", {"arm": "Name", "metric": "loss", "n": "step"})
+    assert columns.to_dict("list") == {"arm": ["a", "b"], "metric": ["1.5", ""], "n": ["10", "20"]}
 
 
-@pytest.mark.parametrize("end", [".csv", ".tsv", ".parquet"])
-def test_all_kinds_of_files_give_the_same_text(tmp_path, end):
-    path = tmp_path / f"runs{end}"
-    if end == ".parquet":
-        RUNS.to_parquet(path)
-    else:
-        RUNS.to_csv(path, index=False, sep="\t" if end == ".tsv" else ",")
-    found = read_columns(path, {"arm": "Name", "metric": "loss", "n": "step"})
-    assert found.to_dict("list") == {"arm": ["a", "b"], "metric": ["1.5", ""], "n": ["10", "20"]}
-
-
-@pytest.mark.parametrize(("end", "where"), [(".csv", "line 3"), (".parquet", "row 2")])
-def test_a_wrong_number_is_named_where_it_stands(tmp_path, end, where):
-    with pytest.raises(UsageError, match=f"runs{end}, {where}: loss is '-1', which is not a positive number"):
-        numbers(tmp_path / f"runs{end}", pd.Series(["2", "-1"]), "loss", positive=True)
-
-
-@pytest.mark.parametrize(("name", "content"), [("a.csv", b""), ("a.parquet", b"PAR1"), ("none.csv", None)])
+@pytest.mark.parametrize(("name", "content"), [("a.csv", b""), ("a.parquet", b"PAR1\xff"), ("none.csv", None)])
 def test_a_file_that_is_no_table_is_said(tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(UsageError, match=f"{name} cannot be read as (CSV|Parquet)"):
+    with pytest.raises(UsageError, match=f"{name} cannot be read as CSV"):
         read_columns(tmp_path / name, {})
 
 
@@ -171,15 +157,9 @@ def test_rows_that_do_not_fit_are_named_by_their_line(tmp_path, content, message
         read_columns(tmp_path / "a.csv", {"arm": "x"})
 
 
-def test_a_wrong_number_after_an_empty_line_is_named_by_its_line(tmp_path):
-    (tmp_path / "a.csv").write_text("x\n1\n\nno\n")
+@pytest.mark.parametrize("text", ["no", "-1", "0", "1e300", "nan", ""])
+def test_a_wrong_number_after_an_empty_line_is_named_by_its_line(tmp_path, text):
+    (tmp_path / "a.csv").write_text(f"x,y\n1,1\n\n{text},1\n")
     texts = read_columns(tmp_path / "a.csv", {"n": "x"})["n"]
-    with pytest.raises(UsageError, match="line 4: x is 'no'"):
-        numbers(tmp_path / "a.csv", texts, "x")
-
-
-def test_an_index_of_parquet_is_a_column_and_whole_floats_are_whole(tmp_path):
-    table = pd.DataFrame({"arm": [1.0, None, 2.0], "loss": [1e300, 0.5, 2.0]}, index=pd.Index([7, 8, 9], name="seed"))
-    table.to_parquet(tmp_path / "a.parquet")
-    found = read_columns(tmp_path / "a.parquet", {"seed": "seed", "arm": "arm", "loss": "loss"})
-    assert found.to_dict("list") == {"seed": ["7", "8", "9"], "arm": ["1", "", "2"], "loss": ["1e+300", "0.5", "2.0"]}
+    with pytest.raises(UsageError, match=f"line 4: x is '{text}', which is not a positive number up to"):
+        positive_numbers(tmp_path / "a.csv", texts, "x")
