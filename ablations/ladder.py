@@ -90,10 +90,8 @@ class Ladder:
 
 
 def nearest_ladder(reports_dir: Path, config: Program) -> Ladder | None:
-    """Return the findings at the run's scale whose base differs least from it; None if there are none.
-
-    Those of the reports come before the committed ones; of several in a folder those of most rungs count.
-    """
+    """Return the findings at the run's scale whose base differs least from it; None if there are none. Those of the
+    reports come before the committed ones; of several in a folder those of most rungs count."""
     ladders = list[Ladder]()
     for folder in (reports_dir, COMMITTED):
         found = map(read_ladder, sorted(folder.glob(f"{SLUG}*/{FILE}")))

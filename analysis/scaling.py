@@ -78,14 +78,8 @@ def report(path: Path, options: FitOptions) -> Document:
 
 
 def read_columns(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
-    """Return columns of a file as text without spaces around it; a missing value is empty.
-
-    Args:
-        columns: columns of the file by our names, which are those of the arguments that name them.
-
-    Raises:
-        UsageError: the file is no table, it has no rows, or a column is missing or there twice.
-    """
+    """Return columns of a file, by our names for them, as text without spaces around it; a missing value is empty. A
+    UsageError if the file is no table or has no rows, or a column is missing or there twice."""
     table = _read(path)
     names = list(map(str, table.columns))
     for name, column in columns.items():

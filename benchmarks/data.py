@@ -138,10 +138,8 @@ def load_webdataset(shards: Sequence[Path], augment: AugmentConfig, batch_size: 
 
 
 def write_shards(folder: Path, num_samples: int) -> list[Path]:
-    """Write pictures with captions of 8 and of 30 words into a new folder, in NUM_SHARDS shards; return the shards.
-
-    Captions start with the number of the sample, so that no two are equal.
-    """
+    """Write pictures with captions of 8 and of 30 words, which start with the number of the sample, so that no two are
+    equal, into a new folder, in NUM_SHARDS shards; return the shards."""
     import webdataset as wds
 
     folder.mkdir()

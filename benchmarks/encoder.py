@@ -64,12 +64,7 @@ class EncoderOptions(TimedOnDevice):
 
 
 def measure(options: EncoderOptions) -> Iterator[Table]:
-    """Yield a table for each number of patches and precision.
-
-    Raises:
-        UsageError: a number of patches is not a square, or a package to compare with is missing.
-        RunFailedError: implementations of AIMv2 compute different features.
-    """
+    """Yield a table for each number of patches and precision."""
     for patches in options.patches:
         if patches < 1 or math.isqrt(patches) ** 2 != patches:
             raise UsageError(f"patches={patches} is not the square of a number of patches per side, such as 256 or 576")
@@ -120,11 +115,7 @@ def encoder_config(depth: int, image_px: int) -> RunConfig:
 
 
 def build(name: Name, ours: Encoder, config: ModelConfig, image_px: int, depth: int) -> Callable[[Tensor], Any]:
-    """Return an encoder for images of this size: a function to features, with the weights of ours if it is AIMv2.
-
-    Raises:
-        UsageError: its package cannot be imported.
-    """
+    """Return an encoder for images of this size: a function to features, with the weights of ours if it is AIMv2."""
     if name == "ours":
         return ours
     try:
@@ -178,11 +169,7 @@ def counted_flops(name: Name, config: ModelConfig, image_px: int, depth: int) ->
 
 
 def require_same(theirs: Tensor, ours: Tensor, tolerance: float) -> None:
-    """Refuse to compare encoders that compute different functions.
-
-    Raises:
-        RunFailedError: features differ by more than the tolerance, relative to their norm.
-    """
+    """Refuse to compare encoders whose features differ by more than the tolerance, relative to their norm."""
     error = float((theirs.float() - ours.float()).norm() / ours.float().norm())
     if not error <= tolerance:
         raise RunFailedError(

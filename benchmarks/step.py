@@ -116,11 +116,8 @@ def config_of(scale: str) -> RunConfig:
 def config_and_batch(
     config: RunConfig, folder: Path, batch_size: int, values: dict[str, Any]
 ) -> tuple[RunConfig, Batch]:
-    """Write pairs with captions of 8 and of 30 words below a folder; return the run on them and its first batch.
-
-    Args:
-        values: values of the run, by their paths.
-    """
+    """Write pairs with captions of 8 and of 30 words below a folder; return the run on them, with values by path, and
+    its first batch."""
     write_shards(folder / "pairs", NUM_SAMPLES)
     of_data: dict[str, Any] = {
         "data.sources": (str(describe(folder)),),
@@ -165,10 +162,8 @@ def time_step(config: RunConfig, batch: Batch, precision: Precision, options: St
 
 
 class TrainingStep:
-    """A training step on one batch as ``aimv2.training.loop`` does it, with new weights.
-
-    The learning rate is 0, so that weights stay finite; the work is the same.
-    """
+    """A training step on one batch as ``aimv2.training.loop`` does it, with new weights. The learning rate is 0, so
+    that weights stay finite; the work is the same."""
 
     def __init__(self, config: RunConfig, batch: Batch) -> None:
         model = build(config).to(config.device)

@@ -43,14 +43,9 @@ CLOCKS: dict[Clock, Callable[[], float]] = {"wall": timer, "cpu": cpu_seconds}  
 def interleaved(
     calls: Mapping[str, Callable[[], object]], repeats: int, *, clock: Callable[[], float]
 ) -> dict[str, np.ndarray]:
-    """Time calls in turn: seconds per call, float64 [R] each.
-
-    Every repeat times each call once, starting with another one each time, so that a machine that slows down affects
-    all calls alike.
-
-    Args:
-        clock: returns seconds, after waiting for the device.
-    """
+    """Time calls in turn: seconds per call, float64 [R] each. Every repeat times each call once, starting with another
+    one each time, so that a machine that slows down affects all alike. ``clock`` returns seconds, after waiting for the
+    device."""
 
     def turn(name: str, num_calls: int) -> float:
         start = clock()

@@ -38,10 +38,8 @@ PAPER_TABLES = (
 
 
 def claims_document(reports_dir: Path) -> Document:
-    """Return the page, from the records beside the reports of all studies; errors as in ``findings_in``.
-
-    A search is no evidence: it was not planned for claims, and another scale has another winner.
-    """
+    """Return the page, from the records beside the reports of all studies but searches, which were not planned for
+    claims; errors as in ``findings_in``."""
     studies = {name: report for name, report in studies_in(reports_dir).items() if not report.study.is_search}
     return document(studies, reports_dir)
 

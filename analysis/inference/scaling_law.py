@@ -208,10 +208,8 @@ def orthonormal(design_RP: np.ndarray) -> np.ndarray:
 
 
 def check_design(runs: pd.DataFrame, variables: Sequence[Variable]) -> None:
-    """Raise a FitError that says what to run if runs cannot determine a law, before it is fitted.
-
-    A setting is a distinct point of the variables; seeds of one measure noise and determine no parameter.
-    """
+    """Raise a FitError that says what to run if runs cannot determine a law. A setting is a distinct point of the
+    variables; seeds of one measure noise and determine no parameter."""
     if runs.empty:
         raise FitError("there are no runs")
     text, num_parameters = formula(variables), 1 + 2 * len(variables)
@@ -335,10 +333,8 @@ class ScalingLaw:
 def assess(
     runs: pd.DataFrame, variables: Sequence[Variable], *, num_draws: int = NUM_DRAWS, huber: float | None = None
 ) -> ScalingLaw:
-    """Fit the law of the variables, test it, and give it intervals.
-
-    Runs have a row each with the variables, ``loss``, and ``seed`` if known. Raises FitError if they determine no law.
-    """
+    """Fit the law to runs with a row each (the variables, ``loss``, and ``seed`` if known), test it, and give it
+    intervals; FitError if they determine no law."""
     check_design(runs, variables)
     law = fit(runs, variables, huber=huber)
     draws, num_failed = resample(law, runs, num_draws=num_draws)

@@ -30,9 +30,7 @@ MAX_SEEDS = 999  # that a text names
 @dataclass(frozen=True)
 class Planner:
     """What a study's comparisons of a claim can show, at the noise of the sensitivity study and the level of a look.
-
-    The study has measured margins, and the sensitivity, by metric, is that of its baseline.
-    """
+    The study has measured margins, and the sensitivity, by metric, is that of its baseline."""
 
     study: Study
     claim: str
@@ -125,11 +123,8 @@ def _base(slug: str) -> Program:
 
 
 def seeds_to_decide(findings: Findings, claim: str) -> float:
-    """Return about how many seeds decide an undecided claim at the next look; NaN for other verdicts.
-
-    The noise is the larger of that of the sensitivity study, which may have no arm as noisy as those of the claim, and
-    that of the differences here.
-    """
+    """Return about how many seeds decide an undecided claim at the next look; NaN for other verdicts. The noise is the
+    larger of that of the sensitivity study, which may have no arm as noisy, and that of the differences here."""
     verdict = findings.verdicts[claim]
     if verdict.word is not Word.UNDECIDED:
         return math.nan

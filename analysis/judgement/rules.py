@@ -64,10 +64,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Bounds:
-    """The ends of an interval of how much better one side is, whatever the direction of the metric.
-
-    ``low`` and ``high`` hold together with 1 - alpha; ``low_alone`` and ``high_alone`` hold alone with it.
-    """
+    """The ends of an interval of how much better one side is, whatever the direction of the metric: ``low`` and
+    ``high`` hold together with 1 - alpha, and ``low_alone`` and ``high_alone`` each alone."""
 
     low: float
     high: float
@@ -111,10 +109,8 @@ def outcome(
     *,
     lower_is_better: bool,
 ) -> Outcome:
-    """Judge a relation by a difference, at its level. Only evidence against a relation contradicts it.
-
-    ``margin`` is the equivalence margin and ``effect`` the size of the claimed effect, both in the metric's unit.
-    """
+    """Judge a relation by a difference, at its level, with margin and claimed effect in the metric's unit. Only
+    evidence against a relation contradicts it."""
     if not difference.has_interval:
         reason = "no spread over seeds" if difference.n > 1 else "too few seeds" if difference.n else "not measured"
         return Outcome(Word.NOT_TESTABLE, reason)

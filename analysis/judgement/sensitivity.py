@@ -96,10 +96,8 @@ def margins(sensitivity: Mapping[str, MetricSensitivity]) -> dict[str, float]:
 
 
 def read_sensitivity(reports_dir: Path, config: Program) -> Mapping[str, MetricSensitivity]:
-    """Return the sensitivity of each metric that was measured on this baseline's run, whatever its seed.
-
-    The folders that start with ``sensitivity`` count, those of the reports folder before those committed with the code.
-    """
+    """Return the sensitivity of each metric that was measured on this baseline's run, whatever its seed
+    (``nearest_ladder``)."""
     return sensitivity_by(nearest_ladder(reports_dir, config), config)
 
 

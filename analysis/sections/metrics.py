@@ -159,10 +159,8 @@ def _detected_in_words(findings: Findings) -> list[Block]:
 
 
 def detected(findings: Findings) -> list[tuple[str, str, Estimate]]:
-    """Return each other metric, arm or control, and its difference, whose simultaneous 95 % interval excludes 0.
-
-    Each of the metrics, and in it each control, has a share of the error rate.
-    """
+    """Return each other metric, arm or control, and its difference, whose simultaneous 95 % interval excludes 0. Each
+    of the metrics, and in it each control, has a share of the error rate."""
     study, reasons, differences = findings.study, findings.reasons, findings.differences
     arms = [arm for arm in study.arms if arm != study.baseline and not reasons.of_arm(arm)]
     controls = [control for control in study.controls if not reasons.of_arm(control)]
@@ -207,10 +205,8 @@ def _later(findings: Findings) -> list[Block]:
 
 
 def _table(findings: Findings) -> Table:
-    """Return every metric of every arm, with the difference from the baseline.
-
-    A metric is not applicable if the arm's objective does not have it.
-    """
+    """Return every metric of every arm, with the difference from the baseline; not applicable if the arm's objective
+    does not have it."""
     study, evidence = findings.study, findings.evidence
     arms, absent = findings.present(list(evidence.metrics["arm"].unique())), evidence.not_applicable
     not_applicable = set(zip(absent["metric"], absent["arm"], strict=True))

@@ -11,10 +11,8 @@ from aimv2.analysis.judgement.verdicts import Verdict
 
 
 def numbers_of(findings: Findings) -> Mapping[str, Any]:
-    """Return findings as JSON values: each estimate has mean, interval, level, seeds and unit.
-
-    The keys of ``means``, ``comparisons`` and ``verdicts`` are arms, or claims, as on the command line.
-    """
+    """Return findings as JSON values, by arm or claim as on the command line: each estimate has mean, interval, level,
+    seeds and unit."""
     study, evidence, request = findings.study, findings.evidence, findings.request
     return {
         "study": {
