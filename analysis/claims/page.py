@@ -27,8 +27,7 @@ from aimv2.analysis.judgement.planner import in_words, planner_at_own_scale, pri
 from aimv2.analysis.judgement.rules import Word
 from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.agreement import scales_section
-from aimv2.analysis.sections.numbers import estimate, verdict_values
-from aimv2.analysis.sections.tables import in_seeds, seeds_per_arm
+from aimv2.analysis.sections.tables import estimate, in_seeds, seeds_per_arm, verdict_values
 
 COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
 PAPER_TABLES = (

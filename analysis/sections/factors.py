@@ -10,8 +10,7 @@ from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.inference.factors import Effect, FactorAnalysis, analyse
 from aimv2.analysis.inference.intervals import with_interval
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.sections.numbers import estimate
-from aimv2.analysis.sections.tables import as_heading, metric_title
+from aimv2.analysis.sections.tables import as_heading, estimate, metric_title
 from aimv2.base.errors import escape
 
 

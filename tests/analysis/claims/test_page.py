@@ -190,20 +190,6 @@ def rows_of(findings, name):
     return table, {lines_of(row[0])[0]: [" / ".join(lines_of(cell)) for cell in row[1:]] for row in table.rows}
 
 
-def test_published_values_have_their_difference_from_the_reference():
-    _, rows = rows_of({}, "table-9e")
-    assert rows["width 512"][:3] == ["85.3 (-0.3)", "76.2 (-0.7)", "35.9 (-1.6)"]
-    assert rows["width 1024 (reference)"][:3] == ["85.6", "76.9", "37.5"]
-
-
-def test_our_means_stand_beside_with_their_differences():
-    findings = {"decoder_width": with_accuracies("decoder_width", {"width_050": -0.02})}
-    table, rows = rows_of(findings, "table-9e")
-    assert table.columns[-1] == f"ours: {PROBE} (decoder_width)"
-    assert rows["width 512"][3] == "28.0 [28.0, 28.0], n = 4 / Δ -2.0 [-2.0, -2.0]"
-    assert rows["width 1024 (reference)"][3] == "30.0 [30.0, 30.0], n = 4"
-
-
 def test_rows_without_a_counterpart_or_a_report_say_so():
     _, rows = rows_of({}, "v1-table-3b")
     assert rows["checkerboard"][-1] == "no such arm"

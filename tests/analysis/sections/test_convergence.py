@@ -107,19 +107,6 @@ def rows_of(findings):
     return by_row(tables(convergence.section(findings))["convergence_samples"])
 
 
-def test_table_gives_restricted_means_reached_seeds_and_leads(findings):
-    rows = rows_of(findings)
-    assert list(rows) == [STUDY.label(arm) for arm in STUDY.conditions]
-    found = converged(findings.evidence, "causal")
-    assert rows[CAUSAL][ALL] == (found.reached.estimate.text(",.0f"), "4 of 4 seeds")
-    assert rows[CAUSAL][LEAD] == (found.lead.text("+,.0f"),)
-    assert rows["fixed at 75 %"][ALL] == ("> 16", "0 of 4 seeds")
-    assert rows[BASELINE][HALF] == ("8 (no interval)", "4 of 4 seeds")
-    assert rows[BASELINE][LEAD] == ("baseline",)
-    assert rows["the baseline with other seeds"][LEAD] == ("other seeds",)
-    assert rows["the baseline with other seeds"][HALF][0].startswith("≥ "), "some of its seeds do not get there"
-
-
 def test_arms_with_other_tasks_are_not_compared(findings):
     other = changed(findings, study=replace(findings.study, compares_curves=False))
     assert convergence.section(other) is None

@@ -44,28 +44,6 @@ def test_a_study_without_a_search_has_no_section(findings):
     assert search.numbers(findings) == {}
 
 
-def test_section_says_how_the_search_looked_and_what_its_trials_did():
-    text = text_of(section_of(typical()))
-    assert "objective.pixel\\_weight (0 to 2); optimizer.peak\\_lr (0.0001 to 0.01, logarithmic)" in text
-    assert "attention (prefix attention, causal attention), to minimize content\\_loss on the validation split" in text
-    assert "(sampler `tpe`, pruner `asha`, seed 0)" in text
-    states = [one["state"] for one in typical()["trials"]]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in ("finished", "pruned", "failed"))
-    assert f"It has 24 trials: {counts}." in text
-    assert "without pruning" in text_of(section_of(typical(pruner="none")))
-
-
-def test_section_has_the_best_value_beside_the_means_on_fresh_seeds():
-    values, found = typical(), findings_of(typical())
-    best = next(one for one in values["trials"] if one["number"] == values["winner"])
-    text = text_of(section_of(values))
-    assert f"The winner is trial {best['number']}: objective.pixel\\_weight = " in text
-    assert f"measured content\\_loss {best['values'][0]:.4f} nats/token on the validation split, in one run" in text
-    mean = found.evidence.values("content_loss")[WINNER].mean()
-    assert f"{mean:.3f} [" in text
-    assert "has no controls of its own" in text
-
-
 def test_importances_are_in_order_and_only_where_there_is_something_to_compare():
     table = tables(section_of(typical()))["search_importances"]
     assert [(row[0], row[1]) for row in table.rows] == [
