@@ -83,23 +83,6 @@ def test_cells_are_distinct_runs_for_any_seeds(study, tiny, seeds):
     assert not baseline & {cell.config.seed for cell in cells if cell.arm == "null_control"}
 
 
-def test_studies_that_request_the_same_run_share_it(study, tiny):
-    other = Study(
-        slug="other",
-        question="Is it shared?",
-        source="none",
-        design=one_factor(plain=Arm(label="as it is")),
-        baseline="plain",
-        primary_metric="caption_loss",
-        equivalence_margin=0.1,
-    )
-    names = {cell.arm: cell.name for cell in expand(study, tiny, seeds=[0])}
-    assert {cell.arm: cell.name for cell in expand(other, tiny, seeds=[0])} == {
-        "plain": names["uniform"],
-        **{name: names[name] for name in ("null_control", "positive_control", UNTRAINED)},
-    }
-
-
 CHANGES = {
     "positions": {"model.encoder.positions": "sincos"},
     "norm": {"model.encoder.norm": "layer"},

@@ -8,11 +8,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from aimv2.base.errors import UsageError
-from benchmarks.timing import Median, Table, TimedOnDevice, cell_text, cpu_seconds, interleaved, relative
+from benchmarks.timing import Median, Table, TimedOnDevice, cell_text, cpu_seconds, interleaved
 
 
 class Clock:
@@ -92,28 +90,6 @@ def test_cpu_clock_counts_this_process_and_ended_children():
     passed = cpu_seconds() - start
     assert passed > 0.3
     assert passed == pytest.approx(sum(os.times()[:4]) - ended, abs=0.05)
-
-
-def test_ratio_ignores_a_machine_that_slows_down():
-    ours = np.array([1.0, 2.0, 3.0, 1.5, 2.5, 2.0])
-    ratio = relative(1.5 * ours, ours)
-    assert (ratio.median, ratio.low, ratio.high) == (1.5, 1.5, 1.5)
-
-
-@given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=2, max_size=25))
-def test_interval_equals_an_obvious_loop(timings):
-    """It is that of six rounds' extremes, and unknown with fewer."""
-    theirs, ours = np.array(timings).T
-    ratios = sorted(t / o for t, o in timings)
-    count = len(ratios)
-    middle = (ratios[(count - 1) // 2] + ratios[count // 2]) / 2
-    # The k-th smallest and k-th largest hold the median between them unless fewer than k fall on one side of it.
-    low = high = math.nan
-    for k in range(1, count // 2 + 1):
-        if sum(math.comb(count, below) for below in range(k)) / 2**count <= 0.025:
-            low, high = ratios[k - 1], ratios[count - k]
-    ratio = relative(theirs, ours)
-    assert (ratio.median, ratio.low, ratio.high) == pytest.approx((middle, low, high), nan_ok=True)
 
 
 SURE, SHORT = Median(1.0, 0.96, 1.04), Median(2.0, math.nan, math.nan)

@@ -180,14 +180,6 @@ def test_of_two_studies_of_a_base_that_with_more_rungs_counts(tmp_path):
     assert "hidden_050" in nearest_ladder(reports, demo()).measured
 
 
-def test_each_base_has_its_own(tmp_path):
-    other = replaced(demo(), {"data.dense_fraction": 0.33})
-    tells, blind = ladder_of(seeing("content_loss"), demo()), ladder_of({"content_loss": {}}, other)
-    reports = write_ladder(write_ladder(tmp_path, tells), blind, "sensitivity_dense_033")
-    assert read_sensitivity(reports, demo()) == sensitivity_of(tells)
-    assert read_sensitivity(reports, other) == sensitivity_of(blind)
-
-
 BROKEN = [
     (lambda values: "{", "cannot be read"),
     (lambda values: [], "is not the result of a sensitivity study"),

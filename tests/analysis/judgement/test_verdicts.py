@@ -280,32 +280,6 @@ def test_evidence_lists_the_comparisons_that_decide_before_the_others():
     assert found.sensitivity == (f"{READER} sees all rungs", f"{LOSS} sees all rungs")
 
 
-def test_evidence_of_slopes_and_ranges_is_in_words():
-    (text, own) = verdict_on("no-large-batch", "batch_size", gains(clip=0.2)).evidence
-    assert text.startswith(f"{READER}, slope over doublings of the batch, CLIP minus AIMv2: -0.")
-    assert "error, covers seeds; margin 0.1); expected better, observed better" in text
-    assert own.endswith("expected not better, observed equivalent: supported")
-    found = verdict_on("width-matters-more-than-depth", "decoder_size", WIDTHS)
-    assert found.evidence[0].startswith(
-        f"{READER}, range over the published widths minus range over the published depths"
-    )
-    assert f"{100 * level_of_a_claim():.2f} %, bounds of all contrasts, n = 4" in found.evidence[0]
-    assert found.evidence[0].endswith("expected wider, observed wider: supported")
-    assert [one.outcome.word for one in found.deciding] == [SUPPORTED, SUPPORTED]
-    assert found.deciding == found.comparisons
-    narrower = verdict_on("width-matters-more-than-depth", "decoder_size", {"depth_067": 0.5})
-    assert narrower.evidence[0].endswith("expected wider, observed narrower: contradicted")
-
-
-def test_studies_of_a_claim_share_its_part_of_the_error_rate():
-    """Whatever else a study judges, and whatever was run."""
-    for slug, arm in (("loss_weight", "alpha_04"), ("objective", "aimv2")):
-        (text,) = verdict_on("both-losses-beat-text-only", slug, {(arm, READER): -0.5}).evidence
-        assert f"({100 * level_of_a_claim(3):.2f} %, n = 4" in text
-    whole = verdict_on("swiglu-rmsnorm", "norm_ffn", harms("rms_gelu", "layer_swiglu", "layer_gelu")).evidence
-    assert all(f"({100 * level_of_a_claim():.2f} %, n = 4" in text for text in whole), "support takes no correction"
-
-
 def test_measured_margins_take_the_place_of_conventions():
     """With a curve on which a tenth of the samples is worth 0.0152, a harm of 0.05 is no longer within the margin."""
     study = STUDIES["loss_weight"]
