@@ -32,7 +32,7 @@ from aimv2.data.prepare import Data, prepare
 from aimv2.data.transforms import IMAGENET
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
-from benchmarks.timing import CLOCKS, Cell, Table, Timed, interleaved, relative
+from benchmarks.timing import Cell, Table, Timed, interleaved, relative
 
 OURS, WEBDATASET = "ours", "webdataset"
 IMAGE_PX = 224
@@ -73,7 +73,7 @@ def rates(folder: Path, options: DataOptions) -> Iterator[dict[str, Cell]]:
             WEBDATASET: partial(load_webdataset, shards, augment, options.batch_size, workers),
         }
         calls = {name: partial(load_all, name, load, num_images) for name, load in loaders.items()}
-        seconds = interleaved(calls, options.repeats, clock=CLOCKS[options.clock])
+        seconds = interleaved(calls, options.repeats)
         for name, seconds_R in seconds.items():
             yield {
                 "loader": name,

@@ -29,7 +29,6 @@ from aimv2.model.initial import init_weights_
 from aimv2.request.resolve import with_attention
 from aimv2.tools.weights.layouts import ML_AIM, to_theirs
 from benchmarks.timing import (
-    CLOCKS,
     PRECISIONS,
     PRODUCT,
     Cell,
@@ -93,7 +92,7 @@ def time_all(options: EncoderOptions, patches: int, precision: Precision) -> Ite
     with torch.inference_mode():
         if "timm" in encoders:
             require_same(encoders["timm"](images["ours"]), ours(images["ours"]), TOLERANCE[precision])
-        seconds = interleaved(calls, options.repeats, clock=CLOCKS[options.clock])
+        seconds = interleaved(calls, options.repeats)
     flops = {name: batch_size * counted_flops(name, config.model, side[name], options.depth) for name in names}
     for name, seconds_R in seconds.items():
         is_encoder, median = name != PRODUCT, float(np.median(seconds_R))

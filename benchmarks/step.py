@@ -36,7 +36,6 @@ from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
 from benchmarks.data import describe, write_shards
 from benchmarks.timing import (
-    CLOCKS,
     PRECISIONS,
     PRODUCT,
     Cell,
@@ -141,7 +140,7 @@ def time_step(config: RunConfig, batch: Batch, precision: Precision, options: St
     calls: dict[str, Callable[[], object]] = {STEP: step, PRODUCT: multiply}
     if options.compile:
         calls[EAGER] = TrainingStep(replace(config, compile=False), batch)
-    seconds = interleaved(calls, options.repeats, clock=CLOCKS[options.clock])
+    seconds = interleaved(calls, options.repeats)
     flops, median = useful_flops(config, batch), float(np.median(seconds[STEP]))
     product_rate_R = product_flops / seconds[PRODUCT]
     row: dict[str, Cell] = {
