@@ -186,7 +186,7 @@ def _time_of(path: Path) -> float:
 def request_to_json(request: Request) -> dict[str, Any]:
     sweep = dataclasses.asdict(study_overrides(request.study))
     sweep = {key: value for key, value in sweep.items() if value or key not in LATER}
-    more = {"plugins": request.plugins, "metrics": [metric.to_json() for metric in request.metrics]}
+    more = {"plugins": request.plugins, "metrics": [dataclasses.asdict(metric) for metric in request.metrics]}
     return {key: value for key, value in more.items() if value} | {
         "arguments": request.arguments,
         "sweep": sweep,

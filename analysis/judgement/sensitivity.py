@@ -73,12 +73,6 @@ class MetricSensitivity:
     curve: SampleCurve = field(default_factory=SampleCurve)
     noise: Noise | None = None  # of a difference between two arms; None if it was not measured on this base
 
-    def why_undecided(self, kinds: Sequence[Kind] = ()) -> str:
-        """Return why the metric decides no claim of these kinds, or none at all; empty if it can decide."""
-        if self.is_blind:
-            return self.text
-        return next((self.unseen[kind] for kind in kinds if kind in self.unseen), "")
-
     @property
     def kinds(self) -> list[Kind]:
         """The kinds of claims that the metric may decide."""
@@ -87,7 +81,10 @@ class MetricSensitivity:
 
 def insensitive(metric: str, sensitivity: Mapping[str, MetricSensitivity], kinds: Sequence[Kind] = ()) -> str:
     """Return why a metric decides no claim of these kinds, or none at all; empty if it can decide."""
-    return sensitivity[metric].why_undecided(kinds) if metric in sensitivity else NO_SENSITIVITY
+    if metric not in sensitivity:
+        return NO_SENSITIVITY
+    seen = sensitivity[metric]
+    return seen.text if seen.is_blind else next((seen.unseen[kind] for kind in kinds if kind in seen.unseen), "")
 
 
 def margins(sensitivity: Mapping[str, MetricSensitivity]) -> dict[str, float]:
