@@ -257,13 +257,6 @@ def test_claim_that_all_expectations_contradict_together_is_smaller_if_some_are(
     assert judged(study, evidence_of(study, effects, spread=0.001, metrics=METRICS))[claim].word is word
 
 
-def test_margin_of_the_expectation_comes_before_that_of_the_study():
-    expectation = expect("alpha_02", "equal", than="alpha_04", metric=LOSS, margin=1.0)
-    study = replace(STUDIES["loss_weight"], claims={"alpha-insensitive": expectation})
-    evidence = evidence_of(study, {"alpha_02": 0.5}, spread=0.001, metrics=METRICS)
-    assert judged(study, evidence)["alpha-insensitive"].word is SUPPORTED
-
-
 def test_evidence_lists_the_comparisons_that_decide_before_the_others():
     found = verdict_on("alpha-insensitive", "loss_weight", {("alpha_02", LOSS): 0.5})
     assert len(found.deciding) == 2, "both differences to alpha = 0.2, and no other"

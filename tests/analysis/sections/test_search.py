@@ -23,8 +23,6 @@ from tests.helpers.searches import (
     search_of,
     trial,
     typical,
-    without_a_finished_trial,
-    won_by_the_baseline,
 )
 
 
@@ -123,13 +121,3 @@ def test_report_of_a_search_of_few_trials_is_written_in_every_form(values):
     assert report.lead is None
     assert "## Search" in to_markdown(report)
     assert "search" in json.loads(to_json(report))["numbers"]
-
-
-def test_section_without_a_confirmation_says_nothing_of_one():
-    won = text_of(section_of(won_by_the_baseline(), has_winner=False))
-    assert "The winner is trial 0, which is the baseline itself: objective" in won
-    assert "confirmation" not in won
-    assert "fresh seeds" not in won
-    section = section_of(without_a_finished_trial(), has_winner=False)
-    assert "It has no winner, since no trial has finished." in text_of(section)
-    assert set(tables(section)) == {"search_cost", "search_trials"}
