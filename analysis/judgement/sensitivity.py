@@ -6,7 +6,6 @@ Verdicts of all studies read it, if their baseline is the same run in all but it
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -21,7 +20,6 @@ from aimv2.ablations.ladder import (
     harm,
     holds_for,
     label_of,
-    nearest_ladder,
     sees,
 )
 from aimv2.ablations.studies.sensitivity import RUNGS, SAMPLES
@@ -90,12 +88,6 @@ def insensitive(metric: str, sensitivity: Mapping[str, MetricSensitivity], kinds
 def margins(sensitivity: Mapping[str, MetricSensitivity]) -> dict[str, float]:
     """Return the measured equivalence margin of each metric that sees samples."""
     return {name: metric.curve.margin for name, metric in sensitivity.items() if metric.curve.is_monotone}
-
-
-def read_sensitivity(reports_dir: Path, config: Program) -> Mapping[str, MetricSensitivity]:
-    """Return the sensitivity of each metric that was measured on this baseline's run, whatever its seed
-    (``nearest_ladder``)."""
-    return sensitivity_by(nearest_ladder(reports_dir, config), config)
 
 
 def sensitivity_by(nearest: Ladder | None, config: Program) -> Mapping[str, MetricSensitivity]:

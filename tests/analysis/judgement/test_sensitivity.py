@@ -16,14 +16,13 @@ from aimv2.analysis.judgement.sensitivity import (
     NO_SENSITIVITY,
     SampleCurve,
     insensitive,
-    read_sensitivity,
     sensitivity_of,
 )
 from aimv2.base.errors import UsageError
 from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import with_attention
-from tests.helpers.ladders import ladder_of, seeing, write_ladder
+from tests.helpers.ladders import ladder_of, read_sensitivity, seeing, write_ladder
 
 
 def judged(metric, config=None, **changed):
