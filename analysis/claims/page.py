@@ -84,12 +84,9 @@ def summary_of(words: Mapping[str, str]) -> str:
 
 
 def _rows(answers: Sequence[Answer], word: str) -> list[list[str]]:
-    """Return the rows of a claim whose verdict by all studies is ``word``: one for each study with a report, or one for
-    all that have none.
-
-    A study that could not test it has none beside one that could, and those with the verdict of all come first. Seeds
-    and price stand at the study that decides an undecided claim, or a part of it, in the fewest hours.
-    """
+    """Return the rows of a claim whose verdict by all studies is ``word``: one for each study with a report, those with
+    the verdict of all first and without those that could not test it beside one that could, or one for all without.
+    Seeds and price stand at the study that decides an undecided claim, or a part of it, in the fewest hours."""
     pending = tuple(line for answer in answers if answer.verdict is None for line in _study(answer))
     decided = [answer for answer in answers if answer.verdict is not None]
     tested = {answer.claim.id for answer in decided if answer.word != Word.NOT_TESTABLE}

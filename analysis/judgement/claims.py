@@ -19,11 +19,8 @@ WORDS = (*DECIDED, DISAGREE, Word.UNDECIDED, Word.NOT_TESTABLE, OUT_OF_REACH, NO
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What one study says about a claim, or that it has not run yet, or why there is none.
-
-    ``study`` is empty if no study judges the claim; ``report`` is the folder of the study's report, or of one that
-    measures the claim without a verdict.
-    """
+    """What one study says about a claim, or that it has not run yet, or why there is none. ``study`` is empty if none
+    judges the claim; ``report`` is the folder of its report, or of one that measures the claim without a verdict."""
 
     claim: Claim
     study: str = ""

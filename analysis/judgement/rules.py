@@ -131,11 +131,9 @@ def outcome(
 
 
 def _differs(excess: Bounds, margin: float, effect: float | None) -> Outcome:
-    """Judge "there is an effect in this direction".
-
-    Contradicted by an effect in the other direction. Without a detected effect, smaller than claimed if the claimed one
-    is ruled out. An interval within the margin decides nothing: an effect may exist and be small.
-    """
+    """Judge "there is an effect in this direction": contradicted by one in the other direction; without a detected
+    effect, smaller than claimed if the claimed one is ruled out. An interval within the margin decides nothing, as an
+    effect may exist and be small."""
     is_below_claim = effect is not None and excess.high < effect
     is_small = excess.is_within(margin)
     if excess.low > 0:

@@ -43,10 +43,6 @@ def config_of(study, arm, base, *, seed=0):
     return next(cell.config for cell in expand(study, base, seeds=[seed]) if cell.arm == arm)
 
 
-def with_arms(study, arms):
-    return replace(study, design=replace(study.design, arms={**study.arms, **arms}))
-
-
 def test_cells_are_conditions_times_seeds_and_one_untrained_encoder_per_seed(study, tiny):
     cells = expand(study, tiny, seeds=[0, 5])
     assert [(cell.arm, cell.seed) for cell in cells if cell.arm != UNTRAINED] == [
