@@ -182,10 +182,9 @@ def _equal(excess: Bounds, margin: float) -> Outcome:
 def aim_of(relation: Relation | Literal["wider"], margin: float, effect: float | None, level: float) -> Aim:
     """Return what must be excluded for a relation to be supported.
 
-    The true difference is the claimed effect of *better*, *worse* and *far worse*, and none for the other relations.
-    Without a claimed effect, *better* and *worse* must detect a difference as large as the margin, and *far worse* must
-    rule it out. If there is no difference, an equivalence test has the power p if each of its two one-sided tests has
-    (1 + p) / 2 (Schuirmann 1987).
+    The true difference is the claimed effect of *better*, *worse* and *far worse* (without one, the margin), and none
+    for the other relations. If there is none, an equivalence test has the power p if each of its two one-sided tests
+    has (1 + p) / 2 (Schuirmann 1987).
     """
     alpha = 1 - level
     match relation:
