@@ -14,6 +14,14 @@ if TYPE_CHECKING:  # helps load fast
     from aimv2.ablations.study import Study
 
 FOLDER = Path(__file__).parent / "studies"
+# Files that have several studies, each in a variable that is its name in capitals; the others have one, STUDY.
+FAMILIES = {
+    "architecture": ("encoder_attention", "norm_ffn", "positions", "patch_order"),
+    "decoder": ("decoder_width", "decoder_depth", "decoder_size", "decoder_sharing", "caption_order"),
+    "objectives": ("objective", "loss_form", "eos"),
+    "scaling": ("scaling", "resolution", "high_res_adaptation"),
+    "training": ("optimizer", "sample_efficiency", "batch_size"),
+}
 NAMES = (
     "sensitivity",
     "prefix_ratio",
@@ -43,14 +51,22 @@ NAMES = (
 )
 
 
+def module_of(name: str) -> str:
+    """Return the name of the file that defines a study, which lies in ``ablations/studies/``."""
+    return next((family for family, names in FAMILIES.items() if name in names), name)
+
+
+def _place(name: str) -> str:
+    family = module_of(name)
+    return f"aimv2.ablations.studies.{family}:{name.upper() if family in FAMILIES else 'STUDY'}"
+
+
 def _check(name: str, item: "Study") -> None:
     if not re.fullmatch(r"\w+", name):
         raise UsageError(f"a study is called {short(name)}; use letters, digits and underscores")
 
 
-STUDIES: "Registry[Study]" = Registry(
-    "sweep", {name: f"aimv2.ablations.studies.{name}:STUDY" for name in NAMES}, _check
-)
+STUDIES: "Registry[Study]" = Registry("sweep", {name: _place(name) for name in NAMES}, _check)
 
 
 def add_study(**values: Any) -> "Study":
@@ -64,10 +80,14 @@ def add_study(**values: Any) -> "Study":
 @cache
 def questions() -> Mapping[str, str]:
     """Return the question of every study by its name, read from the source."""
-    return {name: _question(FOLDER / f"{name}.py") for name in NAMES}
+    return {name: _question(name) for name in NAMES}
 
 
-def _question(path: Path) -> str:
-    """Return the ``question`` of the call that makes the study, which is a plain string."""
-    keywords = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.keyword))
-    return next(str(ast.literal_eval(keyword.value)) for keyword in keywords if keyword.arg == "question")
+def _question(name: str) -> str:
+    """Return the ``question`` of the call that makes the study, which is a plain string as its ``slug`` is."""
+    for node in ast.walk(ast.parse((FOLDER / f"{module_of(name)}.py").read_text())):
+        if isinstance(node, ast.Call):
+            values = {word.arg: word.value for word in node.keywords if word.arg in ("slug", "question")}
+            if len(values) > 1 and ast.literal_eval(values["slug"]) == name:
+                return str(ast.literal_eval(values["question"]))
+    raise AssertionError(f"{module_of(name)}.py has no study {name}")

@@ -11,7 +11,6 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import read_yaml
 from aimv2.config.arguments import checked
 from aimv2.config.data_config import CHECKED
@@ -66,45 +65,19 @@ class Claim:
     limits: str = ""
     part_of: str = ""
 
-    def __post_init__(self) -> None:
-        given = [name for name in ("studies", "not_testable", "no_study") if getattr(self, name)]
-        if len(given) != 1:
-            raise ValueError(
-                f"claim {self.id}: exactly one of studies, not_testable and no_study is needed, and"
-                f" {' and '.join(given) or 'none'} is given"
-            )
-        if bool(self.kinds) != bool(self.studies):
-            raise ValueError(f"claim {self.id}: kinds are needed for claims that studies judge, and for no others")
-        if self.measured_by and self.studies:
-            raise ValueError(f"claim {self.id}: measured_by is for claims without a verdict, and studies are given")
-
     @property
     def why_not(self) -> str:
         """Why no study judges it; empty if one does."""
         return self.not_testable or self.no_study
 
 
-def read_claims(path: Path) -> dict[str, Claim]:
-    """Return the claims of a file by id, in its order."""
-    by_id: dict[str, Claim] = {}
-    for group, entries in read_yaml(path).items():
-        if not isinstance(entries, list):
-            raise UsageError(f"{path}: {group} must have a list of claims")
-        for number, entry in enumerate(entries, 1):
-            name = entry.get("id", number) if isinstance(entry, dict) else number
-            values = {**entry, "group": group} if isinstance(entry, dict) else entry
-            claim: Claim = checked(f"{path}, claim {name}", Claim, values)
-            if claim.id in by_id:
-                raise UsageError(f"{path}: the id {claim.id} is given twice")
-            by_id[claim.id] = claim
-    whole = [claim.id for claim in by_id.values() if not claim.part_of]
-    for claim in by_id.values():
-        if claim.part_of and claim.part_of not in whole:
-            raise unknown(f"part_of of {claim.id}", claim.part_of, whole)
-    return by_id
+def _read_claims() -> dict[str, Claim]:
+    """Return the claims by id, in the order of the file. Its tests say what claims must have."""
+    entries = [{**entry, "group": group} for group, claims in read_yaml(FILE).items() for entry in claims]
+    return {entry["id"]: checked(f"{FILE}, claim {entry['id']}", Claim, entry) for entry in entries}
 
 
-CLAIMS = read_claims(FILE)
+CLAIMS = _read_claims()
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -128,17 +101,6 @@ class PaperTable:
     rows: tuple[Row, ...]
     study: str = ""  # ours; empty if there is none
 
-    def __post_init__(self) -> None:
-        if self.reference not in [row.condition for row in self.rows]:
-            raise ValueError(f"{self.id}: reference {self.reference!r} is no row")
-        for row in self.rows:
-            if len(row.values) != len(self.metrics):
-                raise ValueError(
-                    f"{self.id}: {row.condition} has {len(row.values)} values and there are {len(self.metrics)} metrics"
-                )
-            if row.arm and not self.study:
-                raise ValueError(f"{self.id}: {row.condition} has an arm, and the table no study")
-
     @property
     def differences(self) -> Mapping[str, tuple[float, ...]]:
         """By condition, the published differences from the reference, in points."""
@@ -149,19 +111,6 @@ class PaperTable:
         }
 
 
-def read_tables(path: Path) -> list[PaperTable]:
-    values = read_yaml(path)
-    if set(values) != {"tables"}:
-        raise UsageError(f"{path} must have one key, tables")
-    tables: list[PaperTable] = []
-    for number, entry in enumerate(values["tables"], 1):
-        table: PaperTable = checked(f"{path}, table {number}", PaperTable, entry)
-        if wrong := [claim for claim in table.claims if claim not in CLAIMS]:
-            raise unknown(f"claim of {table.id}", wrong[0], CLAIMS)
-        tables.append(table)
-    return tables
-
-
 @cache
 def paper_tables() -> list[PaperTable]:
-    return read_tables(TABLES)
+    return [checked(f"{TABLES}, table {entry['id']}", PaperTable, entry) for entry in read_yaml(TABLES)["tables"]]

@@ -37,11 +37,8 @@ class Cell:
 def expand(
     study: Study, base: Program, arms: Sequence[str] | None = None, seeds: Iterable[int] | None = None
 ) -> list[Cell]:
-    """Return the cells: every arm and control with every seed, then every untrained encoder with every seed.
-
-    Each architecture among the arms has its own untrained encoder, which arms that differ in other things share. Arms
-    and seeds are those of the study by default.
-    """
+    """Return the cells: every arm and control with every seed, by default those of the study, then each untrained
+    encoder with every seed, which arms of one architecture share."""
     names = list(study.arms) if arms is None else list(arms)
     chosen_seeds = list(study.seeds if seeds is None else seeds)
     _check_names(study, names, chosen_seeds)
@@ -219,11 +216,9 @@ def check_effect(
     resolved: Callable[[Program], Program],
     cells_of: Callable[[Program], list[Cell]],
 ) -> None:
-    """Refuse overrides that every arm replaces by its own value: they would be lost.
-
-    Each override is left out alone, and all of a part together, since another may need it. One that repeats a default
-    of the scale is no mistake. ``run`` has the overrides, which ``recipe`` lacks.
-    """
+    """Refuse overrides that every arm replaces by its own value: they would be lost. Each is left out alone, and all of
+    a part together, since another may need it. One that repeats a default of the scale is no mistake. ``run`` has the
+    overrides, which ``recipe`` lacks."""
     base, parts = resolved(run), {field.name for field in dataclasses.fields(run)}
     by_part: dict[str, list[str]] = {}
     for key in typed:

@@ -90,10 +90,8 @@ class Ladder:
 
 
 def nearest_ladder(reports_dir: Path, config: Program) -> Ladder | None:
-    """Return the findings at the run's scale whose base differs least from it; None if there are none.
-
-    Those of the reports come before the committed ones; of several in a folder those of most rungs count.
-    """
+    """Return the findings at the run's scale whose base differs least from it; None if there are none. Those of the
+    reports come before the committed ones; of several in a folder those of most rungs count."""
     ladders = list[Ladder]()
     for folder in (reports_dir, COMMITTED):
         found = map(read_ladder, sorted(folder.glob(f"{SLUG}*/{FILE}")))
@@ -173,11 +171,9 @@ def label_of(rung: str, ladder: Ladder) -> str:
 
 
 def needs(study: Study, config: Program, absent: Collection[str] = ()) -> dict[str, set[str]]:
-    """Return the rungs that a sensitivity study must have for what a study concludes, by the metric that decides it.
-
-    They are those of the kinds of the metric's claims, and those that every metric must order. Rungs that cannot start
-    from given weights are left out if the baseline's run does, as are metrics that these runs do not have.
-    """
+    """Return the rungs that a sensitivity study must have for what a study concludes, by the metric that decides it:
+    those of the kinds of its claims, and those that every metric must order. Rungs that cannot start from given weights
+    are left out if the baseline's run does, as are metrics that these runs do not have."""
     found = {metric: set(floor_of(metric, value_at(config, "objective.name"))) for metric in study.deciding_metrics}
     for claim, expectations in study.claims.items():
         rungs = {rung for kind in CLAIMS[claim].kinds for rung in RUNGS[kind]}

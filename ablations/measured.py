@@ -45,9 +45,6 @@ class MeasuredMetric:
         """True if the run of a cell measures the metric itself."""
         return cell.config.plugins.get(f"evaluation.metrics.{self.name}") == self.plugin
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
     @classmethod
     def from_json(cls, recorded: Any) -> "MeasuredMetric":
         """Return a recorded metric, which is known from now on."""
@@ -66,7 +63,7 @@ def write_measured(runs_dir: Path, study: str, metric: MeasuredMetric, runs: Ite
     """Record that a metric of a study (``Request.folder``) is measured by these runs, as the newest of its name."""
     folder = runs_dir / FOLDER / study / METRICS
     folder.mkdir(parents=True, exist_ok=True)
-    values = {"metric": metric.to_json(), "runs": sorted(runs), "owner": user()}
+    values = {"metric": asdict(metric), "runs": sorted(runs), "owner": user()}
     name = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
     newest = max((record["time"] for record in _records(runs_dir, study)), default=0.0)  # by a clock that may be ahead
     write_json(folder / f"{name}.json", values | {"time": max(time.time(), newest + 1e-3)})

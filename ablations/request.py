@@ -95,11 +95,9 @@ def write_request(runs_dir: Path, request: Request) -> None:
 
 
 def read_requests(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> list[Request]:
-    """Return all requests of a study (``Request.folder``) in this folder, the newest first.
-
-    Those that cannot be read are named on stderr; a UsageError if none is left. Plug-ins that they need are loaded from
-    the code snapshots of the folder, unless there are others of their names.
-    """
+    """Return all requests of a study (``Request.folder``) in this folder, the newest first, and load the plug-ins that
+    they need from its code snapshots, unless there are others of their names. Those that cannot be read are named on
+    stderr; a UsageError if none is left."""
     read_measured(runs_dir, name)  # a request may name one of these metrics
     paths = list((runs_dir / FOLDER / name).glob("*.json"))
     if not paths:
@@ -186,7 +184,7 @@ def _time_of(path: Path) -> float:
 def request_to_json(request: Request) -> dict[str, Any]:
     sweep = dataclasses.asdict(study_overrides(request.study))
     sweep = {key: value for key, value in sweep.items() if value or key not in LATER}
-    more = {"plugins": request.plugins, "metrics": [metric.to_json() for metric in request.metrics]}
+    more = {"plugins": request.plugins, "metrics": [dataclasses.asdict(metric) for metric in request.metrics]}
     return {key: value for key, value in more.items() if value} | {
         "arguments": request.arguments,
         "sweep": sweep,
@@ -205,11 +203,9 @@ def request_to_json(request: Request) -> dict[str, Any]:
 
 
 def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) -> Request:
-    """Return the request with these values, which are from ``name``; missing ones are the study's.
-
-    How runs are judged is the study's of today, unless the launch chose it or its arms depend on the data. So are its
-    question, source and labels, unless the study fits itself to its data.
-    """
+    """Return the request with these values, which are from ``name``; missing ones are the study's. How runs are judged
+    is the study's of today, unless the launch chose it or its arms depend on the data. So are its question, source and
+    labels, unless the study fits itself to its data."""
     check_loaded(_plugins_of(recorded), name, any_content=True)
     try:
         study = _as_adapted(known := studies[recorded["sweep"]["slug"]], recorded)

@@ -27,10 +27,8 @@ from aimv2.memory.machine import num_cores
 
 COMMANDS = {  # beside the names of reports
     "check": "aimv2.analysis.claims.check:check",
-    "compare": "aimv2.analysis.compare:compare",
     "publish": "aimv2.analysis.publish:publish",
 }
-HAVE_HELP = ("check", "compare")  # of their own
 FLAGS = ("--from-records", "--check")
 ALL, CLAIMS, VERIFY, INDEX = "all", "claims", "verify", "index"
 MAX_SHOWN = 3  # differences of a file
@@ -40,7 +38,7 @@ Rebuild = Callable[..., Path]  # _from_records with its folders, but for ``out``
 def main(arguments: Sequence[str]) -> int:
     """Build reports; the exit status is 0 when they are written, 1 when a check fails and 2 for bad input."""
     command = next(iter(arguments), "")
-    if not arguments or (HELP & set(arguments) and command not in HAVE_HELP):
+    if not arguments or (HELP & set(arguments) and command != "check"):
         print(report_usage(), end="")
         return 0 if arguments else 2
     if command == "unpack":

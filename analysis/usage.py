@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from aimv2.config.arguments import as_typed, usage
@@ -12,7 +12,6 @@ COLUMN = ["COLUMN"]
 COLUMNS = ("n", "d", "loss", "seed", "flops")  # of a fit
 
 REPORT = """usage: {report} STUDY|index|claims|all [runs_dir=…] [reports_dir=…] [export=true]
-       {report} compare FILE arm=… metric=… baseline=… [seed=…]
        {report} publish run RUN to=FOLDER | publish study STUDY to=FILE.zip [license=SPDX]
        {report} unpack FILE.zip to=FOLDER
        {report} check CLAIM [limit=2h] | check CLAIM --from-records
@@ -30,7 +29,6 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
                                in reports/, that of reports/published/
   --check                      write nothing; compare the pages with their records, and fail if one differs: say which
                                text, or which number by how much, apart from the last digit of a long number
-  compare FILE                 compare the arms of any table of runs; compare --help lists its keys
   publish run RUN              write weights that transformers loads, with a model card that has the verdicts of its
                                study (study=, if there are several); layout=ml-aim for timm
   publish study STUDY          write a zip file of records, report, versions, card and checksums
@@ -66,35 +64,6 @@ The exit status is 0 if the claim is supported, 1 if it is contradicted or its e
 is undecided, not run or not testable, 130 if the check was interrupted, and 2 if there is no verdict for another
 reason: bad input, a limit that is too low, a run that failed, or any other error.
 """
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class CompareOptions:
-    """What is compared, and where the report goes."""
-
-    arm: str = Field(examples=COLUMN, description="what the runs differ in: a setting, or a name for several")
-    metric: str = Field(examples=COLUMN, description="the number that is compared")
-    baseline: str = Field(examples=["ARM"], description="the value of that column with which all others are compared")
-    seed: str | None = Field(
-        None,
-        examples=COLUMN,
-        description="runs of two arms with the same seed are a pair; default: all runs are independent",
-    )
-    margin: NonNegativeFloat = Field(
-        0.0, description="difference below which two arms are equivalent, in the unit of the metric; 0: never"
-    )
-    level: float = Field(0.95, gt=0.5, lt=1, description="confidence level at which all intervals hold together")
-    out: str | None = Field(
-        None,
-        examples=["FOLDER"],
-        description="write the report to this folder, which is replaced: Markdown, HTML, JSON, figure",
-    )
-    export: bool = Field(False, description="true to write tables as LaTeX, figures as PDF and their data as CSV too")
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """The columns of the file by our names."""
-        return {"arm": self.arm, "metric": self.metric, **({"seed": self.seed} if self.seed else {})}
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -150,35 +119,18 @@ class VerifyOptions:
 
 
 def report_usage(arguments: Sequence[str] = ()) -> str:
-    """Return the help of ``report.py``, or that of its command ``check`` or ``compare``."""
-    own = {"check": check_usage, "compare": compare_usage}
-    if arguments and arguments[0] in own:
-        return own[arguments[0]]()
-    return REPORT.format(report=as_typed("report"))
+    """Return the help of ``report.py``, or that of its command ``check``."""
+    return check_usage() if list(arguments[:1]) == ["check"] else REPORT.format(report=as_typed("report"))
 
 
 def check_usage() -> str:
     return CHECK.format(report=as_typed("report"), sweep=as_typed("sweep"))
 
 
-def compare_command() -> str:
-    """Return how a comparison is typed."""
-    return f"{as_typed('report')} compare FILE arm=COLUMN metric=COLUMN baseline=ARM"
-
-
-def compare_usage() -> str:
-    return usage(
-        f"{compare_command()} [seed=COLUMN] [key=value ...]",
-        "Compare the runs in a CSV, TSV or Parquet file, one a row, such as a tracker's export: each arm minus the"
-        " baseline, with the intervals of our own reports.",
-        CompareOptions,
-    )
-
-
 def scaling_usage(arguments: Sequence[str] = ()) -> str:
     return usage(
         f"{as_typed('scaling')} fit FILE [n=COLUMN] [d=COLUMN] loss=COLUMN [key=value ...]",
-        "Fit a scaling law to the runs in a CSV or Parquet file, one a row: L = E + A n^-a + B d^-b, or that of one"
+        "Fit a scaling law to the runs in a CSV file, one a row: L = E + A n^-a + B d^-b, or that of one"
         " variable. Print the fit with intervals, its test on the largest runs, what is not identified, and the"
         " compute-optimal frontier.",
         FitOptions,

@@ -32,7 +32,7 @@ from aimv2.data.prepare import Data, prepare
 from aimv2.data.transforms import IMAGENET
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
-from benchmarks.timing import CLOCKS, Cell, Table, Timed, interleaved, relative
+from benchmarks.timing import Cell, Table, Timed, interleaved, relative
 
 OURS, WEBDATASET = "ours", "webdataset"
 IMAGE_PX = 224
@@ -73,7 +73,7 @@ def rates(folder: Path, options: DataOptions) -> Iterator[dict[str, Cell]]:
             WEBDATASET: partial(load_webdataset, shards, augment, options.batch_size, workers),
         }
         calls = {name: partial(load_all, name, load, num_images) for name, load in loaders.items()}
-        seconds = interleaved(calls, options.repeats, clock=CLOCKS[options.clock])
+        seconds = interleaved(calls, options.repeats)
         for name, seconds_R in seconds.items():
             yield {
                 "loader": name,
@@ -138,10 +138,8 @@ def load_webdataset(shards: Sequence[Path], augment: AugmentConfig, batch_size: 
 
 
 def write_shards(folder: Path, num_samples: int) -> list[Path]:
-    """Write pictures with captions of 8 and of 30 words into a new folder, in NUM_SHARDS shards; return the shards.
-
-    Captions start with the number of the sample, so that no two are equal.
-    """
+    """Write pictures with captions of 8 and of 30 words, which start with the number of the sample, so that no two are
+    equal, into a new folder, in NUM_SHARDS shards; return the shards."""
     import webdataset as wds
 
     folder.mkdir()

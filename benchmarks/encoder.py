@@ -29,7 +29,6 @@ from aimv2.model.initial import init_weights_
 from aimv2.request.resolve import with_attention
 from aimv2.tools.weights_layouts import ML_AIM, to_theirs
 from benchmarks.timing import (
-    CLOCKS,
     PRECISIONS,
     PRODUCT,
     Cell,
@@ -64,12 +63,7 @@ class EncoderOptions(TimedOnDevice):
 
 
 def measure(options: EncoderOptions) -> Iterator[Table]:
-    """Yield a table for each number of patches and precision.
-
-    Raises:
-        UsageError: a number of patches is not a square, or a package to compare with is missing.
-        RunFailedError: implementations of AIMv2 compute different features.
-    """
+    """Yield a table for each number of patches and precision."""
     for patches in options.patches:
         if patches < 1 or math.isqrt(patches) ** 2 != patches:
             raise UsageError(f"patches={patches} is not the square of a number of patches per side, such as 256 or 576")
@@ -98,7 +92,7 @@ def time_all(options: EncoderOptions, patches: int, precision: Precision) -> Ite
     with torch.inference_mode():
         if "timm" in encoders:
             require_same(encoders["timm"](images["ours"]), ours(images["ours"]), TOLERANCE[precision])
-        seconds = interleaved(calls, options.repeats, clock=CLOCKS[options.clock])
+        seconds = interleaved(calls, options.repeats)
     flops = {name: batch_size * counted_flops(name, config.model, side[name], options.depth) for name in names}
     for name, seconds_R in seconds.items():
         is_encoder, median = name != PRODUCT, float(np.median(seconds_R))
@@ -120,11 +114,7 @@ def encoder_config(depth: int, image_px: int) -> RunConfig:
 
 
 def build(name: Name, ours: Encoder, config: ModelConfig, image_px: int, depth: int) -> Callable[[Tensor], Any]:
-    """Return an encoder for images of this size: a function to features, with the weights of ours if it is AIMv2.
-
-    Raises:
-        UsageError: its package cannot be imported.
-    """
+    """Return an encoder for images of this size: a function to features, with the weights of ours if it is AIMv2."""
     if name == "ours":
         return ours
     try:
@@ -178,11 +168,7 @@ def counted_flops(name: Name, config: ModelConfig, image_px: int, depth: int) ->
 
 
 def require_same(theirs: Tensor, ours: Tensor, tolerance: float) -> None:
-    """Refuse to compare encoders that compute different functions.
-
-    Raises:
-        RunFailedError: features differ by more than the tolerance, relative to their norm.
-    """
+    """Refuse to compare encoders whose features differ by more than the tolerance, relative to their norm."""
     error = float((theirs.float() - ours.float()).norm() / ours.float().norm())
     if not error <= tolerance:
         raise RunFailedError(

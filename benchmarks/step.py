@@ -34,7 +34,6 @@ from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
 from benchmarks.data import describe, write_shards
 from benchmarks.timing import (
-    CLOCKS,
     PRECISIONS,
     PRODUCT,
     Cell,
@@ -114,11 +113,8 @@ def config_of(scale: str) -> RunConfig:
 def config_and_batch(
     config: RunConfig, folder: Path, batch_size: int, values: dict[str, Any]
 ) -> tuple[RunConfig, Batch]:
-    """Write pairs with captions of 8 and of 30 words below a folder; return the run on them and its first batch.
-
-    Args:
-        values: values of the run, by their paths.
-    """
+    """Write pairs with captions of 8 and of 30 words below a folder; return the run on them, with values by path, and
+    its first batch."""
     write_shards(folder / "pairs", NUM_SAMPLES)
     of_data: dict[str, Any] = {
         "data.sources": (str(describe(folder)),),
@@ -142,7 +138,7 @@ def time_step(config: RunConfig, batch: Batch, precision: Precision, options: St
     calls: dict[str, Callable[[], object]] = {STEP: step, PRODUCT: multiply}
     if options.compile:
         calls[EAGER] = TrainingStep(replace(config, compile=False), batch)
-    seconds = interleaved(calls, options.repeats, clock=CLOCKS[options.clock])
+    seconds = interleaved(calls, options.repeats)
     flops, median = useful_flops(config, batch), float(np.median(seconds[STEP]))
     product_rate_R = product_flops / seconds[PRODUCT]
     row: dict[str, Cell] = {
@@ -163,10 +159,8 @@ def time_step(config: RunConfig, batch: Batch, precision: Precision, options: St
 
 
 class TrainingStep:
-    """A training step on one batch as ``aimv2.training.loop`` does it, with new weights.
-
-    The learning rate is 0, so that weights stay finite; the work is the same.
-    """
+    """A training step on one batch as ``aimv2.training.loop`` does it, with new weights. The learning rate is 0, so
+    that weights stay finite; the work is the same."""
 
     def __init__(self, config: RunConfig, batch: Batch) -> None:
         model = build(config).to(config.device)

@@ -2,11 +2,9 @@
 
 import dataclasses
 import math
-import resource
 import sys
 from collections.abc import Callable, Mapping
 from importlib import metadata
-from time import process_time
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +19,6 @@ from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
 
-Clock = Literal["wall", "cpu"]
 Precision = Literal["float32", "bfloat16"]
 
 MIN_SECONDS = 0.05  # a timing lasts at least this long, so that the cost of reading the clock does not matter
@@ -30,26 +27,12 @@ PACKAGES = ("torch", "numpy", "timm", "webdataset", "torchvision")  # whose vers
 PRODUCT = "torch.mm"  # the encoder's first FFN product, which calls are compared with
 
 
-def cpu_seconds() -> float:
-    """Return the CPU seconds of this process and of its children that have ended, such as loader workers."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return process_time() + ended.ru_utime + ended.ru_stime
-
-
-CLOCKS: dict[Clock, Callable[[], float]] = {"wall": timer, "cpu": cpu_seconds}  # the timer waits for a CUDA device
-
-
 def interleaved(
-    calls: Mapping[str, Callable[[], object]], repeats: int, *, clock: Callable[[], float]
+    calls: Mapping[str, Callable[[], object]], repeats: int, *, clock: Callable[[], float] = timer
 ) -> dict[str, np.ndarray]:
-    """Time calls in turn: seconds per call, float64 [R] each.
-
-    Every repeat times each call once, starting with another one each time, so that a machine that slows down affects
-    all calls alike.
-
-    Args:
-        clock: returns seconds, after waiting for the device.
-    """
+    """Time calls in turn: seconds per call, float64 [R] each. Every repeat times each call once, starting with another
+    one each time, so that a machine that slows down affects all alike. ``clock`` returns seconds, after waiting for the
+    device."""
 
     def turn(name: str, num_calls: int) -> float:
         start = clock()
@@ -103,9 +86,6 @@ class Timed:
 
     repeats: int = Field(default=10, ge=2, description="timings of each call; an interval needs 6")
     threads: int | None = Field(default=None, gt=0, description="CPU threads; the default is all cores", examples=["2"])
-    clock: Clock = Field(
-        default="wall", description="wall, or cpu: CPU seconds of the process and its workers, for a busy machine"
-    )
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -120,11 +100,7 @@ class TimedOnDevice(Timed):
         has_cuda = torch.cuda.is_available()
         if self.device == "cuda" and not has_cuda:
             raise UsageError("device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto")
-        if self.device == "cpu" or not has_cuda:
-            return "cpu"
-        if self.clock == "cpu":
-            raise UsageError("clock=cpu does not see the work of a CUDA device; use clock=wall or device=cpu")
-        return "cuda"
+        return "cpu" if self.device == "cpu" or not has_cuda else "cuda"
 
 
 @dataclasses.dataclass

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pydantic.dataclasses
 
-from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.catalogue import STUDIES, module_of
 from aimv2.ablations.expand import Cell, adapted, check_arms, check_effect, check_metrics, expand
 from aimv2.ablations.ladder import base_of, nearest_ladder, needs, typed_value, unmeasured
 from aimv2.ablations.measured import read_measured
@@ -158,7 +158,7 @@ def _by_key(words: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"{key} is a key of a search; type search=optuna too")
         if key.startswith(PYTHON_KEYS):
             owner = STUDIES.plugin_of(slug)
-            file = f"ablations/studies/{slug}.py" if owner is None else owner.name
+            file = f"ablations/studies/{module_of(slug)}.py" if owner is None else owner.name
             raise UsageError(f"{key} is not set on a command line but in Python, in {file}")
         if key in CONFUSED_KEYS:
             raise UsageError(f"cannot use {word!r} in a sweep: {CONFUSED_KEYS[key]}")

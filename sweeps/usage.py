@@ -61,7 +61,7 @@ sweeps:
   reports_dir=reports          folder of the reports
   debug=true                   show the traceback of an error
 
-Arms and their levels are defined in ablations/studies/NAME.py, and all keys of an executor in sweeps/executors/.
+Arms and their levels are defined in ablations/studies/, and all keys of an executor in sweeps/executors/.
 """
 
 MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]

@@ -50,11 +50,7 @@ def launch(arguments: Sequence[str]) -> int:
 
 
 def check(arguments: Sequence[str], launch: Launch = launch, published: Path = COMMITTED) -> int:
-    """Carry out the command and return its exit status. The seeds of published reports need no run.
-
-    Raises:
-        UsageError: the claim, the study or a value does not exist, or a file cannot be read or written.
-    """
+    """Carry out the command and return its exit status; ``published`` has the seeds that need no run."""
     if not arguments or HELP & set(arguments):
         print(check_usage(), end="")
         return 0 if arguments else ERROR

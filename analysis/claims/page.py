@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import PaperTable, Row, paper_tables
 from aimv2.ablations.expectations import PROBE
-from aimv2.ablations.ladder import COMMITTED
 from aimv2.ablations.recorded_runs import recorded_names
 from aimv2.analysis.document.model import Document, Paragraph, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
@@ -23,12 +21,10 @@ from aimv2.analysis.judgement.claims import (
     overall,
 )
 from aimv2.analysis.judgement.findings import Findings, findings_in
-from aimv2.analysis.judgement.planner import in_words, planner_at_own_scale, price_of_study
+from aimv2.analysis.judgement.planner import in_words
 from aimv2.analysis.judgement.rules import Word
 from aimv2.analysis.judgement.verdicts import compared_in_words
-from aimv2.analysis.sections.agreement import scales_section
-from aimv2.analysis.sections.numbers import estimate, verdict_values
-from aimv2.analysis.sections.tables import in_seeds, seeds_per_arm
+from aimv2.analysis.sections.tables import estimate, in_seeds, seeds_per_arm, verdict_values
 
 COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
 PAPER_TABLES = (
@@ -38,12 +34,10 @@ PAPER_TABLES = (
 
 
 def claims_document(reports_dir: Path) -> Document:
-    """Return the page, from the records beside the reports of all studies; errors as in ``findings_in``.
-
-    A search is no evidence: it was not planned for claims, and another scale has another winner.
-    """
+    """Return the page, from the records beside the reports of all studies but searches, which were not planned for
+    claims; errors as in ``findings_in``."""
     studies = {name: report for name, report in studies_in(reports_dir).items() if not report.study.is_search}
-    return document(studies, reports_dir)
+    return document(studies)
 
 
 def studies_in(reports_dir: Path) -> dict[str, Findings]:
@@ -51,9 +45,8 @@ def studies_in(reports_dir: Path) -> dict[str, Findings]:
     return {name: findings_in(reports_dir, name) for name in recorded_names(reports_dir)}
 
 
-def document(findings: Mapping[str, Findings], reports_dir: Path = COMMITTED) -> Document:
-    """Return the page of the findings of all reports, by folder; the sensitivity of those in ``reports_dir`` tells what
-    studies that have not run would see."""
+def document(findings: Mapping[str, Findings]) -> Document:
+    """Return the page of the findings of all reports, by folder."""
     answers = all_answers(findings)
     words = {name: overall(of_claim) for name, of_claim in answers.items()}
     table = Table(COLUMNS, name="claims")
@@ -63,8 +56,7 @@ def document(findings: Mapping[str, Findings], reports_dir: Path = COMMITTED) ->
             claim = of_claim[0].claim
             beyond.rows.append([stacked(f"**{claim.id}**", claim.statement), claim.source, claim.why_not])
         else:
-            table.rows.extend(_rows(of_claim, words[name], reports_dir))
-    scales = scales_section(findings.values())
+            table.rows.extend(_rows(of_claim, words[name]))
     published = [_paper_table(paper_table, findings) for paper_table in paper_tables()]
     return Document(
         title="Which claims of the papers hold here?",
@@ -75,7 +67,6 @@ def document(findings: Mapping[str, Findings], reports_dir: Path = COMMITTED) ->
             Section("How to read this page", blocks_of("claims_reading")),
             Section("Claims beyond reach", [beyond]),
             Section("The paper's tables beside ours", [Paragraph(PAPER_TABLES), *published]),
-            *([scales] if scales else []),
         ],
         numbers={"claims": {name: _numbers(of_claim, words[name]) for name, of_claim in answers.items()}},
     )
@@ -92,19 +83,16 @@ def summary_of(words: Mapping[str, str]) -> str:
     return f"Of {len(words)} claims: {'; '.join(parts)}."
 
 
-def _rows(answers: Sequence[Answer], word: str, reports_dir: Path) -> list[list[str]]:
-    """Return the rows of a claim whose verdict by all studies is ``word``: one for each study with a report, or one for
-    all that have none.
-
-    A study that could not test it has none beside one that could, and those with the verdict of all come first. Seeds
-    and price stand at the study that decides an undecided claim, or a part of it, in the fewest hours.
-    """
+def _rows(answers: Sequence[Answer], word: str) -> list[list[str]]:
+    """Return the rows of a claim whose verdict by all studies is ``word``: one for each study with a report, those with
+    the verdict of all first and without those that could not test it beside one that could, or one for all without.
+    Seeds and price stand at the study that decides an undecided claim, or a part of it, in the fewest hours."""
     pending = tuple(line for answer in answers if answer.verdict is None for line in _study(answer))
     decided = [answer for answer in answers if answer.verdict is not None]
     tested = {answer.claim.id for answer in decided if answer.word != Word.NOT_TESTABLE}
     decided = [answer for answer in decided if answer.word != Word.NOT_TESTABLE or answer.claim.id not in tested]
     if not decided:
-        return [_row(answers[0], word, pending, _outlook(answers, reports_dir), is_first=True)]
+        return [_row(answers[0], word, pending, tuple(filter(None, [answers[0].claim.why_not])), is_first=True)]
     decided.sort(key=lambda answer: (bool(answer.claim.part_of), answer.word != word))
     parts = by_claim(decided).values() if word == Word.UNDECIDED else ()
     priced = [answer for part in parts for answer in _cheapest(part)]
@@ -158,16 +146,6 @@ def _reasons(answer: Answer, *, is_priced: bool) -> tuple[str, ...]:
     return tuple(filter(None, lines))
 
 
-def _outlook(answers: Sequence[Answer], reports_dir: Path) -> tuple[str, ...]:
-    """Return why a claim has no verdict: what it lacks, or for each study that has not run what it would see."""
-    claim, studies = answers[0].claim, dict.fromkeys(answer.study for answer in answers if answer.study)
-    if claim.why_not:
-        return (claim.why_not,)
-    judging = [slug for slug in studies if claim.id in STUDIES[slug].claims]
-    planners = {slug: planner_at_own_scale(claim.id, slug, reports_dir) for slug in judging}
-    return tuple(f"{slug}: {planner.blind or in_words(planner.seeds)}" for slug, planner in planners.items())
-
-
 def _scale(answer: Answer) -> str:
     """Return scale and seeds of a verdict, and what is unusual: arms at equal FLOPs, another look than the first."""
     if answer.findings is None or answer.verdict is None:
@@ -180,16 +158,13 @@ def _scale(answer: Answer) -> str:
 
 
 def _study(answer: Answer) -> tuple[str, ...]:
-    """Return the report of a study with what it measures if it gives no verdict, or the study's price."""
+    """Return the report of a study with what it measures if it gives no verdict, or the study without a report."""
     measured = tuple(answer.claim.measured_by.values())
     if answer.report:
         return (f"[{answer.report}](../{answer.report}/report.md)", *measured)
     if not answer.study:
         return tuple(f"{name}, {NOT_RUN}: {what}" for name, what in answer.claim.measured_by.items())
-    num_runs, flops = price_of_study(answer.study)
-    study = STUDIES[answer.study]
-    price = f"{len(study.seeds)} seeds: {num_runs} runs at {study.scale}, at most {flops:.2g} training FLOPs"
-    return (answer.study, price)
+    return (answer.study,)
 
 
 def _paper_table(paper_table: PaperTable, findings: Mapping[str, Findings]) -> Table:

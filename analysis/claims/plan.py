@@ -54,10 +54,8 @@ class CheckPlan:
 
 def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str], published: Path = COMMITTED) -> CheckPlan:
     """Return what to launch: the arms that the claim needs with its controls, and the seeds that show its effects.
-
-    ``own`` has the values of ``OWN_KEYS``; ``others`` go to the launcher as they are. Raises a UsageError if the study
-    does not judge the claim, a value is not allowed, or a sensitivity cannot be read.
-    """
+    ``own`` has the values of ``OWN_KEYS``; ``others`` go to the launcher. A UsageError if a value is not allowed or a
+    sensitivity cannot be read."""
     slug = own["study"] or claim.studies[0]
     if slug not in claim.studies:
         raise unknown(f"study of {claim.id}", slug, claim.studies)

@@ -80,13 +80,8 @@ def to_plain(markdown: str) -> str:
 
 
 def to_html(markdown: str, folder: Path) -> str:
-    """Return the Markdown of a report as a page that needs no other file and no network.
-
-    HTML in the text is escaped. Each section of the details is folded.
-
-    Args:
-        folder: has the figures; images that are not in it become their text.
-    """
+    """Return the Markdown of a report as a page that needs no other file and no network. HTML in it is escaped, and
+    each section of the details is folded. Images that are not in ``folder`` become their text."""
     parser = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable(["table", "strikethrough"])
     tokens, environment = parser.parse(markdown), {"folder": folder}
     starts = [place for place, token in enumerate(tokens) if token.type == "heading_open" and token.tag == "h2"]

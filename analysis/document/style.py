@@ -86,10 +86,8 @@ def style() -> Iterator[None]:
 
 
 def looks(study: Study) -> dict[str, ArmLook]:
-    """Return the look of each arm and control, the same in every figure.
-
-    The baseline is black, controls are grey. Where colours repeat, lines differ.
-    """
+    """Return the look of each arm and control, the same in every figure: the baseline is black, controls are grey, and
+    where colours repeat, lines differ."""
     others = [arm for arm in study.arms if arm != study.baseline]
     lines = itertools.chain.from_iterable([line] * len(COLOURS) for line in ("-", "--", ":"))
     arms = zip(others, itertools.cycle(COLOURS), itertools.cycle(MARKERS), lines, strict=False)
@@ -121,10 +119,8 @@ def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str, *, export:
 
 
 def _compact(svg: str) -> str:
-    """Shorten an SVG to what can be seen, and turn ids that are texts into titles.
-
-    Its font is not embedded: Verdana has the same widths where the font is missing.
-    """
+    """Shorten an SVG to what can be seen, and turn ids that are texts into titles. Its font is not embedded: Verdana
+    has the same widths where the font is missing."""
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(rf"<g id=(\"|'){TITLE}(.*?)\1>", r"<g><title>\2</title>", svg)
     svg = re.sub(r'<g id="[^"]*"(/?)>', r"<g\1>", svg)

@@ -56,15 +56,9 @@ class _Alone(NamedTuple):
 
 
 def load(cells: Sequence[Cell], runs_dir: Path, metrics: Sequence[MeasuredMetric] = ()) -> Evidence:
-    """Read the run of every cell. One that has not finished, or a file of which cannot be read, is among the missing.
-
-    Args:
-        metrics: those that runs of their own measure of finished ones. A run that has one itself keeps its value, if
-            it is of the same plug-in.
-
-    Raises:
-        UsageError: a result has another layout, or a table is broken that looked whole.
-    """
+    """Read the run of every cell, and metrics that runs of their own measured of finished ones, where these lack them.
+    A run that has not finished, or a file of which cannot be read, is among the missing; a UsageError if a result has
+    another layout, or a table is broken that looked whole."""
     results = list(in_threads(partial(_read, runs_dir), cells, THREADS))
     missing = [row for row in results if not isinstance(row, _Finished)]
     cell_of = {(cell.arm, cell.seed): cell for cell in cells}

@@ -69,11 +69,7 @@ class Evidence:
 
     def mean(self, metric: str, arm: str) -> Estimate:
         """Return an arm's mean of a metric over seeds, with an interval within the values that its unit allows."""
-        return arm_mean(self.value(metric, arm), self.limits(metric))
-
-    def limits(self, metric: str) -> tuple[float, float]:
-        """Return the least and the greatest possible value of a metric."""
-        return LIMITS.get(self.unit(metric), UNLIMITED)
+        return arm_mean(self.value(metric, arm), LIMITS.get(self.unit(metric), UNLIMITED))
 
     def num_failed(self, arm: str) -> int:
         return self._num_failed[arm]

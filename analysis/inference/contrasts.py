@@ -116,11 +116,8 @@ def _chance(whole: Blocks, others: Blocks) -> float:
 
 
 class SharedError:
-    """A metric of a study's arms, and the error that they share.
-
-    Args:
-        values: a row per seed and a column per arm, without controls; NaN where a run is missing.
-    """
+    """A metric of a study's arms, and the error that they share. Values have a row per seed and a column per arm,
+    without controls; NaN where a run is missing."""
 
     def __init__(self, values: pd.DataFrame) -> None:
         self._number = {str(arm): number for number, arm in enumerate(values)}
@@ -198,10 +195,8 @@ class SharedError:
         return weight_A
 
     def _smallest_correlation(self, arms: Sequence[str], other: str) -> float:
-        """Return the smallest correlation of contrasts with one arm, 1/2 if no cell is missing, which is safe for all.
-
-        It is rounded down so that critical values can be cached.
-        """
+        """Return the smallest correlation of contrasts with one arm, 1/2 if no cell is missing, which is safe for all;
+        rounded down so that critical values can be cached."""
         if len(arms) < 2:
             return 0.0
         weights = np.array([self._weight_A({arm: 1.0, other: -1.0}) for arm in arms])

@@ -1,11 +1,9 @@
 """Main effects and interactions of factors, with seeds as blocks.
 
-The model is value = seed + effects of factors + error, fitted by least squares with sum-to-zero codes. An effect of a
-factor is thus a difference of means that weigh all levels of the other factors equally, however many seeds they have,
-and a test is one of type III. Adding a number to all values of a seed changes no effect.
-
-Sources: Yates 1940 (incomplete blocks); Scheffé 1959, chapter 4 (the hypotheses); Steiger 2004 (intervals of effects in
-standard deviations); Holm 1979.
+The model is value = seed + effects of factors + error, fitted by least squares with sum-to-zero codes: an effect is a
+difference of means that weigh all levels of the other factors equally, however many seeds they have, and a test is one
+of type III. Sources: Yates 1940 (incomplete blocks); Scheffé 1959, chapter 4 (the hypotheses); Steiger 2004 (intervals
+of effects in standard deviations); Holm 1979.
 """
 
 import itertools
@@ -76,9 +74,8 @@ def analyse(runs: pd.DataFrame, factors: Levels) -> FactorAnalysis:
     """Estimate and test the main effects of factors and their interactions.
 
     Runs have a row each with ``seed``, ``value``, and a column per factor; effects compare with a factor's first level
-    that ran. Interactions of two factors, then of three and so on, are part of the model if all of that order are
-    identified: which of two aliased ones is there is unknown. A level, or a combination of levels, that one seed ran
-    has no interval and no test.
+    that ran. Interactions of two factors, of three and so on are part of the model if all of that order are identified.
+    A level, or a combination of levels, that one seed ran has no interval and no test.
     """
     runs = runs.dropna(subset=["value"])
     present = {name: [level for level in levels if (runs[name] == level).any()] for name, levels in factors.items()}

@@ -19,19 +19,15 @@ Parts = Mapping[Run, "pd.Series[float]"]  # by run, each item's part in a metric
 
 
 def influence(total_N: np.ndarray, weight_N: np.ndarray) -> np.ndarray:
-    """Return each item's part in the ratio sum(total) / sum(weight), such as nats over tokens; their mean is 0.
-
-    The ratio is linearised around its value (Cochran 1977, section 6.4).
-    """
+    """Return each item's part in the ratio sum(total) / sum(weight), such as nats over tokens, linearised around its
+    value; their mean is 0 (Cochran 1977, section 6.4)."""
     ratio = total_N.sum() / weight_N.sum()
     return np.asarray((total_N - ratio * weight_N) / weight_N.mean())
 
 
 def item_covariance(one_RN: np.ndarray, other_TN: np.ndarray) -> np.ndarray:
-    """Return the covariance of runs, whose values are means of rows, over the choice of items, float64 [R, T].
-
-    The covariance of a run with itself is its squared standard error; NaN if there is one item.
-    """
+    """Return the covariance of runs, whose values are means of rows, over the choice of items, float64 [R, T]: of a run
+    with itself, its squared standard error; NaN if there is one item."""
     num_items = one_RN.shape[1]
     if num_items < 2:
         return np.full((len(one_RN), len(other_TN)), np.nan)
@@ -55,9 +51,7 @@ def item_variance(covariance_SS: np.ndarray) -> tuple[float, float]:
 
 def with_items(estimate: Estimate, covariance_SS: np.ndarray, num_items: int) -> Estimate:
     """Return the estimate of a difference with the items' variance (``item_variance``) added to that over seeds.
-
-    Degrees of freedom are rounded down, so that critical values of many metrics are shared.
-    """
+    Degrees of freedom are rounded down, so that critical values of many metrics are shared."""
     num_seeds = len(covariance_SS)
     if not estimate.has_interval or num_seeds < 2 or num_items < 2:
         return estimate

@@ -47,11 +47,9 @@ def num_looks(path: Path) -> int:
 
 
 def look(path: Path, seeds: Sequence[int], runs: Sequence[str]) -> Look:
-    """Record a look at these finished runs of all compared arms unless it is recorded, and return it.
-
-    Looks at the same set of runs are one. Looks without any of these runs, such as those at another config, do not
-    count. Without two seeds with results there is no interval, and the look is not recorded.
-    """
+    """Record a look at these finished runs of all compared arms unless it is recorded, and return it. Looks without any
+    of these runs, such as those at another config, do not count. Without two seeds with results there is no interval,
+    and the look is not recorded."""
     recorded = _read(path) if path.exists() else []
     related = [record for record in recorded if set(record.runs) & set(runs)]
     earlier = tuple(tuple(record.seeds) for record in related)

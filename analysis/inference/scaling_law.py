@@ -103,55 +103,46 @@ def formula(variables: Sequence[Variable]) -> str:
     return " + ".join(["E", *(f"{COEFFICIENTS[name]} {name}^-{EXPONENTS[name]}" for name in variables)])
 
 
-def fit(
-    runs: pd.DataFrame,
-    variables: Sequence[Variable],
-    *,
-    huber: float | None = None,
-    starts_KV: np.ndarray | None = None,
-) -> Law:
-    """Minimise the sum of Huber losses of log residuals over all parameters, from several starts.
+class _Residuals:
+    """The log residuals of a law at a point: offset and coefficients of centred variables, and then the exponents."""
 
-    At a start, offset and coefficients are the best for its exponents, by non-negative least squares of relative
-    residuals. The sum is minimised, not the mean: with a mean and a small Huber scale an optimizer stops early
-    (Besiroglu et al. 2024). The Huber scale is in log units, by default ``HUBER_SCALES`` robust standard deviations of
-    the residuals of least squares; starts are exponents within ``BOUNDS``, by default all combinations of ``STARTS``.
+    def __init__(self, runs: pd.DataFrame, variables: Sequence[Variable]) -> None:
+        self.num_linear, self.num_exponents = 1 + len(variables), len(variables)
+        self.loss_R = runs["loss"].to_numpy(dtype=float)
+        log_RV = np.log(runs[list(variables)].to_numpy(dtype=float))
+        self.centre_V = log_RV.mean(axis=0)  # centring conditions the problem
+        self._centred_RV = log_RV - self.centre_V
 
-    Source: Hoffmann et al. 2022 (arXiv 2203.15556), "Approach 3"; Besiroglu et al. 2024 (arXiv 2404.10102).
-    """
-    if not np.all(np.isfinite(runs["loss"]) & (runs["loss"] > 0)):
-        raise FitError("a loss is not a positive number")
-    num_linear, num_parameters = 1 + len(variables), 1 + 2 * len(variables)
-    num_settings = len(runs[list(variables)].drop_duplicates())
-    if num_settings < num_parameters:
-        raise FitError(f"{formula(variables)} needs at least {num_parameters} settings; the runs have {num_settings}")
-    loss_R, log_RV = runs["loss"].to_numpy(dtype=float), np.log(runs[list(variables)].to_numpy(dtype=float))
-    centre_V = log_RV.mean(axis=0)  # centring conditions the problem
+    def split(self, point_P: np.ndarray) -> list[np.ndarray]:
+        """Return offset and coefficients, and the exponents."""
+        return np.split(point_P, [self.num_linear])
 
-    def basis(exponents_V: np.ndarray) -> np.ndarray:
+    def _basis(self, exponents_V: np.ndarray) -> np.ndarray:
         """Return what offset and coefficients multiply."""
-        return np.hstack([np.ones((len(runs), 1)), np.exp(-(log_RV - centre_V) * exponents_V)])
+        return np.hstack([np.ones((len(self.loss_R), 1)), np.exp(-self._centred_RV * exponents_V)])
 
-    def residual(point_P: np.ndarray) -> np.ndarray:
-        linear, exponents_V = np.split(point_P, [num_linear])
-        return np.asarray(np.log(loss_R) - np.log(basis(exponents_V) @ linear))
+    def at(self, point_P: np.ndarray) -> np.ndarray:
+        linear, exponents_V = self.split(point_P)
+        return np.asarray(np.log(self.loss_R) - np.log(self._basis(exponents_V) @ linear))
 
-    def jacobian(point_P: np.ndarray) -> np.ndarray:
-        linear, exponents_V = np.split(point_P, [num_linear])
-        basis_RL = basis(exponents_V)
-        slope_RV = basis_RL[:, 1:] * linear[1:] * (log_RV - centre_V)
+    def jacobian(self, point_P: np.ndarray) -> np.ndarray:
+        linear, exponents_V = self.split(point_P)
+        basis_RL = self._basis(exponents_V)
+        slope_RV = basis_RL[:, 1:] * linear[1:] * self._centred_RV
         return np.asarray(np.hstack([-basis_RL, slope_RV]) / (basis_RL @ linear)[:, None])
 
-    def start(exponents_V: np.ndarray) -> np.ndarray:
-        linear, _ = optimize.nnls(basis(exponents_V) / loss_R[:, None], np.ones(len(runs)))
-        return np.concatenate([np.maximum(linear, 1e-3 * loss_R.min()), exponents_V])
+    def start(self, exponents_V: np.ndarray) -> np.ndarray:
+        """Return the best point with these exponents, by non-negative least squares of relative residuals."""
+        linear, _ = optimize.nnls(self._basis(exponents_V) / self.loss_R[:, None], np.ones(len(self.loss_R)))
+        return np.concatenate([np.maximum(linear, 1e-3 * self.loss_R.min()), exponents_V])
 
-    def refine(point_P: np.ndarray, scale: float) -> "optimize.OptimizeResult":
-        ends = [np.repeat(pair, [num_linear, len(variables)]) for pair in ((0.0, BOUNDS[0]), (math.inf, BOUNDS[1]))]
+    def refine(self, point_P: np.ndarray, scale: float, max_evaluations: int) -> "optimize.OptimizeResult":
+        counts = [self.num_linear, self.num_exponents]
+        ends = [np.repeat(pair, counts) for pair in ((0.0, BOUNDS[0]), (math.inf, BOUNDS[1]))]
         return optimize.least_squares(
-            residual,
+            self.at,
             point_P,
-            jacobian,
+            self.jacobian,
             (ends[0], ends[1]),
             x_scale="jac",
             loss="huber",
@@ -159,29 +150,53 @@ def fit(
             ftol=1e-10,
             xtol=1e-10,
             gtol=1e-14,
-            max_nfev=MAX_EVALUATIONS,
+            max_nfev=max_evaluations,
         )
 
+
+def fit(
+    runs: pd.DataFrame,
+    variables: Sequence[Variable],
+    *,
+    huber: float | None = None,
+    starts_KV: np.ndarray | None = None,
+    max_evaluations: int = MAX_EVALUATIONS,
+) -> Law:
+    """Minimise the sum of Huber losses of log residuals over all parameters, from several starts.
+
+    The sum is minimised, not the mean: with a mean and a small Huber scale an optimizer stops early (Besiroglu et al.
+    2024). The Huber scale is in log units, by default ``HUBER_SCALES`` robust standard deviations of the residuals of
+    least squares; starts are exponents within ``BOUNDS``, by default all combinations of ``STARTS``.
+
+    Source: Hoffmann et al. 2022 (arXiv 2203.15556), "Approach 3"; Besiroglu et al. 2024 (arXiv 2404.10102).
+    """
+    if not np.all(np.isfinite(runs["loss"]) & (runs["loss"] > 0)):
+        raise FitError("a loss is not a positive number")
+    num_parameters, num_settings = 1 + 2 * len(variables), len(runs[list(variables)].drop_duplicates())
+    if num_settings < num_parameters:
+        raise FitError(f"{formula(variables)} needs at least {num_parameters} settings; the runs have {num_settings}")
+    residuals = _Residuals(runs, variables)
     if starts_KV is None:
         starts_KV = np.array(list(itertools.product(STARTS, repeat=len(variables))))
-    points = [start(exponents_V) for exponents_V in starts_KV]
+    points = [residuals.start(exponents_V) for exponents_V in starts_KV]
     if huber is None:
-        points = [refine(point, LEAST_SQUARES).x for point in points]
-        residual_R = min(map(residual, points), key=lambda residual_R: float(residual_R @ residual_R))
+        points = [residuals.refine(point, LEAST_SQUARES, max_evaluations).x for point in points]
+        residual_R = min(map(residuals.at, points), key=lambda residual_R: float(residual_R @ residual_R))
         freedom = max(len(runs) - num_parameters, 1) / len(runs)
         huber = max(HUBER_SCALES * MAD_TO_SD * float(np.median(np.abs(residual_R))) / math.sqrt(freedom), MIN_HUBER)
-    solutions = [solution for point in points if (solution := refine(point, huber)).success]
+    refined = [residuals.refine(point, huber, max_evaluations) for point in points]
+    solutions = [solution for solution in refined if solution.success]
     if not solutions:
         raise NotConverged(f"the fit of {formula(variables)} did not converge from any start")
     smallest = min(float(solution.cost) for solution in solutions)
     best_P = next(solution.x for solution in solutions if solution.cost <= smallest * SAME_COST)
-    linear, exponents_V = np.split(best_P, [num_linear])
-    linear = np.where(linear < AT_BOUND * loss_R.min(), 0, linear)  # the search only comes near its bounds
+    linear, exponents_V = residuals.split(best_P)
+    linear = np.where(linear < AT_BOUND * residuals.loss_R.min(), 0, linear)  # the search only comes near its bounds
     best_P = np.concatenate([linear, exponents_V])
-    values = np.concatenate([linear * np.exp(np.append(0.0, exponents_V * centre_V)), exponents_V])
+    values = np.concatenate([linear * np.exp(np.append(0.0, exponents_V * residuals.centre_V)), exponents_V])
     names = ("E", *(COEFFICIENTS[name] for name in variables), *(EXPONENTS[name] for name in variables))
     parameters = dict(zip(names, values.tolist(), strict=True))
-    return Law(tuple(variables), parameters, residual(best_P), jacobian(best_P), huber)
+    return Law(tuple(variables), parameters, residuals.at(best_P), residuals.jacobian(best_P), huber)
 
 
 def orthonormal(design_RP: np.ndarray) -> np.ndarray:
@@ -193,10 +208,8 @@ def orthonormal(design_RP: np.ndarray) -> np.ndarray:
 
 
 def check_design(runs: pd.DataFrame, variables: Sequence[Variable]) -> None:
-    """Raise a FitError that says what to run if runs cannot determine a law, before it is fitted.
-
-    A setting is a distinct point of the variables; seeds of one measure noise and determine no parameter.
-    """
+    """Raise a FitError that says what to run if runs cannot determine a law. A setting is a distinct point of the
+    variables; seeds of one measure noise and determine no parameter."""
     if runs.empty:
         raise FitError("there are no runs")
     text, num_parameters = formula(variables), 1 + 2 * len(variables)
@@ -320,17 +333,17 @@ class ScalingLaw:
 def assess(
     runs: pd.DataFrame, variables: Sequence[Variable], *, num_draws: int = NUM_DRAWS, huber: float | None = None
 ) -> ScalingLaw:
-    """Fit the law of the variables, test it, and give it intervals.
-
-    Runs have a row each with the variables, ``loss``, and ``seed`` if known. Raises FitError if they determine no law.
-    """
+    """Fit the law to runs with a row each (the variables, ``loss``, and ``seed`` if known), test it, and give it
+    intervals; FitError if they determine no law."""
     check_design(runs, variables)
     law = fit(runs, variables, huber=huber)
     draws, num_failed = resample(law, runs, num_draws=num_draws)
     return ScalingLaw(runs, law, draws, num_failed, predict_largest(runs, variables, huber), lack_of_fit(law, runs))
 
 
-def resample(law: Law, runs: pd.DataFrame, *, num_draws: int = NUM_DRAWS) -> tuple[pd.DataFrame, int]:
+def resample(
+    law: Law, runs: pd.DataFrame, *, num_draws: int = NUM_DRAWS, max_evaluations: int = MAX_EVALUATIONS
+) -> tuple[pd.DataFrame, int]:
     """Refit the law to drawn settings if there are many (``draws_settings``), and otherwise to runs with drawn noise.
 
     Drawn settings let what the law lacks in a region widen the intervals, as noise does. A ladder has too few to lose
@@ -349,15 +362,16 @@ def resample(law: Law, runs: pd.DataFrame, *, num_draws: int = NUM_DRAWS) -> tup
     rest_R = (law.residual_R - law.residual_R.mean() - effect_S[code_R]) / free_R
     effect_S = effect_S * math.sqrt(num_seeds / max(num_seeds - 1, 1))
     starts_KV = np.clip(law.exponents * np.array(RESTARTS)[:, None], *BOUNDS)
-    rows = []
+    predicted_R, is_of_settings, rows = law.predict(runs), draws_settings(law, runs), []
     for _ in range(num_draws):
-        if draws_settings(law, runs):
+        if is_of_settings:
             sample = runs.iloc[np.concatenate([settings[i] for i in rng.integers(len(settings), size=len(settings))])]
         else:
             noise_R = rng.choice(effect_S, num_seeds)[code_R] + rest_R * rng.choice((-1, 1), num_runs)
-            sample = runs.assign(loss=law.predict(runs) * np.exp(noise_R))
+            sample = runs.assign(loss=predicted_R * np.exp(noise_R))
         try:
-            rows.append(fit(sample, law.variables, huber=law.huber, starts_KV=starts_KV).parameters)
+            refit = fit(sample, law.variables, huber=law.huber, starts_KV=starts_KV, max_evaluations=max_evaluations)
+            rows.append(refit.parameters)
         except NotConverged:
             continue
     return pd.DataFrame(rows, columns=list(law.parameters)), num_draws - len(rows)

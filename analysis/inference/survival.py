@@ -1,13 +1,10 @@
-"""Convergence as survival data: what a run spends until it reaches a loss, which it may never do within its budget.
+"""Convergence as survival data: what a run spends (samples, FLOPs or seconds) until it reaches a loss; a run that does
+not is censored at its budget.
 
-A *time* here is a cost on any scale: samples, FLOPs or seconds. A run that does not reach the loss is censored at its
-budget. Arms are summarised by the restricted mean, up to the smallest budget: every run is observed until then, so the
-area under the Kaplan-Meier curve is a plain mean. Its interval is Student's: with 4 to 8 runs, Greenwood's normal
-interval is too narrow (docs/statistics.md has the simulation).
-
-Two arms are compared by the *lead*, which exchanges their roles and so is symmetric around zero if they do not differ.
-Of times to the baseline's final loss, which it reaches at the end of its budget by definition, some would be earlier
-and none later.
+Arms are summarised by the restricted mean, up to the smallest budget: every run is observed until then, so the area
+under the Kaplan-Meier curve is a plain mean. Its interval is Student's: with 4 to 8 runs, Greenwood's normal interval
+is too narrow (docs/statistics.md has the simulation). Two arms are compared by the *lead*, which exchanges their roles
+and so is symmetric around zero if they do not differ: times to the baseline's own final loss would only be earlier.
 
 Sources: Irwin 1949; Kaplan and Meier 1958; Royston and Parmar 2013.
 """
@@ -27,7 +24,6 @@ class RestrictedMean:
     """The mean time of runs until a loss or the horizon, their smallest budget, and how many reach the loss."""
 
     estimate: Estimate
-    horizon: float
     num_reached: int
 
     @property
@@ -42,7 +38,7 @@ def restricted_mean(times: Sequence[float], budgets: Sequence[float]) -> Restric
     has_reached_N = ~np.isnan(time_N)
     horizon = float(budget_N.min()) if len(budget_N) else math.nan
     observed_N = np.minimum(np.where(has_reached_N, time_N, budget_N), horizon)
-    return RestrictedMean(arm_mean(observed_N, (0.0, horizon)), horizon, int(has_reached_N.sum()))
+    return RestrictedMean(arm_mean(observed_N, (0.0, horizon)), int(has_reached_N.sum()))
 
 
 def lead(curve: "pd.Series[float]", other: "pd.Series[float]", horizon: float) -> float:

@@ -19,11 +19,8 @@ WORDS = (*DECIDED, DISAGREE, Word.UNDECIDED, Word.NOT_TESTABLE, OUT_OF_REACH, NO
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What one study says about a claim, or that it has not run yet, or why there is none.
-
-    ``study`` is empty if no study judges the claim; ``report`` is the folder of the study's report, or of one that
-    measures the claim without a verdict.
-    """
+    """What one study says about a claim, or that it has not run yet, or why there is none. ``study`` is empty if none
+    judges the claim; ``report`` is the folder of its report, or of one that measures the claim without a verdict."""
 
     claim: Claim
     study: str = ""
@@ -98,9 +95,8 @@ def by_claim(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
 def overall(answers: Sequence[Answer]) -> str:
     """Return the word for a claim with the answers to it and to its parts.
 
-    Without parts it is that of all answers that decide, or else the one that says most. A claim with parts holds with
-    all of them: one that is contradicted, or smaller than claimed, contradicts it, and it is undecided while one is
-    undecided. Parts that are not testable leave it as it is.
+    Without parts it is that of all answers that decide, or else the one that says most. A part that is contradicted or
+    smaller than claimed counts as such, then one that is undecided; those not testable leave the claim as it is.
     """
     whole, *parts = (_of_answers([answer.word for answer in group]) for group in by_claim(answers).values())
     if whole not in (Word.SUPPORTED, Word.UNDECIDED):

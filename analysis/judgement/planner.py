@@ -3,13 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
-from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS
-from aimv2.ablations.expand import expand
 from aimv2.ablations.expectations import Combination, Expected, Ranges
 from aimv2.ablations.study import Study
 from aimv2.analysis.inference.contrasts import num_contrasts
@@ -17,12 +13,8 @@ from aimv2.analysis.inference.intervals import POWER, Aim, Estimate, Noise, bonf
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.rules import Word, aim_of, level_of
-from aimv2.analysis.judgement.sensitivity import MetricSensitivity, insensitive, margins, read_sensitivity
+from aimv2.analysis.judgement.sensitivity import MetricSensitivity, insensitive, margins
 from aimv2.analysis.judgement.verdicts import compared_in_words
-from aimv2.config.program import Program
-from aimv2.config.recipes.scales import SCALES
-from aimv2.request.resolve import resolve
-from aimv2.run.price import price_of
 
 MAX_SEEDS = 999  # that a text names
 
@@ -30,9 +22,7 @@ MAX_SEEDS = 999  # that a text names
 @dataclass(frozen=True)
 class Planner:
     """What a study's comparisons of a claim can show, at the noise of the sensitivity study and the level of a look.
-
-    The study has measured margins, and the sensitivity, by metric, is that of its baseline.
-    """
+    The study has measured margins, and the sensitivity, by metric, is that of its baseline."""
 
     study: Study
     claim: str
@@ -112,24 +102,9 @@ def planner_of(study: Study, claim: str, level: float, sensitivity: Mapping[str,
     return Planner(study.with_margins(margins(sensitivity)), claim, level, sensitivity)
 
 
-def planner_at_own_scale(claim: str, slug: str, reports_dir: Path) -> Planner:
-    """Return the planner of a claim for the first look at a study at its own scale."""
-    study, base = STUDIES[slug], _base(slug)
-    baseline = study.arm(study.baseline).change(base)
-    return planner_of(study, claim, Look(1).level, read_sensitivity(reports_dir, baseline))
-
-
-def _base(slug: str) -> Program:
-    """Return the base run of a study on the CPU: pages are the same on all machines."""
-    return resolve(SCALES[STUDIES[slug].scale](), available="cpu")
-
-
 def seeds_to_decide(findings: Findings, claim: str) -> float:
-    """Return about how many seeds decide an undecided claim at the next look; NaN for other verdicts.
-
-    The noise is the larger of that of the sensitivity study, which may have no arm as noisy as those of the claim, and
-    that of the differences here.
-    """
+    """Return about how many seeds decide an undecided claim at the next look; NaN for other verdicts. The noise is the
+    larger of that of the sensitivity study, which may have no arm as noisy, and that of the differences here."""
     verdict = findings.verdicts[claim]
     if verdict.word is not Word.UNDECIDED:
         return math.nan
@@ -169,10 +144,3 @@ def price_to_decide(findings: Findings, claim: str) -> Price | None:
     if not lacking.any():
         return None
     return Price((lacking * seconds.mean()).sum() / 3600, lacking.sum(), num_seeds)
-
-
-@cache
-def price_of_study(slug: str) -> tuple[int, float]:
-    """Return the runs of a study at its own scale, and an upper bound of their training FLOPs."""
-    cells = expand(STUDIES[slug], _base(slug))
-    return len(cells), float(sum(price_of(cell.config, lambda run: None).flops for cell in cells))

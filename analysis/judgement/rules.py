@@ -1,8 +1,8 @@
-"""The only definition of the rule of verdicts: what a difference shows, and what it means for a relation and a claim.
+"""The rule of verdicts: what a difference shows, and what it means for a relation and a claim.
 
 ``outcome`` judges a relation by an interval, ``aim_of`` says what that interval must exclude, ``level_of`` shares the
-error rate among claims, and ``decide`` joins the outcomes of a claim's expectations. ``withheld.py`` has the reasons
-that withhold a verdict.
+error rate among claims, and ``decide`` joins the outcomes of a claim's expectations. ``withheld.py`` judges controls,
+and has the reasons that withhold a verdict.
 """
 
 from collections.abc import Callable, Sequence
@@ -64,10 +64,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Bounds:
-    """The ends of an interval of how much better one side is, whatever the direction of the metric.
-
-    ``low`` and ``high`` hold together with 1 - alpha; ``low_alone`` and ``high_alone`` hold alone with it.
-    """
+    """The ends of an interval of how much better one side is, whatever the direction of the metric: ``low`` and
+    ``high`` hold together with 1 - alpha, and ``low_alone`` and ``high_alone`` each alone."""
 
     low: float
     high: float
@@ -111,10 +109,8 @@ def outcome(
     *,
     lower_is_better: bool,
 ) -> Outcome:
-    """Judge a relation by a difference, at its level. Only evidence against a relation contradicts it.
-
-    ``margin`` is the equivalence margin and ``effect`` the size of the claimed effect, both in the metric's unit.
-    """
+    """Judge a relation by a difference, at its level, with margin and claimed effect in the metric's unit. Only
+    evidence against a relation contradicts it."""
     if not difference.has_interval:
         reason = "no spread over seeds" if difference.n > 1 else "too few seeds" if difference.n else "not measured"
         return Outcome(Word.NOT_TESTABLE, reason)
@@ -135,11 +131,9 @@ def outcome(
 
 
 def _differs(excess: Bounds, margin: float, effect: float | None) -> Outcome:
-    """Judge "there is an effect in this direction".
-
-    Contradicted by an effect in the other direction. Without a detected effect, smaller than claimed if the claimed one
-    is ruled out. An interval within the margin decides nothing: an effect may exist and be small.
-    """
+    """Judge "there is an effect in this direction": contradicted by one in the other direction; without a detected
+    effect, smaller than claimed if the claimed one is ruled out. An interval within the margin decides nothing, as an
+    effect may exist and be small."""
     is_below_claim = effect is not None and excess.high < effect
     is_small = excess.is_within(margin)
     if excess.low > 0:
@@ -188,10 +182,9 @@ def _equal(excess: Bounds, margin: float) -> Outcome:
 def aim_of(relation: Relation | Literal["wider"], margin: float, effect: float | None, level: float) -> Aim:
     """Return what must be excluded for a relation to be supported.
 
-    The true difference is the claimed effect of *better*, *worse* and *far worse*, and none for the other relations.
-    Without a claimed effect, *better* and *worse* must detect a difference as large as the margin, and *far worse* must
-    rule it out. If there is no difference, an equivalence test has the power p if each of its two one-sided tests has
-    (1 + p) / 2 (Schuirmann 1987).
+    The true difference is the claimed effect of *better*, *worse* and *far worse* (without one, the margin), and none
+    for the other relations. If there is none, an equivalence test has the power p if each of its two one-sided tests
+    has (1 + p) / 2 (Schuirmann 1987).
     """
     alpha = 1 - level
     match relation:

@@ -6,7 +6,6 @@ Verdicts of all studies read it, if their baseline is the same run in all but it
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -21,7 +20,6 @@ from aimv2.ablations.ladder import (
     harm,
     holds_for,
     label_of,
-    nearest_ladder,
     sees,
 )
 from aimv2.ablations.studies.sensitivity import RUNGS, SAMPLES
@@ -73,12 +71,6 @@ class MetricSensitivity:
     curve: SampleCurve = field(default_factory=SampleCurve)
     noise: Noise | None = None  # of a difference between two arms; None if it was not measured on this base
 
-    def why_undecided(self, kinds: Sequence[Kind] = ()) -> str:
-        """Return why the metric decides no claim of these kinds, or none at all; empty if it can decide."""
-        if self.is_blind:
-            return self.text
-        return next((self.unseen[kind] for kind in kinds if kind in self.unseen), "")
-
     @property
     def kinds(self) -> list[Kind]:
         """The kinds of claims that the metric may decide."""
@@ -87,20 +79,15 @@ class MetricSensitivity:
 
 def insensitive(metric: str, sensitivity: Mapping[str, MetricSensitivity], kinds: Sequence[Kind] = ()) -> str:
     """Return why a metric decides no claim of these kinds, or none at all; empty if it can decide."""
-    return sensitivity[metric].why_undecided(kinds) if metric in sensitivity else NO_SENSITIVITY
+    if metric not in sensitivity:
+        return NO_SENSITIVITY
+    seen = sensitivity[metric]
+    return seen.text if seen.is_blind else next((seen.unseen[kind] for kind in kinds if kind in seen.unseen), "")
 
 
 def margins(sensitivity: Mapping[str, MetricSensitivity]) -> dict[str, float]:
     """Return the measured equivalence margin of each metric that sees samples."""
     return {name: metric.curve.margin for name, metric in sensitivity.items() if metric.curve.is_monotone}
-
-
-def read_sensitivity(reports_dir: Path, config: Program) -> Mapping[str, MetricSensitivity]:
-    """Return the sensitivity of each metric that was measured on this baseline's run, whatever its seed.
-
-    The folders that start with ``sensitivity`` count, those of the reports folder before those committed with the code.
-    """
-    return sensitivity_by(nearest_ladder(reports_dir, config), config)
 
 
 def sensitivity_by(nearest: Ladder | None, config: Program) -> Mapping[str, MetricSensitivity]:

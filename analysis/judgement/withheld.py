@@ -256,11 +256,9 @@ class Reasons:
 
 
 def check_controls(study: Study, evidence: Evidence) -> list[ControlOutcome]:
-    """Compare both controls with the baseline in every metric that decides, but those that the data cannot have.
-
-    The confirmation of a search needs no controls of its own: what its primary metric can detect is known from the
-    sensitivity study, without which nothing is concluded either.
-    """
+    """Compare both controls with the baseline in every metric that decides, but those that the data cannot have. The
+    confirmation of a search needs none of its own: the sensitivity study, without which nothing is concluded, says what
+    its primary metric can detect."""
     reasons = Reasons(study, evidence)
     return [
         ControlOutcome(control, metric, *_check(reasons, control, metric))

@@ -56,10 +56,8 @@ def convergence(curves: Curves, arm: str, baseline: str, fraction: float) -> Con
 
 
 def curves_of(evidence: Evidence, cost: Cost) -> Curves:
-    """Return the held-out loss of every run against a cost; runs whose cost was not measured are left out.
-
-    The cost of a sample is the same throughout a run, so other costs are the samples times the run's mean cost of one.
-    """
+    """Return the held-out loss of every run against a cost, the samples times the run's mean cost of one; runs whose
+    cost was not measured are left out."""
     column = COSTS[cost][1]
     if not evidence.curve.endswith("_loss") or column not in evidence.runs:
         return {}  # some objectives have no curve of a loss, which falls

@@ -10,8 +10,7 @@ from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.inference.factors import Effect, FactorAnalysis, analyse
 from aimv2.analysis.inference.intervals import with_interval
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.sections.numbers import estimate
-from aimv2.analysis.sections.tables import as_heading, estimate_cell, metric_title
+from aimv2.analysis.sections.tables import as_heading, estimate, metric_title
 from aimv2.base.errors import escape
 
 
@@ -105,7 +104,7 @@ def _effects(findings: Findings, metric: str, analysis: FactorAnalysis) -> Table
     for effect in analysis.effects:
         sizes = effect.size, effect.size_low, effect.size_high
         size = "" if math.isnan(effect.size) else with_interval(*sizes, "+.2f")
-        table.rows.append([escape(effect.term), escape(effect.name), estimate_cell(effect.estimate, "+.4f"), size])
+        table.rows.append([escape(effect.term), escape(effect.name), effect.estimate.text("+.4f"), size])
     return table
 
 

@@ -13,7 +13,6 @@ from aimv2.analysis.sections.tables import (
     Column,
     arm_table,
     as_heading,
-    estimate_cell,
     in_unit,
     metric_title,
     withheld,
@@ -58,9 +57,9 @@ def _arms_table(findings: Findings) -> Table:
         if hidden := withheld(findings, arm):
             return hidden
         if arm in findings.comparisons:
-            return estimate_cell(findings.comparisons[arm].difference, "+.4f")
+            return findings.comparisons[arm].difference.text("+.4f")
         level = NULL_LEVEL if arm == "null_control" else LEVEL
-        return estimate_cell(findings.differences.separately(metric, arm, level, covers_items=True), "+.4f")
+        return findings.differences.separately(metric, arm, level, covers_items=True).text("+.4f")
 
     def detectable(arm: str) -> str:
         if arm not in findings.comparisons or withheld(findings, arm):
@@ -75,7 +74,7 @@ def _arms_table(findings: Findings) -> Table:
         "expected": lambda arm: expectations.get(arm, "open"),
         "observed": observed,
         "difference [interval]": difference,
-        "mean [95 % interval]": lambda arm: estimate_cell(evidence.mean(metric, arm), ".4f"),
+        "mean [95 % interval]": lambda arm: evidence.mean(metric, arm).text(".4f"),
         f"minimum detectable difference ({100 * POWER:.0f} % power)": detectable,
     }
     measured = evidence.values(metric)
@@ -160,10 +159,8 @@ def _detected_in_words(findings: Findings) -> list[Block]:
 
 
 def detected(findings: Findings) -> list[tuple[str, str, Estimate]]:
-    """Return each other metric, arm or control, and its difference, whose simultaneous 95 % interval excludes 0.
-
-    Each of the metrics, and in it each control, has a share of the error rate.
-    """
+    """Return each other metric, arm or control, and its difference, whose simultaneous 95 % interval excludes 0. Each
+    of the metrics, and in it each control, has a share of the error rate."""
     study, reasons, differences = findings.study, findings.reasons, findings.differences
     arms = [arm for arm in study.arms if arm != study.baseline and not reasons.of_arm(arm)]
     controls = [control for control in study.controls if not reasons.of_arm(control)]
@@ -208,10 +205,8 @@ def _later(findings: Findings) -> list[Block]:
 
 
 def _table(findings: Findings) -> Table:
-    """Return every metric of every arm, with the difference from the baseline.
-
-    A metric is not applicable if the arm's objective does not have it.
-    """
+    """Return every metric of every arm, with the difference from the baseline; not applicable if the arm's objective
+    does not have it."""
     study, evidence = findings.study, findings.evidence
     arms, absent = findings.present(list(evidence.metrics["arm"].unique())), evidence.not_applicable
     not_applicable = set(zip(absent["metric"], absent["arm"], strict=True))
@@ -225,6 +220,6 @@ def _table(findings: Findings) -> Table:
             lines = []
             if arm != study.baseline:
                 lines.append(f"Δ {withheld(findings, arm) or findings.differences.separately(metric, arm).text()}")
-            cells.append(estimate_cell(evidence.mean(metric, arm), ".3f", *lines))
+            cells.append(stacked(evidence.mean(metric, arm).text(".3f"), *lines))
         table.rows.append(cells)
     return table

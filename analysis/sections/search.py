@@ -8,7 +8,7 @@ from aimv2.ablations.searches import Dimension, Search, State, Trial
 from aimv2.ablations.study import WINNER
 from aimv2.analysis.document.model import Block, Paragraph, Section, Table, code_span
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.sections.numbers import estimate
+from aimv2.analysis.sections.tables import estimate
 from aimv2.base.errors import escape
 
 STATES: tuple[State, ...] = ("finished", "pruned", "failed", "running")

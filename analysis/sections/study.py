@@ -23,10 +23,8 @@ from aimv2.analysis.sections import (
     sensitivity,
     summary,
 )
-from aimv2.analysis.sections.agreement import association_section
-from aimv2.analysis.sections.numbers import numbers_of
 from aimv2.analysis.sections.scaling import Fitted, law_figure, law_numbers
-from aimv2.analysis.sections.tables import in_seeds, seeds_per_arm
+from aimv2.analysis.sections.tables import in_seeds, numbers_of, seeds_per_arm
 from aimv2.base.errors import escape
 from aimv2.config.program import value_at
 from aimv2.config.signature import NOT_IDENTITY
@@ -59,7 +57,6 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
                 convergence.section(findings),
                 sensitivity.section(findings),
                 metrics.section(findings),
-                association_section(study, evidence),
                 claims.controls_section(findings) if findings.controls else None,
                 examples,
             ]

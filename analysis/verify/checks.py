@@ -101,10 +101,8 @@ def checks_of(run: TrainedRun) -> list[Check]:
 
 
 def check_lengths(run: TrainedRun) -> Check:
-    """Test the prefix lengths of the first training batches, as the network gets them, by chi-square.
-
-    With ``per='batch'`` a step is one draw. Neighbouring lengths are joined until each bin expects 5 draws.
-    """
+    """Test the prefix lengths of the first training batches, as the network gets them, by chi-square: with
+    ``per='batch'`` a step is one draw, and neighbouring lengths are joined until each bin expects 5 draws."""
     name, config, prefix = "prefix lengths follow their distribution", run.config, run.config.prefix
     attention, num_patches = config.model.encoder.attention, config.model.num_patches
     num_steps = config.budget.num_steps
@@ -142,10 +140,8 @@ Reach = tuple[float, int]
 
 @torch.no_grad()
 def check_encoder(run: TrainedRun) -> Check:
-    """Perturb each patch under the mask of training: the outputs that may see it must change, and no other.
-
-    Every output sees a patch in the prefix, and those from a patch on see one after it.
-    """
+    """Perturb each patch under the mask of training: the outputs that may see it (all of a patch in the prefix, those
+    from the patch on of one after it) must change, and no other."""
     name, config, encoder = "the encoder's mask leaks nothing", run.config.model, run.model.encoder
     image, prefix_len_B = run.first.image, visible_prefix(config, run.first.prefix_len_B)
     if prefix_len_B is None:
@@ -308,9 +304,7 @@ def check_captions(run: TrainedRun) -> Check:
 
 
 def clustered_mean(total_N: np.ndarray, weight_N: np.ndarray, cluster_N: np.ndarray) -> Estimate:
-    """Estimate sum(total) / sum(weight) with an interval in which clusters, not rows, are independent.
-
-    Variants of one concept (the skin tones of an emoji) are near copies. Source: Cochran 1977, chapters 6 and 9A.
-    """
+    """Estimate sum(total) / sum(weight) with an interval in which clusters, not rows, are independent, as variants of
+    one concept (the skin tones of an emoji) are near copies. Source: Cochran 1977, chapters 6 and 9A."""
     total_C, weight_C = (pd.Series(part_N).groupby(cluster_N).sum().to_numpy() for part_N in (total_N, weight_N))
     return mean_interval(total_C.sum() / weight_C.sum() + influence(total_C, weight_C))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from pydantic.fields import FieldInfo
 
-from aimv2.ablations.catalogue import NAMES, STUDIES
+from aimv2.ablations.catalogue import NAMES, STUDIES, module_of
 from aimv2.ablations.claims import CLAIMS, Claim
 from aimv2.ablations.expand import adapted
 from aimv2.ablations.expectations import Combination, Expected, Ranges
@@ -199,6 +199,7 @@ def study_page(study: Study) -> str:
     base = SCALES[study.scale]()
     study = adapted(study, base)
     start = " start.weights=runs/NAME" if study.adapts else ""
+    source = f"ablations/studies/{module_of(study.slug)}.py"
     parts = [
         f"# {study.slug}",
         f"**{study.question}**",
@@ -211,7 +212,7 @@ def study_page(study: Study) -> str:
                 "Design": study.design.kind,
                 "Seeds": ", ".join(map(str, study.seeds)),
                 "Scale": f"`{study.scale}`",
-                "Defined in": f"[`ablations/studies/{study.slug}.py`](/ablations/studies/{study.slug}.py)",
+                "Defined in": f"[`{source}`](/{source})",
                 "Published report": _published(study.slug) or "none",
             }
         ),

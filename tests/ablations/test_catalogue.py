@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from aimv2.ablations import studies
-from aimv2.ablations.catalogue import NAMES, STUDIES, questions
+from aimv2.ablations.catalogue import NAMES, STUDIES, module_of, questions
 
 
 def test_every_study_file_is_in_the_catalogue_under_its_name():
     files = {path.stem for path in Path(studies.__file__).parent.glob("*.py")} - {"__init__"}
-    assert set(STUDIES) == files
+    assert {module_of(name) for name in STUDIES} == files
     assert all(study.slug == name for name, study in STUDIES.items())
 
 

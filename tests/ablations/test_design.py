@@ -34,7 +34,6 @@ def factor(path, *values):
 WIDTH = factor("model.decoder.depth", 1, 2, 3)
 ALPHA = factor("objective.pixel_weight", 0.4, 0.8)
 SEED = factor("seed", 0, 1)
-EPS = factor("optimizer.eps", 1e-8, 1e-6)
 
 
 def values(design):

@@ -23,10 +23,10 @@ from aimv2.ablations.expand import (
     untrained_names,
     with_actual_ratios,
 )
-from aimv2.ablations.expectations import CONTENT, DIGITS, PROBE, expect
+from aimv2.ablations.expectations import DIGITS, PROBE, expect
 from aimv2.ablations.request import Request, read_request, write_request
 from aimv2.ablations.studies.scaling import SAMPLES
-from aimv2.ablations.study import CONTROLS, UNTRAINED, Study, is_untrained, study_overrides
+from aimv2.ablations.study import CONTROLS, UNTRAINED, Study, is_untrained
 from aimv2.base.errors import UsageError
 from aimv2.config.program import differences, replaced
 from aimv2.config.recipes.scales import PRESETS, SCALES, demo
@@ -41,10 +41,6 @@ from tests.helpers.own_data import own_source
 
 def config_of(study, arm, base, *, seed=0):
     return next(cell.config for cell in expand(study, base, seeds=[seed]) if cell.arm == arm)
-
-
-def with_arms(study, arms):
-    return replace(study, design=replace(study.design, arms={**study.arms, **arms}))
 
 
 def test_cells_are_conditions_times_seeds_and_one_untrained_encoder_per_seed(study, tiny):
@@ -81,23 +77,6 @@ def test_cells_are_distinct_runs_for_any_seeds(study, tiny, seeds):
     assert len({cell.name for cell in cells}) == len(cells)
     baseline = {cell.config.seed for cell in cells if cell.arm == study.baseline}
     assert not baseline & {cell.config.seed for cell in cells if cell.arm == "null_control"}
-
-
-def test_studies_that_request_the_same_run_share_it(study, tiny):
-    other = Study(
-        slug="other",
-        question="Is it shared?",
-        source="none",
-        design=one_factor(plain=Arm(label="as it is")),
-        baseline="plain",
-        primary_metric="caption_loss",
-        equivalence_margin=0.1,
-    )
-    names = {cell.arm: cell.name for cell in expand(study, tiny, seeds=[0])}
-    assert {cell.arm: cell.name for cell in expand(other, tiny, seeds=[0])} == {
-        "plain": names["uniform"],
-        **{name: names[name] for name in ("null_control", "positive_control", UNTRAINED)},
-    }
 
 
 CHANGES = {
@@ -199,12 +178,6 @@ def test_labels_give_the_actual_ratio_where_it_misses_the_target(scale, slug):
         assert labels[name] == (f"{arm.label} (here {here})" if here else arm.label)
 
 
-def test_matched_samples_do_not_miss_a_target(tiny):
-    study = replace(STUDIES["scaling"], equal="flops")
-    cells = expand(study, tiny, arms=["size_100_samples_100", "size_200_samples_050"], seeds=[0])
-    assert not any("samples" in words for words in off_ratios(study, cells).values())
-
-
 STUDY = STUDIES["loss_weight"]  # each of its arms has its own objective.pixel_weight
 
 
@@ -297,14 +270,6 @@ def test_sentence_names_both_metrics_and_what_would_tell_more(own):
     )
     (sentence,) = announcements(adapted(STUDIES["prefix_ratio"], replaced(own, {"evaluation.sets": (SET,)})))
     assert sentence == "probe_flowers_102 takes the place of probe_object, the study's metric on other data."
-
-
-def test_nothing_is_said_of_a_metric_that_the_command_line_replaced(own):
-    probed = replace(STUDIES["eos"], primary_metric=PROBE)
-    study = adapted(probed, own)  # no claim uses the probe
-    assert len(announcements(study)) == 1
-    typed = replace(study_overrides(study), primary_metric=CONTENT)
-    assert announcements(typed.apply(study)) == []
 
 
 def test_glyphs_have_no_probe_of_objects_either(tiny):

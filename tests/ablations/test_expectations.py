@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.ablations.expectations import PROBE, READER, Combination, Ranges, default_margin, expect, gain, minus, slope
+from aimv2.ablations.expectations import PROBE, Combination, Ranges, expect, gain, minus, slope
 
 RANGE = {"name": "widths", "than_name": "depths", "metric": PROBE}
 
@@ -36,21 +36,6 @@ def test_claimed_effect_and_margin_are_positive_sizes():
             kind(effect=0)
         with pytest.raises(ValueError, match="margin=-1 must not be negative"):
             kind(margin=-1)
-
-
-@pytest.mark.parametrize(
-    ("metric", "margin"),
-    [
-        ("caption_loss", 0.1),
-        ("caption_bits", 0.1),
-        ("content_loss", 0.1),
-        (READER, 0.1),
-        (PROBE, 0.01),
-        ("image_to_text_recall_1", 0.01),
-    ],
-)
-def test_default_margin_depends_on_the_kind_of_metric(metric, margin):
-    assert default_margin(metric) == margin
 
 
 def test_each_kind_names_its_arms_and_metrics_and_takes_stand_ins():

@@ -10,14 +10,13 @@ from scipy import stats
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expand import Cell
-from aimv2.ablations.expectations import READER, Combination, Ranges, expect, slope
+from aimv2.ablations.expectations import Combination, Ranges, expect, slope
 from aimv2.ablations.request import Request
 from aimv2.analysis.inference.contrasts import SharedError
 from aimv2.analysis.inference.intervals import LEVEL, Estimate, Noise, bonferroni, detectable_difference
 from aimv2.analysis.inference.looks import Look, look
 from aimv2.analysis.judgement.claims import answers_of, overall, whole_claims
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.judgement.planner import planner_of
 from aimv2.analysis.judgement.rules import Word
 from aimv2.analysis.judgement.verdicts import primary_comparisons, verdicts
 from aimv2.analysis.judgement.withheld import Reasons
@@ -235,18 +234,3 @@ def test_a_page_of_null_studies_has_a_false_verdict_at_most_five_percent_of_the_
         for number in range(num)
     )
     assert false / num <= at_most(0.05, num)
-
-
-def test_planned_seeds_decide_a_claim_with_the_planned_power():
-    """The true difference is the margin, which a plan aims at if the paper claims no effect."""
-    slug, claim = "caption_order", "image-first-order"
-    noise = Noise(SPREAD * np.sqrt(2))
-    study, num = STUDIES[slug], 200
-    margin = study.margin(READER)
-    planned = planner_of(study, claim, LEVEL, sensitive(READER, noise=noise)).seeds
-    assert margin / noise.seeds > 2, "few seeds suffice, and the simulation is short"
-    words_found = [
-        findings_of(slug, effects={"text_first": margin}, seeds=int(planned), rng=number).verdicts[claim].word
-        for number in range(num)
-    ]
-    assert words_found.count(Word.SUPPORTED) / num >= 0.8 - 3.1 * np.sqrt(0.8 * 0.2 / num)

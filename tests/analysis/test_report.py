@@ -24,7 +24,6 @@ from aimv2.analysis.evidence.records import Records, pack, records_of
 from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.looks import Look, looks_path, num_looks
 from aimv2.analysis.judgement.findings import findings_of
-from aimv2.analysis.judgement.sensitivity import read_sensitivity
 from aimv2.analysis.report import build
 from aimv2.analysis.sections.metrics import look_note
 from aimv2.analysis.sections.study import document
@@ -33,7 +32,7 @@ from aimv2.config.program import replaced
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from tests.helpers.evidence import write_run
-from tests.helpers.ladders import HARMS, ladder_of, seeing, write_ladder
+from tests.helpers.ladders import HARMS, ladder_of, read_sensitivity, seeing, write_ladder
 from tests.helpers.searches import request_of_search, typical, won_by_the_baseline, write_confirmation
 from tests.helpers.specimen import STUDY
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aimv2.analysis.scaling import FitOptions, main, report
-from aimv2.base.errors import escape
+from aimv2.analysis.scaling import FitOptions, main, positive_numbers, read_columns, report
+from aimv2.base.errors import UsageError, escape
 from tests.helpers.scaling import BESIROGLU, ladder_runs
 
 COLUMNS = ["n=params", "d=tokens", "loss=ce"]
@@ -120,3 +120,46 @@ def test_the_file_can_be_typed_as_a_path():
     script = Path(__file__).parents[2] / "analysis" / "scaling.py"
     done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("usage: python analysis/scaling.py fit FILE")
+
+
+def test_columns_are_text_without_spaces_and_missing_values_are_empty(tmp_path):
+    (tmp_path / "runs.csv").write_text("Name,loss,step\na ,1.5,10\nb,,20\n")
+    columns = read_columns(tmp_path / "runs.csv", {"arm": "Name", "metric": "loss", "n": "step"})
+    assert columns.to_dict("list") == {"arm": ["a", "b"], "metric": ["1.5", ""], "n": ["10", "20"]}
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.csv", b""), ("a.parquet", b"PAR1\xff"), ("none.csv", None)])
+def test_a_file_that_is_no_table_is_said(tmp_path, name, content):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=f"{name} cannot be read as CSV"):
+        read_columns(tmp_path / name, {})
+
+
+def test_a_table_without_rows_is_said(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n")
+    with pytest.raises(UsageError, match="has no rows"):
+        read_columns(tmp_path / "a.csv", {"arm": "x"})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x,y\n1,2,\n", "line 2: 3 values, and the header has 2 columns"),
+        ('x,y\n\n"a\nb",1\n\n1\n', "line 6: 1 values, and the header has 2 columns"),
+        ("\n\n", "it is empty"),
+        ("x,x\n1,2\n", "has several columns 'x', typed as arm="),
+    ],
+)
+def test_rows_that_do_not_fit_are_named_by_their_line(tmp_path, content, message):
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(UsageError, match=message):
+        read_columns(tmp_path / "a.csv", {"arm": "x"})
+
+
+@pytest.mark.parametrize("text", ["no", "-1", "0", "1e300", "nan", ""])
+def test_a_wrong_number_after_an_empty_line_is_named_by_its_line(tmp_path, text):
+    (tmp_path / "a.csv").write_text(f"x,y\n1,1\n\n{text},1\n")
+    texts = read_columns(tmp_path / "a.csv", {"n": "x"})["n"]
+    with pytest.raises(UsageError, match=f"line 4: x is '{text}', which is not a positive number up to"):
+        positive_numbers(tmp_path / "a.csv", texts, "x")

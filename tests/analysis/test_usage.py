@@ -1,6 +1,6 @@
 import pytest
 
-from aimv2.analysis.usage import compare_command, report_usage, scaling_usage, verify_usage
+from aimv2.analysis.usage import report_usage, scaling_usage, verify_usage
 from aimv2.config.arguments import FORM
 
 
@@ -9,11 +9,10 @@ from aimv2.config.arguments import FORM
     [
         ([], "usage: python analysis/report.py STUDY|index"),
         (["check", "--list"], "usage: python analysis/report.py check CLAIM"),
-        (["compare"], f"usage: {compare_command()}"),
         (["publish"], "usage: python analysis/report.py STUDY|index"),
     ],
 )
-def test_check_and_compare_have_helps_of_their_own(arguments, start):
+def test_check_has_a_help_of_its_own(arguments, start):
     assert report_usage(arguments).startswith(start)
 
 
@@ -23,4 +22,3 @@ def test_helps_have_the_form_in_which_the_program_was_started(monkeypatch):
     assert "any other argument of aimv2 sweep" in report_usage(["check"])
     assert scaling_usage().startswith("usage: aimv2 scaling fit FILE")
     assert verify_usage().startswith("usage: aimv2 verify [run=RUN]")
-    assert compare_command().startswith("aimv2 report compare FILE")

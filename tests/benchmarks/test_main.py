@@ -27,7 +27,7 @@ def test_help_has_the_options(capsys, name):
     assert benchmarks_command([name, "--help"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"usage: python -m benchmarks {name} [key=value ...]\n")
-    assert "\n  clock=wall " in printed
+    assert "\n  repeats=10 " in printed
 
 
 @pytest.mark.parametrize(

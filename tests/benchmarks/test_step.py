@@ -12,7 +12,7 @@ from aimv2.config.recipes.scales import demo
 from aimv2.cost import train_flops
 from aimv2.definitions.objectives import BUILT_IN, objective
 from aimv2.objectives.build import build
-from benchmarks.step import PEAKS, StepOptions, config_and_batch, measure, useful_flops
+from benchmarks.step import StepOptions, config_and_batch, measure, useful_flops
 from tests.helpers.peak_memory import random_batch, step_of, with_objective
 from tests.helpers.training import losses_of
 
@@ -101,8 +101,3 @@ def test_compile_without_a_compiler_is_refused(monkeypatch):
 def test_compiled_step_is_compared_with_an_eager_one():
     (table,) = measure(StepOptions(scale="demo", precisions=("float32",), batch_size=2, repeats=2, compile=True))
     assert table.rows[0]["eager / compiled"].median > 0
-
-
-def test_peaks_are_those_of_the_data_sheets():
-    assert PEAKS["NVIDIA H100 80GB HBM3"]["bfloat16"] == 989e12
-    assert PEAKS["NVIDIA GeForce RTX 4090"]["bfloat16"] == 165e12

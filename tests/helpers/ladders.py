@@ -1,7 +1,7 @@
 """Findings of sensitivity studies with chosen effects."""
 
-from aimv2.ablations.ladder import KnownEffect, Ladder, Seen, base_of
-from aimv2.analysis.judgement.sensitivity import ladder_text
+from aimv2.ablations.ladder import KnownEffect, Ladder, Seen, base_of, nearest_ladder
+from aimv2.analysis.judgement.sensitivity import ladder_text, sensitivity_by
 from aimv2.definitions.metrics import lower_is_better
 
 LABELS = {"untrained": "untrained", "positive_control": "shuffled captions", "width_050": "half as wide"}
@@ -50,3 +50,8 @@ def write_ladder(reports_dir, ladder, name="sensitivity"):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sensitivity.json").write_text(ladder_text(ladder))
     return reports_dir
+
+
+def read_sensitivity(reports_dir, config):
+    """Return the sensitivity of each metric that was measured on a baseline's run, whatever its seed."""
+    return sensitivity_by(nearest_ladder(reports_dir, config), config)

@@ -85,16 +85,6 @@ class Checker(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_markdown_is_what_was_said():
-    assert to_markdown(DOCUMENT) == (
-        "[Reports](../index.md)\n\n# title\n\n> Because.\n\n"
-        "🟩\u00a0a claim: **supported**\u00a0· 🟨\u00a0another: **undecided**\n\n"
-        "![what it shows](figures/a.svg)\nA caption.\n\n## One\n\ntext\n\n"
-        "| a | b |\n| --- | --- |\n| 1 | 2<br>3 |\n\nbelow\n\n"
-        "### Inner\n\n- x\n- y\n\n## Details\n\n## Two\n\nmore, see [one](#one)\n"
-    )
-
-
 def test_html_is_well_formed_and_in_the_order_of_the_markdown(folder):
     page = to_html(to_markdown(DOCUMENT), folder)
     checker = Checker()

@@ -12,17 +12,6 @@ from aimv2.runs.record import RunFolder
 from tests.helpers.evidence import write_run
 
 
-def test_tables_have_a_row_per_finished_cell(evidence, cells):
-    assert len(evidence.runs) == len(cells) == 32
-    assert set(evidence.metrics["metric"]) == {
-        "content_loss", "causal_content_loss", "pixel_loss_0.5", "probe_digits", "knn_digits", "caption_bits",
-    }  # fmt: skip
-    assert evidence.values("content_loss").shape == (4, 8)
-    assert evidence.missing.empty
-    assert evidence.unit("content_loss") == "nats/token"
-    assert set(evidence.metrics["warning"]) == {""}
-
-
 def test_results_name_the_code_and_the_hardware_of_all_attempts(cells, tmp_path):
     old, new = cells[:2]
     write_run(old, tmp_path, 3.0)
@@ -59,17 +48,6 @@ def test_failed_runs_are_told_from_unfinished_ones(cells, tmp_path):
     assert evidence.missing["reason"].tolist()[1:] == ["not run yet"] * 2
     (path := tmp_path / some[2].name).write_text("in the way")
     assert load(some, tmp_path).missing["reason"].tolist()[1].startswith(f"{path} is no folder that can be written")
-
-
-def test_moments_of_items_are_those_of_the_runs_files(cells, tmp_path):
-    some = [cell for cell in cells if cell.arm == "causal"][:2]
-    for cell in some:
-        rows = [("content_loss", 7, 2.0 + cell.seed, 1.0), ("content_loss", 9, 2.0, 3.0), ("other", 7, 1.0, 1.0)]
-        write_run(cell, tmp_path, 1.0, items=rows)
-    items = load(some, tmp_path).items
-    assert items.num_items("content_loss").to_dict() == {("causal", 0): 2, ("causal", 1): 2}
-    # Of seed 0, the parts are 2 - 1 x 1 and 2 - 1 x 3 over a mean weight of 2: 0.5 and -0.5, with the variance 0.5.
-    assert items.covariance("content_loss", "content_loss").iloc[0, 0] == pytest.approx(0.5 / 2)
 
 
 def test_curves_have_the_steps_with_held_out_values(evidence, cells):

@@ -6,7 +6,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from patsy import dmatrix
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
@@ -82,6 +84,30 @@ def test_balanced_table_has_the_sums_of_squares_of_the_textbook():
     assert corner.estimate.mean == pytest.approx(expected)
     assert corner.estimate.error == pytest.approx(math.sqrt(error * 4 / num_seeds))
     assert found.notes == ()
+
+
+@given(missing=MISSING, rng=st.integers(0, 5))
+@settings(max_examples=10)
+def test_tests_of_an_unbalanced_table_compare_the_model_with_that_without_the_term(missing, rng):
+    """Type III: both models have sum-to-zero codes, and the smaller one has all other terms."""
+    data = table(rng, missing=missing)
+    analysis = analyse(data, FACTORS)
+    if len(analysis.tests) < 3:
+        return  # a combination is absent
+    design = dmatrix("C(seed, Sum) + C(A, Sum) * C(B, Sum)", data)
+
+    def squares(columns):
+        return np.linalg.lstsq(columns, data["value"], rcond=None)[1][0]
+
+    whole, df = squares(np.asarray(design)), len(data) - design.shape[1]
+    for test, term in zip(analysis.tests, ("C(A, Sum)", "C(B, Sum)", "C(A, Sum):C(B, Sum)"), strict=True):
+        if not test.has_test:
+            continue  # one seed ran a combination
+        removed = design.design_info.term_name_slices[term]
+        smaller = squares(np.delete(np.asarray(design), removed, axis=1))
+        assert (test.df, test.error_df) == (removed.stop - removed.start, df)
+        assert test.statistic == pytest.approx((smaller - whole) / test.df / (whole / df))
+        assert test.p == pytest.approx(stats.f.sf(test.statistic, test.df, df))
 
 
 def test_factor_of_two_levels_is_the_paired_t_test():

@@ -18,16 +18,16 @@ def test_parts_of_a_ratio_add_up_and_predict_its_change():
     assert ratio - without == pytest.approx(parts[7] / 200, rel=0.05)
 
 
-def test_mean_squares_of_a_balanced_example():
-    """Seeds 0 and 1, items 0 to 2; additive, so that nothing is left over."""
-    differences = np.array([[1.0, 2.0, 3.0], [3.0, 4.0, 5.0]])
-    # Two seeds x the variance of 2, 3, 4 is a mean square of 2, over 2 x 3.
-    assert item_variance(item_covariance(differences, differences)) == pytest.approx((2 / 6, 0.0))
-    whole = over_items(mean_interval(differences.mean(axis=1)), differences)
-    # The means of seeds, 2 and 4, have a variance of 2: 2 / 2 + 2 / 6, with 1 and 2 degrees of freedom.
-    assert whole.error == pytest.approx(np.sqrt(1 + 1 / 3))
-    assert whole.df == int((1 + 1 / 3) ** 2 / (1 / 1 + (1 / 3) ** 2 / 2))
-    assert whole.covers == "seeds and items"
+def test_items_add_their_mean_square_beyond_the_rest_to_the_squared_error():
+    differences = simulated(np.random.default_rng(3), seeds=3, items=5)
+    of_items, rest = (square / differences.size for square in mean_squares(differences))
+    assert of_items > rest
+    alone = mean_interval(differences.mean(axis=1))
+    whole = over_items(alone, differences)
+    assert whole.error == pytest.approx(np.sqrt(alone.error**2 + of_items - rest))
+    assert whole.items_error == pytest.approx(np.sqrt(of_items - rest))
+    terms = [alone.error**2, of_items, -rest]
+    assert whole.df == max(int(sum(terms) ** 2 / (terms[0] ** 2 / 2 + terms[1] ** 2 / 4 + terms[2] ** 2 / 8)), 1)
 
 
 def test_items_that_add_nothing_leave_the_error():

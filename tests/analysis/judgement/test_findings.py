@@ -24,23 +24,11 @@ from aimv2.config.recipes.scales import demo
 from aimv2.definitions.items import Items
 from aimv2.definitions.metrics import Definition, Metric, know
 from aimv2.runs.record import RunFolder
-from tests.helpers.documents import judged_again, text_of
+from tests.helpers.documents import text_of
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive, write_run
 from tests.helpers.ladders import HARMS
 from tests.helpers.searches import parsed, request_of_search, search_of, trial, typical, won_by_the_baseline
 from tests.helpers.specimen import STUDY
-
-
-def test_metric_that_is_not_sensitive_withholds_the_conclusion(findings):
-    blind = judged_again(findings, findings.evidence, seen={})
-    assert blind.withheld == [blind.reasons.blind]
-    assert "was not measured" in blind.reasons.blind
-
-
-def test_mixed_code_is_the_only_reason_that_is_given(findings):
-    runs = findings.evidence.runs.copy()
-    runs.loc[0, "code"] = "d" * 12
-    assert judged_again(findings, replace(findings.evidence, runs=runs)).withheld == ["the runs are of 2 codes"]
 
 
 def test_sensitivity_study_measures_its_own_sensitivity(tiny):

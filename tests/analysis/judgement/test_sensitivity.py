@@ -16,14 +16,13 @@ from aimv2.analysis.judgement.sensitivity import (
     NO_SENSITIVITY,
     SampleCurve,
     insensitive,
-    read_sensitivity,
     sensitivity_of,
 )
 from aimv2.base.errors import UsageError
 from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import with_attention
-from tests.helpers.ladders import ladder_of, seeing, write_ladder
+from tests.helpers.ladders import ladder_of, read_sensitivity, seeing, write_ladder
 
 
 def judged(metric, config=None, **changed):
@@ -178,14 +177,6 @@ def test_of_two_studies_of_a_base_that_with_more_rungs_counts(tmp_path):
     )
     assert "hidden_050" not in few.measured
     assert "hidden_050" in nearest_ladder(reports, demo()).measured
-
-
-def test_each_base_has_its_own(tmp_path):
-    other = replaced(demo(), {"data.dense_fraction": 0.33})
-    tells, blind = ladder_of(seeing("content_loss"), demo()), ladder_of({"content_loss": {}}, other)
-    reports = write_ladder(write_ladder(tmp_path, tells), blind, "sensitivity_dense_033")
-    assert read_sensitivity(reports, demo()) == sensitivity_of(tells)
-    assert read_sensitivity(reports, other) == sensitivity_of(blind)
 
 
 BROKEN = [

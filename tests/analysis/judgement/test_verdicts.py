@@ -257,13 +257,6 @@ def test_claim_that_all_expectations_contradict_together_is_smaller_if_some_are(
     assert judged(study, evidence_of(study, effects, spread=0.001, metrics=METRICS))[claim].word is word
 
 
-def test_margin_of_the_expectation_comes_before_that_of_the_study():
-    expectation = expect("alpha_02", "equal", than="alpha_04", metric=LOSS, margin=1.0)
-    study = replace(STUDIES["loss_weight"], claims={"alpha-insensitive": expectation})
-    evidence = evidence_of(study, {"alpha_02": 0.5}, spread=0.001, metrics=METRICS)
-    assert judged(study, evidence)["alpha-insensitive"].word is SUPPORTED
-
-
 def test_evidence_lists_the_comparisons_that_decide_before_the_others():
     found = verdict_on("alpha-insensitive", "loss_weight", {("alpha_02", LOSS): 0.5})
     assert len(found.deciding) == 2, "both differences to alpha = 0.2, and no other"
@@ -278,32 +271,6 @@ def test_evidence_lists_the_comparisons_that_decide_before_the_others():
     assert f"({100 * level:.2f} %, n = 4, pooled error, covers seeds; margin 0.1)" in first
     assert first.endswith("expected equal, observed worse: contradicted")
     assert found.sensitivity == (f"{READER} sees all rungs", f"{LOSS} sees all rungs")
-
-
-def test_evidence_of_slopes_and_ranges_is_in_words():
-    (text, own) = verdict_on("no-large-batch", "batch_size", gains(clip=0.2)).evidence
-    assert text.startswith(f"{READER}, slope over doublings of the batch, CLIP minus AIMv2: -0.")
-    assert "error, covers seeds; margin 0.1); expected better, observed better" in text
-    assert own.endswith("expected not better, observed equivalent: supported")
-    found = verdict_on("width-matters-more-than-depth", "decoder_size", WIDTHS)
-    assert found.evidence[0].startswith(
-        f"{READER}, range over the published widths minus range over the published depths"
-    )
-    assert f"{100 * level_of_a_claim():.2f} %, bounds of all contrasts, n = 4" in found.evidence[0]
-    assert found.evidence[0].endswith("expected wider, observed wider: supported")
-    assert [one.outcome.word for one in found.deciding] == [SUPPORTED, SUPPORTED]
-    assert found.deciding == found.comparisons
-    narrower = verdict_on("width-matters-more-than-depth", "decoder_size", {"depth_067": 0.5})
-    assert narrower.evidence[0].endswith("expected wider, observed narrower: contradicted")
-
-
-def test_studies_of_a_claim_share_its_part_of_the_error_rate():
-    """Whatever else a study judges, and whatever was run."""
-    for slug, arm in (("loss_weight", "alpha_04"), ("objective", "aimv2")):
-        (text,) = verdict_on("both-losses-beat-text-only", slug, {(arm, READER): -0.5}).evidence
-        assert f"({100 * level_of_a_claim(3):.2f} %, n = 4" in text
-    whole = verdict_on("swiglu-rmsnorm", "norm_ffn", harms("rms_gelu", "layer_swiglu", "layer_gelu")).evidence
-    assert all(f"({100 * level_of_a_claim():.2f} %, n = 4" in text for text in whole), "support takes no correction"
 
 
 def test_measured_margins_take_the_place_of_conventions():

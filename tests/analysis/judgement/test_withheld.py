@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -11,6 +12,7 @@ from aimv2.ablations.expand import expand, untrained_names
 from aimv2.ablations.expectations import CONTENT, READER, Combination, expect, slope
 from aimv2.ablations.study import UNTRAINED, WINNER, confirmation
 from aimv2.analysis.evidence.tables import MISSING_COLUMNS, MIXTURE_COLUMNS
+from aimv2.analysis.inference.items import ItemMoments
 from aimv2.analysis.judgement.rules import Word
 from aimv2.analysis.judgement.verdicts import verdicts
 from aimv2.analysis.judgement.withheld import Reasons, check_controls
@@ -300,6 +302,23 @@ def test_null_control_is_compared_unpaired_at_99_percent(evidence):
     null = next(one for one in check_controls(STUDY, evidence) if one.control == "null_control")
     assert f"[{expected.low:+.3f}, {expected.high:+.3f}]" in null.reason
     assert expected.high - expected.low > 4, "the seeds differ widely, and that does not cancel"
+
+
+def test_positive_control_is_compared_by_seed_at_95_percent_over_seeds_and_items(evidence):
+    """Items that differ from run to run widen the interval of the positive control and not that of the null control."""
+    values, rng = evidence.values(METRIC), np.random.default_rng(0)
+    by_seed = values["positive_control"] - values["uniform"]
+    parts = {run: pd.Series(rng.normal(0, 0.1, 50)) for run in evidence.runs_of(evidence.runs)}
+    item_effect = pd.Series(rng.normal(0, 0.5, 50))
+    parts |= {run: part + item_effect for run, part in parts.items() if run[0].endswith("_control")}
+    for items, covers in ((ItemMoments(), "seeds"), (ItemMoments(lambda metric: parts), "seeds and items")):
+        null, positive = checked(STUDY, replace(evidence, items=items))
+        interval = stats.ttest_rel(values["positive_control"], values["uniform"]).confidence_interval(0.95)
+        is_wider = f"[{interval.low:+.3f}, {interval.high:+.3f}]" not in positive.reason
+        assert is_wider == (covers == "seeds and items")
+        assert f"{by_seed.mean():+.3f} [" in positive.reason
+        assert f"95 %, n = 4, own error, covers {covers}." in positive.reason
+        assert "99 %, n = 4, own error, covers seeds." in null.reason
 
 
 def test_a_confirmation_of_a_search_needs_no_controls_but_those_that_it_has_must_pass():

@@ -3,19 +3,8 @@ from dataclasses import replace
 from aimv2.ablations.expectations import PROBE, expect
 from aimv2.analysis.sections import claims
 from aimv2.analysis.sections.claims import _margins_note as margins_note
-from aimv2.analysis.sections.claims import controls_section
-from tests.helpers.documents import judged_again, lines_of, tables, text_of
+from tests.helpers.documents import judged_again
 from tests.helpers.specimen import STUDY
-
-
-def test_each_claim_has_its_verdict_and_evidence(findings):
-    shown = tables(claims.section(findings))
-    table = shown["evidence"]
-    assert [lines_of(row[0])[0].strip("*") for row in table.rows] == list(STUDY.claims)
-    for row, verdict in zip(table.rows, findings.verdicts.values(), strict=True):
-        assert lines_of(row[2]) == (f"**{verdict.word}**", *verdict.qualifications)
-        assert lines_of(row[3]) == verdict.evidence
-        assert lines_of(row[4]) == verdict.sensitivity
 
 
 def test_study_without_claims_has_no_section(findings):
@@ -37,10 +26,3 @@ def test_margins_have_their_reason():
         "content_loss 0.0321 (what 10 % of the samples are worth);"
         " probe_object 0.02 (what 10 % of the samples are worth); probe_object 0.05 (a table)"
     )
-
-
-def test_each_control_has_its_result_in_each_metric_that_decides(findings):
-    text = text_of(controls_section(findings))
-    for one in findings.controls:
-        assert f"{one.metric}: **{one.result}**. {one.reason}" in text
-    assert "Null control (the baseline with other seeds), content_loss: **passed**." in text

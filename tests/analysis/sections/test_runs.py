@@ -22,14 +22,6 @@ from tests.helpers.evidence import write_run
 from tests.helpers.specimen import STUDY
 
 
-def test_each_run_has_a_row_with_its_name_and_value(findings):
-    table = tables(runs_section(findings))["runs"]
-    assert [row[0] for row in table.rows] == [f"`{name}`" for name in findings.evidence.runs["run"]]
-    row = next(row for row in table.rows if row[1] == "causal (prefix of 1 patch)" and row[2] == "2")
-    assert row[3] == f"{findings.evidence.value('content_loss', 'causal')[2]:.4f}"
-    assert "No run is missing" in text_of(runs_section(findings))
-
-
 def test_missing_runs_are_listed_with_their_reason_escaped(findings):
     missing = pd.DataFrame([("causal", 4, "v2-0", "loss | <b>", True)], columns=MISSING_COLUMNS)
     section = runs_section(judged_again(findings, replace(findings.evidence, missing=missing)))

@@ -23,8 +23,6 @@ from tests.helpers.searches import (
     search_of,
     trial,
     typical,
-    without_a_finished_trial,
-    won_by_the_baseline,
 )
 
 
@@ -42,28 +40,6 @@ def section_of(values, **more):
 def test_a_study_without_a_search_has_no_section(findings):
     assert search.section(findings) is None
     assert search.numbers(findings) == {}
-
-
-def test_section_says_how_the_search_looked_and_what_its_trials_did():
-    text = text_of(section_of(typical()))
-    assert "objective.pixel\\_weight (0 to 2); optimizer.peak\\_lr (0.0001 to 0.01, logarithmic)" in text
-    assert "attention (prefix attention, causal attention), to minimize content\\_loss on the validation split" in text
-    assert "(sampler `tpe`, pruner `asha`, seed 0)" in text
-    states = [one["state"] for one in typical()["trials"]]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in ("finished", "pruned", "failed"))
-    assert f"It has 24 trials: {counts}." in text
-    assert "without pruning" in text_of(section_of(typical(pruner="none")))
-
-
-def test_section_has_the_best_value_beside_the_means_on_fresh_seeds():
-    values, found = typical(), findings_of(typical())
-    best = next(one for one in values["trials"] if one["number"] == values["winner"])
-    text = text_of(section_of(values))
-    assert f"The winner is trial {best['number']}: objective.pixel\\_weight = " in text
-    assert f"measured content\\_loss {best['values'][0]:.4f} nats/token on the validation split, in one run" in text
-    mean = found.evidence.values("content_loss")[WINNER].mean()
-    assert f"{mean:.3f} [" in text
-    assert "has no controls of its own" in text
 
 
 def test_importances_are_in_order_and_only_where_there_is_something_to_compare():
@@ -145,13 +121,3 @@ def test_report_of_a_search_of_few_trials_is_written_in_every_form(values):
     assert report.lead is None
     assert "## Search" in to_markdown(report)
     assert "search" in json.loads(to_json(report))["numbers"]
-
-
-def test_section_without_a_confirmation_says_nothing_of_one():
-    won = text_of(section_of(won_by_the_baseline(), has_winner=False))
-    assert "The winner is trial 0, which is the baseline itself: objective" in won
-    assert "confirmation" not in won
-    assert "fresh seeds" not in won
-    section = section_of(without_a_finished_trial(), has_winner=False)
-    assert "It has no winner, since no trial has finished." in text_of(section)
-    assert set(tables(section)) == {"search_cost", "search_trials"}

@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 
 from aimv2.ablations.study import UNTRAINED
 from aimv2.analysis.document.model import Section, Table, walk
-from aimv2.analysis.document.pages import to_json, to_markdown
+from aimv2.analysis.document.pages import to_markdown
 from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
@@ -16,7 +16,7 @@ from aimv2.analysis.sections.study import document
 from aimv2.config.program import replaced
 from tests.analysis.conftest import MARKUP
 from tests.helpers.documents import changed, judged_again, tables, text_of
-from tests.helpers.evidence import PIXEL, sensitive
+from tests.helpers.evidence import PIXEL
 from tests.helpers.searches import (
     parsed,
     request_of_search,
@@ -31,24 +31,6 @@ from tests.helpers.specimen import STUDY
 @pytest.fixture(scope="module")
 def report(findings):
     return document(findings, {"more.txt": b"more"})
-
-
-def test_report_of_a_search_leads_with_its_confirmation(tiny, tmp_path):
-    request = request_of_search(tiny)
-    write_confirmation(request, tmp_path)
-    found = judge(request, load(request.cells, tmp_path), Look(1), sensitive("content_loss"), parsed(typical()))
-    report = document(found, {})
-    titles = [section.title for section in report.details]
-    assert titles[:3] == ["The result in words", "Held-out loss of content words", "Search"]
-    assert not {"Claims in full", "Controls in full"} & set(titles)
-    assert report.answer.startswith("Confirmed on fresh seeds: the winner is better by ")
-    assert "prefix_ratio_search_test" in report.subtitle
-    assert report.lead.name == "differences"
-    assert report.numbers["search"]["result"] == "confirmed"
-    assert report.numbers["search"]["confirmation"]["n"] == 4
-    assert "winner's curse" in to_markdown(report)
-    for written in (to_markdown(report), to_json(report)):
-        assert "Confirmed on fresh seeds" in written
 
 
 def test_the_subtitle_says_what_changes_the_base_run(findings):
