@@ -24,6 +24,7 @@ from aimv2.analysis.judgement.findings import Findings, findings_in
 from aimv2.analysis.judgement.planner import in_words
 from aimv2.analysis.judgement.rules import Word
 from aimv2.analysis.judgement.verdicts import compared_in_words
+from aimv2.analysis.sections.agreement import scales_section
 from aimv2.analysis.sections.tables import estimate, in_seeds, seeds_per_arm, verdict_values
 
 COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
@@ -57,6 +58,7 @@ def document(findings: Mapping[str, Findings]) -> Document:
             beyond.rows.append([stacked(f"**{claim.id}**", claim.statement), claim.source, claim.why_not])
         else:
             table.rows.extend(_rows(of_claim, words[name]))
+    scales = scales_section(findings.values())
     published = [_paper_table(paper_table, findings) for paper_table in paper_tables()]
     return Document(
         title="Which claims of the papers hold here?",
@@ -67,6 +69,7 @@ def document(findings: Mapping[str, Findings]) -> Document:
             Section("How to read this page", blocks_of("claims_reading")),
             Section("Claims beyond reach", [beyond]),
             Section("The paper's tables beside ours", [Paragraph(PAPER_TABLES), *published]),
+            *([scales] if scales else []),
         ],
         numbers={"claims": {name: _numbers(of_claim, words[name]) for name, of_claim in answers.items()}},
     )

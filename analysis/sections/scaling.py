@@ -24,6 +24,7 @@ from aimv2.analysis.inference.scaling_law import (
     shares_seeds,
 )
 from aimv2.analysis.judgement.withheld import mixed_code
+from aimv2.analysis.sections.agreement import agreement_sections
 from aimv2.analysis.sections.tables import metric_title
 from aimv2.base.errors import escape
 
@@ -76,12 +77,21 @@ def section(study: Study, evidence: Evidence, law: Fitted | str | None, withheld
     if withheld:  # otherwise the law is the study's conclusion, and the figure stands beside it
         note = f"The law describes these runs and concludes nothing: {'; '.join(withheld)}."
         blocks = [Paragraph(note), law_figure(law), *blocks]
+    by_metric = {
+        metric: {
+            f"{samples:,} samples": rows.pivot(index="seed", columns="n", values="loss")
+            for samples, rows in scaling_runs(study, evidence, metric).groupby("d")
+        }
+        for metric in study.deciding_metrics
+    }
+    about = "The order of sizes at a number of samples and at the most."
+    blocks += agreement_sections("Decision accuracy", about, by_metric, "decision_accuracy")
     return Section("Scaling law", blocks)
 
 
-def scaling_runs(study: Study, evidence: Evidence) -> pd.DataFrame:
-    """Return a row per finished run of an arm with the primary metric."""
-    values = evidence.metrics[evidence.metrics["metric"] == study.primary_metric]
+def scaling_runs(study: Study, evidence: Evidence, metric: str = "") -> pd.DataFrame:
+    """Return a row per finished run of an arm with a metric, by default the primary one."""
+    values = evidence.metrics[evidence.metrics["metric"] == (metric or study.primary_metric)]
     chosen = evidence.runs[evidence.runs["arm"].isin(list(study.arms))]
     columns = {"encoder_parameters": "n", "samples": "d", "value": "loss", "train_flops": "flops"}
     runs = chosen.merge(values[["arm", "seed", "value"]], on=["arm", "seed"]).rename(columns=columns)

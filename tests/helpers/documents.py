@@ -42,3 +42,11 @@ def judged_again(findings, evidence, *, study=None, seen=None):
     request = findings.request if study is None else replace(findings.request, study=study)
     metrics = (study or findings.study).deciding_metrics
     return judge(request, evidence, Look(1), sensitive(*metrics) if seen is None else seen)
+
+
+def at_scale(findings, evidence, *, scale, samples):
+    """Return findings of other evidence, as if the runs were of this scale and number of samples."""
+    config = findings.config
+    config = replace(config, scale=scale, budget=replace(config.budget, samples=samples))
+    cells = [replace(cell, config=config) for cell in findings.request.cells]
+    return changed(findings, request=replace(findings.request, cells=cells), evidence=evidence)

@@ -12,7 +12,7 @@ from aimv2.analysis.document.style import style
 from aimv2.analysis.inference.scaling_law import assess
 from aimv2.analysis.sections.scaling import Fitted, conclusion, law_blocks, law_numbers, law_of, scaling_runs, section
 from aimv2.base.errors import escape
-from tests.helpers.documents import tables, text_of
+from tests.helpers.documents import number_of, tables, text_of
 from tests.helpers.evidence import evidence_from
 from tests.helpers.scaling import HOFFMANN, ladder_runs, loss_of, scaling_evidence
 from tests.helpers.specimen import STUDY as OTHER
@@ -40,10 +40,11 @@ def law(evidence):
     return law_of(STUDY, evidence, num_draws=20)
 
 
-def test_the_law_is_that_of_the_runs_and_failed_ones_are_counted(evidence, law):
+def test_failed_runs_are_counted_and_sizes_that_keep_their_order_agree(evidence, law):
     missing = evidence_from([], [], missing=[("size_100_samples_025", 7, True)]).missing
     shown = section(STUDY, replace(evidence, missing=missing), law)
     assert "1 runs failed, so the others are a selection." in text_of(shown)
+    assert all(number_of(row[3]) == 1 for row in tables(shown)["decision_accuracy"].rows)
     runs = scaling_runs(STUDY, evidence)
     fitted = law.law.law.predict(runs)
     np.testing.assert_allclose(fitted, loss_of(LAW, runs["n"], runs["d"]), rtol=0.01)
