@@ -1,20 +1,17 @@
-"""Metrics of plug-ins that were measured on the finished runs of a study, recorded beside its requests.
+"""Metrics of plug-ins that older versions measured on the finished runs of a study, recorded beside its requests.
 
-Each has a run of its own for each finished run (``aimv2.run.reuse``), which is no cell of the study.
+Each has a run of its own for each finished run, which is no cell of the study. Published records have such metrics.
 """
 
 import contextlib
-import hashlib
-import json
-import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aimv2.ablations.expand import Cell
 from aimv2.base.errors import UsageError
-from aimv2.base.files import read_object, user, write_json
+from aimv2.base.files import read_object
 from aimv2.base.plugins import AT
 from aimv2.definitions.metrics import METRICS as PLUGIN_METRICS
 from aimv2.definitions.metrics import Definition, know
@@ -57,16 +54,6 @@ class MeasuredMetric:
         plugin = PLUGIN_METRICS.plugin_of(self.name)
         if plugin is None or plugin.name != self.plugin.rpartition(AT)[0]:  # else it is a version of this one
             know(Definition(self.name, self.unit, self.lower_is_better))
-
-
-def write_measured(runs_dir: Path, study: str, metric: MeasuredMetric, runs: Iterable[str]) -> None:
-    """Record that a metric of a study (``Request.folder``) is measured by these runs, as the newest of its name."""
-    folder = runs_dir / FOLDER / study / METRICS
-    folder.mkdir(parents=True, exist_ok=True)
-    values = {"metric": asdict(metric), "runs": sorted(runs), "owner": user()}
-    name = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
-    newest = max((record["time"] for record in _records(runs_dir, study)), default=0.0)  # by a clock that may be ahead
-    write_json(folder / f"{name}.json", values | {"time": max(time.time(), newest + 1e-3)})
 
 
 def read_measured(runs_dir: Path, study: str) -> tuple[MeasuredMetric, ...]:

@@ -30,14 +30,12 @@ MAX_TOLERANCE = 0.1
 class Recorded:
     """A finished run as it was recorded: values of steps and final metrics by name, and the recorded PROVENANCE.
 
-    ``runs_dir`` has the run whose weights this one measures, if it trains none. A record that ``is_whole`` has every
-    value that a replay has.
+    A record that ``is_whole`` has every value that a replay has.
     """
 
     config: Program
     values: Mapping[str, float]
     origin: Mapping[str, Any]
-    runs_dir: Path = Path()
     is_whole: bool = False
 
 
@@ -46,6 +44,8 @@ def recorded_in_folder(run: RunFolder) -> Recorded:
     if not run.is_done:
         raise UsageError(f"run {run.name} is not done yet; only a finished run can be replayed")
     config = RunConfig.from_dict(read_json(run.path / "config.json"))
+    if config.evaluation.alone is not None:
+        raise UsageError(f"run {run.name} measured one metric of another run, which only older versions do")
     find_plugins(config, run.path.parent)
     if config.name != run.name:
         raise UsageError(
@@ -53,7 +53,7 @@ def recorded_in_folder(run: RunFolder) -> Recorded:
         )
     manifest = read_json(run.file("manifest.json"))
     origin = {key: manifest.get(key) for key in PROVENANCE}
-    return Recorded(config, _values_of(run), origin, run.path.parent, is_whole=True)
+    return Recorded(config, _values_of(run), origin, is_whole=True)
 
 
 def recorded_in_report(folder: Path, beginning: str, cache_dir: str) -> Recorded:
@@ -103,8 +103,7 @@ def replay(recorded: Recorded, say: Callable[[str], None] = print, *, tolerance:
         run = RunFolder(Path(folder), config.name)
         attempt = run.acquire(config)
         assert attempt is not None, "the folder is new"
-        alone = config.evaluation.alone if isinstance(config, RunConfig) else None
-        failure = execute(config, attempt, trained=None if alone is None else recorded.runs_dir / alone.run)
+        failure = execute(config, attempt)
         if failure is not None:
             raise RunFailedError(failure.cause, f"the replay failed ({failure.cause}): {failure.message}")
         now, origin = _values_of(run), read_json(run.file("manifest.json"))

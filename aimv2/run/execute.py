@@ -21,7 +21,7 @@ from aimv2.definitions.metrics import Metric
 from aimv2.definitions.objectives import objective
 from aimv2.definitions.programs import check_plugins
 from aimv2.evaluation import parts
-from aimv2.evaluation.evaluate import TrainedModel, evaluate, examples, held_out_curve
+from aimv2.evaluation.evaluate import evaluate, examples, held_out_curve
 from aimv2.evaluation.parts import MeasureParts, beside
 from aimv2.memory.machine import keep_freed_memory, missing_for_compile, ranks_here
 from aimv2.memory.setup import check_evaluation, loading_of, resolved, setup_of
@@ -29,7 +29,7 @@ from aimv2.model.network import Network
 from aimv2.objectives.build import build, start_network
 from aimv2.request.resolve import data_fingerprint
 from aimv2.run.manifest import manifest, rests_on
-from aimv2.run.reuse import WEIGHTS, check_training, measured_run, metric_of, origin_of_training
+from aimv2.run.reuse import WEIGHTS, check_training, origin_of_training
 from aimv2.runs.attempt import Attempt, Unrecorded, attempted
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import keep_changes
@@ -167,9 +167,6 @@ def _train_and_evaluate(
     trained: Path | None,
 ) -> None:
     _prepare_process(config)
-    if config.evaluation.alone is not None:
-        _measure_alone(attempt, config, attempt.run.parent if trained is None else trained.parent)
-        return
     if config.ranks > 1:
         rank = place(config)
         assert rank == 0, "the other ranks call follow"
@@ -199,31 +196,6 @@ def _train_and_evaluate(
         metrics,
         **training.record,
         attempts=[*training.attempts, *rests_on(attempt.folder, part.measured_by)],
-    )
-    attempt.remove_unfinished()
-
-
-def _measure_alone(attempt: Attempt, config: RunConfig, runs_dir: Path) -> None:
-    """Measure one metric of a finished run of a folder (``aimv2.run.reuse``), and publish it."""
-    alone = config.evaluation.alone
-    assert alone is not None, "the run measures one metric"
-    chosen, run = metric_of(alone), measured_run(config, alone, runs_dir)
-    config = _set_up(config)
-    data = _prepared_beside(config)
-    attempt.write_manifest(
-        manifest(config, data, None, origin_of_training(run)) | {"changes": keep_changes(attempt.run.parent)}
-    )
-    network = _trained_network(config, run)
-    hold_half_(network, config)
-    model = TrainedModel.of(network, data, config)
-    with torch.no_grad():
-        value = chosen.metric.value_of(model)
-    how = f"{len(model.pairs):,} held-out pairs, by {chosen.plugin.id} after the run (evaluation {chosen.digest})"
-    no_training: dict[str, Any] = dict.fromkeys(RECORDED, 0) | {"mixture": {}}
-    attempt.publish(
-        {chosen.metric.name: Metric.of(value, chosen.metric.unit, how)},
-        **no_training,
-        attempts=rests_on(attempt.folder, ()),
     )
     attempt.remove_unfinished()
 

@@ -117,8 +117,7 @@ def price_of(run: Program, clock: Clock) -> Price:
         return _price(run.train_flops, clock(run), run.weights_bytes)
     samples, time = run.budget.samples, clock(run)
     parts = objective(run.objective.name).cost(run)
-    saves_weights = run.evaluation.alone is None
-    weights = BYTES_PER_PARAMETER * num_parameters(parts) * saves_weights
+    weights = BYTES_PER_PARAMETER * num_parameters(parts)
     checkpoints = CHECKPOINTS * (1 + NUM_MOMENTS) * weights if samples else 0
     return _price(max_train_flops(run, samples), time, weights, checkpoints)
 

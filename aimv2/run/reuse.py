@@ -1,11 +1,9 @@
-"""The weights of finished runs, for runs that train none: runs that differ in evaluation only, and runs that measure
-one metric of a plug-in of a finished run (of older versions).
+"""The weights of finished runs, for runs that differ from these in evaluation only, and so train none.
 
 Such a run has a name, a lease and a result as all runs have, so it is done once, wherever workers run, and the finished
 run stays as it is. Nothing here imports torch.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,13 +11,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aimv2.base.errors import RunFailedError, UsageError, unknown
+from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import read_json
-from aimv2.base.plugins import Plugin, load
-from aimv2.config.evaluation_config import AloneConfig
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
-from aimv2.definitions.metrics import METRICS, PluginMetric, is_ours
 from aimv2.request.resolve import data_fingerprint
 from aimv2.runs.attempt import LAYOUT_VERSION
 from aimv2.runs.provenance import digest
@@ -143,58 +138,3 @@ def _evaluations(runs_dir: Path, names: set[str]) -> list[RunConfig]:
         except UsageError:  # of another version
             continue
     return runs
-
-
-class ChosenMetric(NamedTuple):
-    """A metric of a plug-in that is loaded."""
-
-    metric: PluginMetric
-    plugin: Plugin
-
-    @property
-    def digest(self) -> str:
-        """The digest of the content of the plug-in, and of the code that measures."""
-        return hashlib.sha256(f"{self.plugin.digest} {digest()}".encode()).hexdigest()[:12]
-
-    def of(self, run: RunConfig) -> RunConfig:
-        """Return the run that measures the metric of a finished run with this config."""
-        return run.measuring(self.metric.name, self.digest)
-
-
-def chosen_metric(typed: str) -> ChosenMetric:
-    """Return the metric ``FILE:NAME`` of a plug-in's file or folder, which is loaded."""
-    path, _, name = typed.rpartition(":")
-    if not path:
-        if is_ours(name):
-            raise UsageError(f"metric={name} is built in, so every run has it; `measure` repeats a whole evaluation")
-        file, metric = (name, "NAME") if name.endswith(".py") else ("my.py", name)
-        raise UsageError(f"metric={typed} must be FILE:NAME, as in metric={file}:{metric}")
-    plugin = load(Path(path))
-    names = [metric for metric in METRICS if METRICS.plugin_of(metric) == plugin]
-    if not names:
-        raise UsageError(f"plug-in {path} has no metric; mark a function with @metric(unit, lower_is_better=...)")
-    if name not in names:
-        raise unknown(f"metric of {path}", name, names)
-    return ChosenMetric(METRICS[name], plugin)
-
-
-def metric_of(alone: AloneConfig) -> ChosenMetric:
-    """Return the metric that a run measures alone; refuse one whose plug-in is not loaded, or was edited since."""
-    plugin = METRICS.plugin_of(alone.metric)
-    if plugin is None:
-        raise RunFailedError("data", f"no plug-in has the metric {alone.metric}; type plugins=[FILE.py]")
-    chosen = ChosenMetric(METRICS[alone.metric], plugin)
-    if chosen.digest != alone.digest:
-        text = f"{plugin.path} or the code was edited after metric {alone.metric} was requested"
-        raise RunFailedError("data", f"{text}; type the command again")
-    return chosen
-
-
-def measured_run(config: RunConfig, alone: AloneConfig, runs_dir: Path) -> RunFolder:
-    """Return the finished run whose weights a run measures; refuse one that was trained otherwise."""
-    run = RunFolder(runs_dir, alone.run)
-    stored = RunConfig.from_dict(read_json(run.path / "config.json"))
-    if stored.name != run.name or stored.measuring(alone.metric, alone.digest).name != config.name:
-        raise RunFailedError("data", f"run {run.name} is not the one that {config.name} measures")
-    _check_weights(run)
-    return run

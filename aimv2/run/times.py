@@ -68,15 +68,9 @@ def training_effort(config: RunConfig) -> float:
 
 
 def evaluation_effort(config: RunConfig) -> float:
-    """Return the seconds of the start and of the evaluation at the end, without the curve.
-
-    Of a metric that is measured alone they are those of the features that it reads.
-    """
+    """Return the seconds of the start and of the evaluation at the end, without the curve."""
     model, options, goal = config.model, config.evaluation, objective(config.objective.name)
     encoded_once = forward_flops([encoder_part(model, model.encoder, useful_share=1.0)], 1, 0)
-    if options.alone is not None:
-        rendered = config.data.render_px**2 * PIXEL_SECONDS
-        return float(START_SECONDS + options.num_items * (rendered + encoded_once / FLOPS[config.device]))
     reader, probe, text = options.reader, options.probe, model.max_text_tokens
     scenes = options.num_probe_scenes * config.data.has_scenes
     read = reader.pairs * bool(reader.samples)
@@ -117,17 +111,16 @@ class RecordedTime(NamedTuple):
     run: str  # its name; empty for a short one, of which nothing else is kept
 
 
-def setting_of(run: Program, *, with_metric: bool = True) -> str:
-    """Return what no effort can be scaled by: device, threads and precision, data in files, and a metric that is
-    measured alone; of another model than AIMv2 all values but the seed."""
+def setting_of(run: Program) -> str:
+    """Return what no effort can be scaled by: device, threads and precision, and data in files; of another model than
+    AIMv2 all values but the seed."""
     setting = f"{run.device}, {run.threads} threads, {run.precision}"
     if not isinstance(run, RunConfig):
         return f"{setting}, {_hash(run.with_seed(0).to_dict())}"
     setting += f", {run.data.kind}"
     if run.data.kind == "files":  # small pictures and large ones take other times
         setting += f" {_hash(run.data.sources, run.data.fingerprint)}"
-    metric = run.evaluation.alone if with_metric else None
-    return setting if metric is None else f"{setting}, metric {metric.metric} {metric.digest}"
+    return setting
 
 
 def parts_of(config: Program) -> list[Part]:
@@ -194,15 +187,14 @@ def recorded(cache_dir: Path) -> list[RecordedTime]:
 
 def nearest(config: Program, part: Part, table: Sequence[RecordedTime]) -> tuple[float, RecordedTime] | None:
     """Return the seconds of a part of a run, and the measurement of the nearest effort that they follow from; None if
-    none is like it. For a metric that no run has measured alone yet, whole evaluations count."""
-    settings = dict.fromkeys([setting_of(config), setting_of(config, with_metric=False)])
-    alike = [[time for time in table if (time.part, time.setting) == (part, setting)] for setting in settings]
-    effort = _effort(config, part)
-    for times in filter(None, alike):
-        best = min(times, key=lambda time: abs(math.log(effort / time.effort)))
-        is_near = abs(math.log(effort / best.effort)) <= math.log(MAX_RATIO[part])
-        return (best.seconds * effort / best.effort, best) if is_near else None
-    return None
+    none is like it."""
+    setting, effort = setting_of(config), _effort(config, part)
+    alike = [time for time in table if (time.part, time.setting) == (part, setting)]
+    if not alike:
+        return None
+    best = min(alike, key=lambda time: abs(math.log(effort / time.effort)))
+    is_near = abs(math.log(effort / best.effort)) <= math.log(MAX_RATIO[part])
+    return (best.seconds * effort / best.effort, best) if is_near else None
 
 
 def _effort(config: Program, part: Part) -> float:

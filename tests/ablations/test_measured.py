@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 
 from aimv2.ablations.expand import Cell
-from aimv2.ablations.measured import MeasuredMetric, measuring_runs, read_measured, write_measured
+from aimv2.ablations.measured import MeasuredMetric, measuring_runs, read_measured
 from aimv2.ablations.request import requested_names, requested_runs
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json
 from aimv2.config.program import replaced
 from aimv2.definitions.metrics import lower_is_better, unit_of
+from tests.helpers.measured import write_measured
 
 METRIC = MeasuredMetric(
     name="alignment",

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.measured import MeasuredMetric, write_measured
+from aimv2.ablations.measured import MeasuredMetric
 from aimv2.ablations.recorded_runs import FILE
 from aimv2.ablations.request import read_request
 from aimv2.analysis import report
@@ -25,6 +25,7 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
 from tests.helpers.finished_sweeps import requested
+from tests.helpers.measured import write_measured
 from tests.helpers.specimen import STUDY
 
 USER, HOST, OWNER = "miaq7", "node17q", "zoeq8"
