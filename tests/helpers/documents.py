@@ -13,6 +13,11 @@ def lines_of(cell):
     return tuple(cell.split("<br>"))
 
 
+def number_of(cell):
+    """Return the number at the beginning of a cell."""
+    return float(cell.replace(",", "").split()[0].removesuffix("%"))
+
+
 def tables(section):
     """Return the tables of a section by name."""
     return {block.name: block for block in walk([section]) if isinstance(block, Table)}
