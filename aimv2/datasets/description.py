@@ -198,6 +198,10 @@ def is_labelled(path: Path | str) -> bool:
 
 def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     """Return the values with a list of shards, and paths made absolute from the description's folder."""
+    if removed := {"parquet", "dataset"} & values.keys():
+        raise UsageError(
+            f"{path}: {removed.pop()!r} is no key; pack images inside such files into shards (docs/data.md)"
+        )
     located = dict(values)
     if isinstance(located.get("shards"), str):
         located["shards"] = [located["shards"]]

@@ -14,6 +14,7 @@ from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, defaults_of, options_of
 from aimv2.config.data_config import DESCRIPTIONS, is_described
 from aimv2.datasets.description import Location, is_labelled, places_of
+from aimv2.datasets.folder_layout import SUFFIXES
 from aimv2.datasets.index import index_path
 from aimv2.datasets.open import prepare_location
 from aimv2.memory.machine import num_cores
@@ -48,9 +49,8 @@ def index_command(arguments: Sequence[str]) -> int:
         raise UsageError(f"{' '.join(of_audit)}: that is of an audit; type audit=true too")
     for name in names:
         if not is_described(name):
-            raise UsageError(
-                f"{name!r} is no description ({' or '.join(DESCRIPTIONS)}); write one with a line: shards: {name}"
-            )
+            kinds = " or ".join(DESCRIPTIONS)
+            raise UsageError(f"{name!r} is no description ({kinds}); write one with {_lines(name)} (docs/data.md)")
     if len(set(names)) < len(names):
         raise UsageError(f"{' '.join(names)}: each source is needed once")
     for name in names:
@@ -93,3 +93,11 @@ def _write_audit(names: Sequence[str], values: Mapping[str, Any]) -> None:
             f" evaluation set; the line exclude: {path.name} in {Path(name).name}, and indexing again, leaves them out"
         )
     _print(*values["summary"], *lines)
+
+
+def _lines(typed: str) -> str:
+    """Return the lines of a description of what was typed in the place of one."""
+    path = Path(typed)
+    if path.suffix in SUFFIXES:
+        return f"the lines folder: {path.parent}, table: {path.name} and short: COLUMN"
+    return f"the lines {'folder' if path.is_dir() else 'shards'}: {typed} and short: txt"

@@ -65,6 +65,8 @@ WRONG = {
     "held_out: {fractio: 0.1}": "unknown key 'held_out.fractio'. Did you mean 'held_out.fraction'? "
     "Allowed: held_out.field, held_out.fraction, held_out.values.",
     "foldr: a": "unknown key 'foldr'. Did you mean 'folder'?",
+    "parquet: a": "'parquet' is no key; pack images inside such files into shards (docs/data.md)",
+    "dataset: a": "'dataset' is no key; pack images",
     "filters: {a: {}}": "filters.a: a filter needs min, max or any_of",
     "filters: {a: {min: 3, max: 1}}": "filters.a: min=3 is larger than max=1",
     "filters: {a: {any_of: []}}": "filters.a: any_of is empty",

@@ -69,7 +69,9 @@ def test_an_index_that_a_signal_interrupts_is_resumed(tmp_path, monkeypatch, cap
     ("arguments", "message"),
     [
         (["none.yaml"], r"none\.yaml cannot be read"),
-        (["none.tar"], "'none.tar' is no description .*write one with a line: shards: none.tar"),
+        (["none.tar"], "'none.tar' is no description .*write one with the lines shards: none.tar and short: txt"),
+        (["a/b.csv"], "'a/b.csv' is no description .*the lines folder: a, table: b.csv and short: COLUMN"),
+        (["."], "'.' is no description .*the lines folder: . and short: txt"),
         (["none.yaml", "workers=0"], "workers.*greater than 0"),
         (["openmoji", "audit=true"], "'openmoji' is no description"),
         (["none.yaml", "none.yaml", "audit=true"], "each source is needed once"),
