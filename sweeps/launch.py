@@ -38,6 +38,7 @@ from aimv2.sweeps.progress import SINGLE
 from aimv2.sweeps.usage import launch_usage
 
 EXTENDED = {"seeds": "sweep.seeds", "samples": "budget.samples"}  # keys of manage.py extend, and those that they set
+OF_OLDER = {"search.pruner", "log.wandb", "log.picture_points"}  # keys of recorded launches that no launch has any more
 
 console = Console(highlight=False)
 
@@ -180,14 +181,17 @@ def submit_command(overrides: Sequence[str]) -> int:
 def relaunch(request: Request, typed: Mapping[str, str]) -> list[str]:
     """Return the arguments of a request with the values that were typed for ``manage.py retry`` or ``extend``."""
     new = {EXTENDED.get(key, key): value for key, value in typed.items()}
-    left_out = {*new, *OF_ONE_LAUNCH, "plugins"}  # plug-ins are those of this process
+    left_out = {*new, *OF_ONE_LAUNCH, *OF_OLDER, "plugins"}  # plug-ins are those of this process
     kept = [word for word in request.arguments if word.partition("=")[0] not in left_out]
-    if "executor" not in new and (name := chosen_executor(kept)) not in BUILT_IN:
+    name = chosen_executor(kept)
+    if "executor" not in new and name not in BUILT_IN:
         raise UsageError(
             f"the launch of {request.folder} used executor={name}, which is unknown here; type executor=local"
         )
     if "executor" in new:  # another executor does not have the keys of the old one
         kept = [word for word in kept if not word.startswith(("executor=", "executor."))]
+    elif "minutes" not in executor_values(name)[name]:  # which it had in older versions
+        kept = [word for word in kept if not word.startswith("executor.minutes=")]
     return kept + [f"{key}={value}" for key, value in new.items()]
 
 

@@ -50,7 +50,7 @@ sweeps:
   executor.workers=4           number of workers
   executor.minutes=60          time limit of a job on a cluster; a longer run is requeued and resumes
   executor.runs_per_gpu=1      workers that share a GPU, of executor=local
-  plugins=[FILE.py,FOLDER]     code of your own, such as a study, a prefix-length distribution, a metric
+  plugins=[FILE.py,FOLDER]     code of your own, such as a study, a prefix-length distribution or a metric
                                (docs/extend.md); retry, extend and reports find it in the code snapshot
   code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
   sensitivity=auto             first measure what the metrics of the study's claims see on this base run, if that is not

@@ -1,1 +1,1 @@
-"""A search over a study's factors (``search=optuna``): trials that are drawn and pruned by Optuna, one run each."""
+"""A search over a study's factors (``search=optuna``): trials that are drawn by Optuna, one run each."""

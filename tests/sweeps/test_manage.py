@@ -248,6 +248,22 @@ def test_relaunch_repeats_a_request_with_the_typed_values(typed, again):
     assert [word for word in found if word != "runs_dir=here"] == ["limit=2h", "limit=1TB", before[0], *again]
 
 
+@pytest.mark.parametrize(
+    ("old", "kept"),
+    [
+        (["executor=local", "executor.minutes=60"], ["executor=local"]),
+        (["executor.minutes=60"], []),
+        (["log.wandb=true", "log.picture_points=0"], []),
+        (["search=optuna", "search.pruner=none"], ["search=optuna"]),
+    ],
+)
+def test_relaunch_leaves_out_keys_that_older_versions_had(old, kept):
+    """An unknown key of the record cannot be taken back on the command line."""
+    before = Request(study=STUDY, cells=[], arguments=("sweep=loss_weight", *old))
+    assert relaunch(before, {"seeds": "2"}) == ["sweep=loss_weight", *kept, "sweep.seeds=2"]
+    assert "executor.minutes=9" in relaunch(before, {"executor.minutes": "9"}), "what is typed is refused by its name"
+
+
 @pytest.fixture
 def untried(folder, tiny):
     """A recorded request whose runs no worker has tried."""
