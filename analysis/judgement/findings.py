@@ -66,8 +66,9 @@ def lacking(request: Request, evidence: Evidence) -> list[Lacking]:
         if runs and (answered or metric == primary):
             verb = "lacks" if len(finished) == 1 else "lack"
             text = f"{len(runs)} of {count(len(finished), 'finished run')} {verb} {metric}"
-            file = as_typed.get(metric, "FILE.py:").rpartition(":")[0]
-            words = ["measure", request.folder, f"plugins=[{file}]", f"evaluation.metrics=[{metric}]"]
+            file = as_typed.get(metric, "FILE.py:").rpartition(":")[0]  # empty if it is of an installed package
+            plugins = [f"plugins=[{file}]"] if file else []
+            words = ["measure", request.folder, *plugins, f"evaluation.metrics=[{metric}]"]
             if is_ours(metric):  # newer code has it
                 words = ["measure", request.folder, f"to={AGAIN}"]
             metrics.append(Lacking(metric, runs, text, shlex.join(["python", "sweeps/manage.py", *words])))

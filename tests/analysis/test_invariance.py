@@ -20,6 +20,7 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import Cell
 from aimv2.ablations.expectations import PROBE, READER, Relation
 from aimv2.ablations.request import Request
+from aimv2.analysis.inference.agreement import agreement
 from aimv2.analysis.inference.contrasts import SharedError, range_difference, spreads
 from aimv2.analysis.inference.factors import analyse
 from aimv2.analysis.inference.intervals import Aim, Noise, mean_interval, seeds_for, unpaired_difference
@@ -152,6 +153,31 @@ def test_arms_that_spread_more_stay_the_same(values, how, rng, constant):
         return [{table.columns[number] for number in some} for some in (found.wider, found.apart)]
 
     assert named(values) == named(changed(values, how, rng, constant))
+
+
+@pytest.mark.exhaustive
+@given(
+    tables(max_arms=8), st.booleans(), st.sampled_from(CHANGES), st.integers(0, 2**32), st.sampled_from([1.0, 1000.0])
+)
+@settings(max_examples=20)
+def test_agreement_of_scales_stays_the_same(large, is_counted, how, rng, constant):
+    """Counts of a few items make ties, which sums in another order break."""
+    small = large[::-1].reset_index(drop=True)
+    if is_counted:
+        small, large = (table.clip(2, 4).round(1) for table in (small, large))
+    other = changed(large, how, rng, constant)
+
+    def shares(small, large):
+        found = agreement(small, large, num_draws=30)
+        return [found.accuracy, found.distinguishable, found.rank]
+
+    pairs = list(zip(shares(small, large), shares(small, other), strict=True))
+    assert [(one.n, one.num_seeds) for one, _ in pairs] == [(two.n, two.num_seeds) for _, two in pairs]
+    values, others = ([one.value for one in some] for some in zip(*pairs, strict=True))
+    np.testing.assert_allclose(others, values, atol=1e-7)
+    if how != "seeds":  # which seeds are drawn follows from their order
+        ends, others = ([(one.low, one.high) for one in some] for some in zip(*pairs, strict=True))
+        np.testing.assert_allclose(others, ends, atol=1e-7)
 
 
 @pytest.mark.exhaustive

@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aimv2.base.errors import UsageError
-from benchmarks.timing import Median, Table, TimedOnDevice, cell_text, interleaved
+from benchmarks.timing import Median, Table, TimedOnDevice, cell_text, interleaved, relative
 
 
 class Clock:
@@ -78,6 +80,22 @@ def test_interleaved_waits_for_the_device():
     seconds = interleaved(calls, 3, clock=clock)
     assert seconds["a"].tolist() == [1] * 3
     assert seconds["b"].tolist() == [3] * 3
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=2, max_size=25))
+def test_interval_equals_an_obvious_loop(timings):
+    """It is that of six rounds' extremes, and unknown with fewer."""
+    theirs, ours = np.array(timings).T
+    ratios = sorted(t / o for t, o in timings)
+    count = len(ratios)
+    middle = (ratios[(count - 1) // 2] + ratios[count // 2]) / 2
+    # The k-th smallest and k-th largest hold the median between them unless fewer than k fall on one side of it.
+    low = high = math.nan
+    for k in range(1, count // 2 + 1):
+        if sum(math.comb(count, below) for below in range(k)) / 2**count <= 0.025:
+            low, high = ratios[k - 1], ratios[count - k]
+    ratio = relative(theirs, ours)
+    assert (ratio.median, ratio.low, ratio.high) == pytest.approx((middle, low, high), nan_ok=True)
 
 
 SURE, SHORT = Median(1.0, 0.96, 1.04), Median(2.0, math.nan, math.nan)

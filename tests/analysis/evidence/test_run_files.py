@@ -50,6 +50,17 @@ def test_failed_runs_are_told_from_unfinished_ones(cells, tmp_path):
     assert load(some, tmp_path).missing["reason"].tolist()[1].startswith(f"{path} is no folder that can be written")
 
 
+def test_moments_of_items_are_those_of_the_runs_files(cells, tmp_path):
+    some = [cell for cell in cells if cell.arm == "causal"][:2]
+    for cell in some:
+        rows = [("content_loss", 7, 2.0 + cell.seed, 1.0), ("content_loss", 9, 2.0, 3.0), ("other", 7, 1.0, 1.0)]
+        write_run(cell, tmp_path, 1.0, items=rows)
+    items = load(some, tmp_path).items
+    assert items.num_items("content_loss").to_dict() == {("causal", 0): 2, ("causal", 1): 2}
+    # Of seed 0, the parts are 2 - 1 x 1 and 2 - 1 x 3 over a mean weight of 2: 0.5 and -0.5, with the variance 0.5.
+    assert items.covariance("content_loss", "content_loss").iloc[0, 0] == pytest.approx(0.5 / 2)
+
+
 def test_curves_have_the_steps_with_held_out_values(evidence, cells):
     trained = [cell for cell in cells if cell.config.budget.samples]
     curves = evidence.curves

@@ -243,9 +243,10 @@ def test_report_names_what_lacks_the_metric_and_the_command_from_records_too(req
     rank, ratio = judged.lacking
     assert rank.text == "8 of 32 finished runs lack own_rank"
     assert rank.command == COMMAND
-    assert ratio.command.endswith(" metric=own_ratio"), "a plug-in of an installed package"
+    of_package = "python sweeps/manage.py measure prefix_ratio_test 'evaluation.metrics=[own_ratio]'"
+    assert ratio.command == of_package, "an installed package needs no plugins="
     page = page_of(document(judged, {}))
-    assert "8 of 32 finished runs lack own\\_rank." in page
+    assert "8 of 32 finished runs lack own\\_rank: " in page
     assert f"`{COMMAND}`" in page
     assert "`own_rank`: 40 pairs, by my.py." in page
     again = unpack(pack(Records(judged.request, evidence, Look(1))), STUDIES)
