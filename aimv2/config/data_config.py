@@ -45,7 +45,7 @@ def kind_of(source: str) -> Kind:
     known = (*SCENE_SOURCES, *GLYPH_SOURCES)
     raise ValueError(
         f"unknown source {source!r}.{did_you_mean(source, known)} Allowed: {', '.join(known)}, or the path of a"
-        " .yaml file that describes your own"
+        " .yaml file that describes your own (docs/data.md)"
     )
 
 

@@ -46,7 +46,8 @@ GROUP = 128  # files that a process reads at a time
 BATCH = 2**14  # rows of a table that are read at a time
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson", ".json")
-SUFFIXES = (*DELIMITERS, *JSON_LINES, ".parquet")
+PARQUET = ".parquet"
+SUFFIXES = (*DELIMITERS, *JSON_LINES, PARQUET)
 
 
 class Row(NamedTuple):
@@ -335,7 +336,8 @@ def table_rows(location: Location) -> Iterator[Row]:
         if not any(name in row for row in fields):
             columns = ", ".join(dict.fromkeys(column for row in fields for column in row))
             has = f"; it has {columns}" if columns else ""
-            raise UsageError(f"table: {table} has no column {name!r} with the paths of images{has}")
+            inside = "; images inside a table are packed into shards (docs/data.md)" if table.suffix == PARQUET else ""
+            raise UsageError(f"table: {table} has no column {name!r} with the paths of images{has}{inside}")
         has_key = any("key" in row for row in fields)
         for number, row in enumerate(fields, first):
             path = _path(row.get(name), location, root, f"row {number} of {table}")
@@ -373,7 +375,7 @@ def read_rows(path: Path) -> Iterator[list[dict[str, Any]]]:
             rows = _json_lines(path)
             while batch := list(itertools.islice(rows, BATCH)):
                 yield batch
-        elif path.suffix == ".parquet":
+        elif path.suffix == PARQUET:
             with pq.ParquetFile(path) as file:
                 names = [field.name for field in file.schema_arrow if not has_bytes(field.type)]
                 for read in file.iter_batches(BATCH, columns=names):

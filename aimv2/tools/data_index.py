@@ -21,6 +21,7 @@ from aimv2.memory.machine import num_cores
 from aimv2.request.compose import compose, run_config
 from aimv2.tools.options import DATA_COMMANDS, IndexOptions, data_usage
 
+OF_DATASETS = ("state.json", "dataset_dict.json")  # in a folder of ``save_to_disk``
 LEAKS = ".leaks.txt"  # suffix of the file with the keys of leaked training pairs
 console = Console()
 
@@ -49,8 +50,9 @@ def index_command(arguments: Sequence[str]) -> int:
         raise UsageError(f"{' '.join(of_audit)}: that is of an audit; type audit=true too")
     for name in names:
         if not is_described(name):
-            kinds = " or ".join(DESCRIPTIONS)
-            raise UsageError(f"{name!r} is no description ({kinds}); write one with {_lines(name)} (docs/data.md)")
+            raise UsageError(
+                f"{name!r} is no description ({' or '.join(DESCRIPTIONS)}); {_advice(name)} (docs/data.md)"
+            )
     if len(set(names)) < len(names):
         raise UsageError(f"{' '.join(names)}: each source is needed once")
     for name in names:
@@ -95,9 +97,11 @@ def _write_audit(names: Sequence[str], values: Mapping[str, Any]) -> None:
     _print(*values["summary"], *lines)
 
 
-def _lines(typed: str) -> str:
-    """Return the lines of a description of what was typed in the place of one."""
+def _advice(typed: str) -> str:
+    """Return what to write where this was typed in the place of a description."""
     path = Path(typed)
+    if path.suffix == ".arrow" or any((path / name).is_file() for name in OF_DATASETS):
+        return "pack the images of a saved dataset into shards"
     if path.suffix in SUFFIXES:
-        return f"the lines folder: {path.parent}, table: {path.name} and short: COLUMN"
-    return f"the lines {'folder' if path.is_dir() else 'shards'}: {typed} and short: txt"
+        return f"write one with the lines folder: {path.parent}, table: {path.name} and short: COLUMN"
+    return f"write one with the lines {'folder' if path.is_dir() else 'shards'}: {typed} and short: txt"

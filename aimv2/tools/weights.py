@@ -136,8 +136,11 @@ def read_published(path: str | Path) -> Weights:
     if not description.exists():
         raise UsageError(f"{file} needs its config.json beside it, which states the sizes of the model")
     stated = read_object(description)
-    if is_pair and not isinstance(stated := stated.get("vision_config") or {}, dict):
-        raise UsageError(f"{description}: vision_config must be an object")
+    if is_pair:
+        if (kind := stated.get("model_type", "aimv2")) != "aimv2":
+            raise UsageError(f"{description}: model_type={short(kind)} must be 'aimv2'")
+        if not isinstance(stated := stated.get("vision_config") or {}, dict):
+            raise UsageError(f"{description}: vision_config must be an object")
     source = {"layout": layout.name, "file": file.name, "dtypes": _dtypes(tensors)}
     config = layout.config(description, stated, tensors, source)
     if head := sorted(name for name in tensors if name in HEAD):

@@ -57,6 +57,15 @@ def test_links_that_lead_out_of_the_folder_are_not_followed(tmp_path):
     assert notes[0].startswith("3 links were not followed")
 
 
+def test_the_folder_itself_may_be_a_link(tmp_path):
+    write(tmp_path / "disk/a/b.jpg", picture(1))
+    (tmp_path / "pictures").symlink_to(tmp_path / "disk")
+    location = source(tmp_path, folder="pictures")
+    build(location)
+    assert keys(location) == ["a/b.jpg"]
+    assert Records(location).image(0) == picture(1)
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_table_gives_rows_in_its_order_and_notes_missing_images(tmp_path, workers):
     for name in ("a.jpg", "b/c.jpg", "not in the table.jpg"):
@@ -122,6 +131,11 @@ def test_a_table_without_the_column_of_images_names_its_columns(tmp_path):
     write(tmp_path / "t.csv", "file,caption\na.jpg,one\n")
     with pytest.raises(UsageError, match="has no column 'image' with the paths of images; it has file, caption"):
         build(source(tmp_path, folder="pictures", table="t.csv"))
+    pq.write_table(pa.table({"image": [picture(1)], "caption": ["one"]}), tmp_path / "t.parquet")
+    with pytest.raises(
+        UsageError, match=r"it has caption; images inside a table are packed into shards \(docs/data.md"
+    ):
+        build(source(tmp_path, folder="pictures", table="t.parquet"))
     location = source(tmp_path, folder="pictures", table="t.csv", image="file")
     build(location)
     assert keys(location) == ["a.jpg"]
@@ -340,6 +354,19 @@ def test_an_image_that_became_a_link_to_elsewhere_is_not_read(plain, tmp_path):
         plain.image(0)
     with pytest.raises(UsageError, match=r"a\.b\.jpg, a\.b\.txt are missing"):
         plain.check()
+
+
+def test_a_read_that_fails_for_a_moment_is_repeated(plain, monkeypatch):
+    failures, real_open = [OSError(errno.EIO, "I/O error")], os.open
+
+    def unsteady(file, *args, **kwargs):
+        if str(file).endswith("a.b.jpg") and failures:
+            raise failures.pop()
+        return real_open(file, *args, **kwargs)
+
+    monkeypatch.setattr("os.open", unsteady)
+    assert plain.image(0) == picture(0)
+    assert plain.retries == 1
 
 
 ROWS = [

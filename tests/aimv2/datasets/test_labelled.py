@@ -11,7 +11,9 @@ from aimv2.data.batches.training import loaded
 from aimv2.data.decode import square
 from aimv2.datasets.labelled import (
     Shape,
+    Unusable,
     class_numbers,
+    counts,
     is_validation,
     labelled_sets,
     picture_batch,
@@ -140,3 +142,9 @@ def test_an_image_over_the_limit_cannot_be_used():
         unusable = []
         list(pictures(MemoryRecords([png(picture)]), [0], Shape(IMAGE_PX, 1.0, max_pixels), unusable))
         assert [each.reason for each in unusable] == ["image over the pixel limit"] * is_bad
+
+
+def test_reasons_are_counted():
+    reasons = ["undecodable image", "missing image"] * 2 + ["missing image"]
+    found = [Unusable(row, f"{row}", reason, "") for row, reason in enumerate(reasons)]
+    assert counts(found) == "3 missing image, 2 undecodable image"

@@ -20,8 +20,8 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import Colours, network_input
 from aimv2.datasets.description import LabelledDescription, Location
 from aimv2.evaluation.features import Features, Splits
-from aimv2.tools.evaluate import chosen_methods, class_names, linear_probe, print_results
-from aimv2.tools.features import load_model
+from aimv2.tools.evaluate import accuracy, chosen_methods, class_names, linear_probe, print_results
+from aimv2.tools.features import embed_texts, load_model
 from aimv2.tools.weights import Preprocessing
 from tests.helpers.labelled_digits import indexed, labelled_digits
 from tests.helpers.own_data import settle
@@ -248,6 +248,17 @@ def test_a_fit_that_does_not_converge_is_reported_and_one_class_is_refused(split
         linear_probe(alone)
 
 
+@pytest.mark.parametrize(("num_right", "num"), [(0, 10), (7, 10), (10, 10), (43_000, 50_000)])
+def test_share_has_wilsons_interval(num_right, num):
+    result = accuracy(np.arange(num) < num_right, "")
+    value, (low, high) = result["value"], result["interval_95"]
+    assert value == num_right / num
+    z = 1.959963984540054
+    for bound in (low, high):  # Wilson's bounds solve this equation
+        assert (value - bound) ** 2 == pytest.approx(z**2 * bound * (1 - bound) / num, abs=1e-9)
+    assert low <= value <= high
+
+
 def test_a_row_shows_result_interval_and_settings():
     console = Console(record=True, width=160)
     probe = {"value": 0.87654, "interval_95": [0.85, 0.9], "how": "how it was done", "warning": "a doubt"}
@@ -257,6 +268,18 @@ def test_a_row_shows_result_interval_and_settings():
     for text in ("87.65 %", "85.00 to 90.00", "learning_rate 0.001", "how it was done", "another way"):
         assert text in shown
     assert "warning: probe: a doubt" in shown
+
+
+def test_texts_are_embedded_as_in_training(pair, extraction):
+    folder, network = pair
+    model = load_model(folder)
+    texts = ["a photo of a zero", "Seven", "a one two " * 9, "nine"]
+    found = embed_texts(replace(extraction, model=model), texts, batch_size=3)
+    token_BT = model.tokenizer.encode(texts, 12)
+    length_B = torch.from_numpy(model.tokenizer.lengths(token_BT))
+    with torch.no_grad():
+        expected = network.embed_texts(torch.from_numpy(token_BT), length_B)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_names_of_classes_are_given_for_all_or_none():

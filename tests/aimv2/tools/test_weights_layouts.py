@@ -54,6 +54,7 @@ def test_config_that_contradicts_the_tensors_is_refused(key, value, message, for
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
+        ("model_type", "clip", "model_type='clip' must be 'aimv2'"),
         ("vision_config.model_type", "x", "model_type='x' must be 'aimv2_vision_model'"),
         ("vision_config", [1], "vision_config must be an object"),
         ("vision_config.hidden_size", 1024, "intermediate_size=512, but an AIMv2 of these sizes and tensors has 2816"),
