@@ -74,7 +74,8 @@ class Claim:
 def _read_claims() -> dict[str, Claim]:
     """Return the claims by id, in the order of the file. Its tests say what claims must have."""
     entries = [{**entry, "group": group} for group, claims in read_yaml(FILE).items() for entry in claims]
-    return {entry["id"]: checked(f"{FILE}, claim {entry['id']}", Claim, entry) for entry in entries}
+    claims: list[Claim] = [checked(f"{FILE}, claim {entry.get('id', '?')}", Claim, entry) for entry in entries]
+    return {claim.id: claim for claim in claims}
 
 
 CLAIMS = _read_claims()
@@ -113,4 +114,6 @@ class PaperTable:
 
 @cache
 def paper_tables() -> list[PaperTable]:
-    return [checked(f"{TABLES}, table {entry['id']}", PaperTable, entry) for entry in read_yaml(TABLES)["tables"]]
+    return [
+        checked(f"{TABLES}, table {entry.get('id', '?')}", PaperTable, entry) for entry in read_yaml(TABLES)["tables"]
+    ]

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis", "benchmarks")
-STUDIES = Path("ablations/studies")  # one file each, all tested by tests/ablations/test_studies.py
+STUDIES = Path("ablations/studies")  # all tested by tests/ablations/test_studies.py
 PATCHES = ("monkeypatch.setattr", "monkeypatch.delattr", "monkeypatch.setitem", "mock.patch", "patch.object")
 
 SLURM = re.compile("slurm|sbatch|squeue|scancel|scontrol|sinfo", re.IGNORECASE)

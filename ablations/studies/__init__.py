@@ -1,1 +1,1 @@
-"""The studies, one file each."""
+"""The studies, in a file each or in that of their family (``catalogue.py``)."""

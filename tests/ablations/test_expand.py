@@ -23,10 +23,10 @@ from aimv2.ablations.expand import (
     untrained_names,
     with_actual_ratios,
 )
-from aimv2.ablations.expectations import DIGITS, PROBE, expect
+from aimv2.ablations.expectations import CONTENT, DIGITS, PROBE, expect
 from aimv2.ablations.request import Request, read_request, write_request
 from aimv2.ablations.studies.scaling import SAMPLES
-from aimv2.ablations.study import CONTROLS, UNTRAINED, Study, is_untrained
+from aimv2.ablations.study import CONTROLS, UNTRAINED, Study, is_untrained, study_overrides
 from aimv2.base.errors import UsageError
 from aimv2.config.program import differences, replaced
 from aimv2.config.recipes.scales import PRESETS, SCALES, demo
@@ -178,6 +178,12 @@ def test_labels_give_the_actual_ratio_where_it_misses_the_target(scale, slug):
         assert labels[name] == (f"{arm.label} (here {here})" if here else arm.label)
 
 
+def test_matched_samples_do_not_miss_a_target(tiny):
+    study = replace(STUDIES["scaling"], equal="flops")
+    cells = expand(study, tiny, arms=["size_100_samples_100", "size_200_samples_050"], seeds=[0])
+    assert not any("samples" in words for words in off_ratios(study, cells).values())
+
+
 STUDY = STUDIES["loss_weight"]  # each of its arms has its own objective.pixel_weight
 
 
@@ -270,6 +276,14 @@ def test_sentence_names_both_metrics_and_what_would_tell_more(own):
     )
     (sentence,) = announcements(adapted(STUDIES["prefix_ratio"], replaced(own, {"evaluation.sets": (SET,)})))
     assert sentence == "probe_flowers_102 takes the place of probe_object, the study's metric on other data."
+
+
+def test_nothing_is_said_of_a_metric_that_the_command_line_replaced(own):
+    probed = replace(STUDIES["eos"], primary_metric=PROBE)
+    study = adapted(probed, own)  # no claim uses the probe
+    assert len(announcements(study)) == 1
+    typed = replace(study_overrides(study), primary_metric=CONTENT)
+    assert announcements(typed.apply(study)) == []
 
 
 def test_glyphs_have_no_probe_of_objects_either(tiny):

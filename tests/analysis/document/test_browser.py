@@ -97,6 +97,31 @@ def test_a_link_to_a_folded_section_opens_it(browser, page):
     assert browser.run(shown) == [True, True]
 
 
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_text_has_the_contrast_of_wcag_aa(browser, page, is_dark):
+    """The figures' text is of the page's colours too."""
+    browser.open(page, is_dark=is_dark)
+    contrast = """
+        const probe = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+        const light = color => {
+          probe.fillStyle = color; probe.fillRect(0, 0, 1, 1);
+          const [r, g, b] = [...probe.getImageData(0, 0, 1, 1).data].slice(0, 3).map(v => v / 255)
+            .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        const paper = light(getComputedStyle(document.body).backgroundColor);
+        const of = (element, name) => {
+          const [a, b] = [light(getComputedStyle(element)[name]), paper].sort((a, b) => b - a);
+          return (a + 0.05) / (b + 0.05);
+        };
+        const texts = ["h1", "header p", "blockquote p", "nav a", "p:has(> svg)", "thead th", "td"]
+          .map(name => [name, of(document.querySelector(name), "color")]);
+        return [...texts, ["svg text", of(document.querySelector("svg text"), "fill")]]
+    """
+    found = dict(browser.run(contrast))
+    assert all(ratio >= 4.5 for ratio in found.values()), found
+
+
 def test_print_opens_folds_and_shows_tables_whole(browser, page):
     browser.open(page, media="print")
     assert browser.run("return getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
