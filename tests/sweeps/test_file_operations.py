@@ -2,9 +2,10 @@
 
 import contextlib
 import io
-import itertools
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -28,15 +29,40 @@ SMALL = (  # a model that trains at once
     "model.encoder.depth=1", "model.encoder.num_heads=1", "model.decoder.width=32", "model.decoder.depth=1",
     "model.decoder.num_heads=1", "evaluation.num_items=48", "evaluation.num_pairs=32", "evaluation.num_probe_scenes=40",
     "evaluation.curve_pairs=16", "evaluation.curve_points=2", "evaluation.probe.learning_rates=[1e-3]",
-    "budget.samples=64000", "checkpoint.every_seconds=10", "dry_run=true",
+    "budget.samples=64000", "dry_run=true",
 )  # fmt: skip
 STEP_SECONDS = 0.5  # of the worker that is measured, which writes rows every 10 steps
-STEADY_SECONDS = 25.0  # after the first rows, in which a checkpoint is due
+STEADY_SECONDS = 25.0  # in which no checkpoint is due; one takes about 40 operations
 BEATING = """import itertools, os, sys, time
 for number in itertools.count(1):
     for path in sys.argv[1:]:
         os.truncate(path, number)
     time.sleep(1)"""
+
+
+def test_each_operation_in_the_folder_is_counted_once(tmp_path):
+    inside, outside = tmp_path / "runs", tmp_path / "other"
+    for folder in (inside, outside):
+        folder.mkdir()
+    with counted(inside) as counts:
+        for folder in (inside, outside):
+            (folder / "one" / "two").mkdir(parents=True)
+            assert not (folder / "file").exists()
+            (folder / "file").write_text("two\nlines")
+            with (folder / "file").open("ab") as file:
+                file.write(b"more")
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(folder / "file", folder / "link")
+            (folder / "link").rename(folder / "renamed")
+            os.truncate(folder / "file", 3)
+            (folder / "renamed").unlink()
+            assert sorted(os.listdir(folder)) == ["file", "one"]
+    assert counts == {"make": 4, "stat": 1, "open": 2, "sync": 1, "rename": 1, "touch": 1, "remove": 1, "list": 1}
+    (inside / "later").mkdir()
+    with counted(inside) as counts:
+        shutil.rmtree(inside / "one")
+    assert counts["remove"] == 2
 
 
 @pytest.mark.exhaustive
@@ -59,8 +85,9 @@ def test_workers_displays_and_commands_take_few_operations(cache_dir, tmp_path, 
     taken = [name for name in plan.runs if name in taken]
     with held_elsewhere(launch, [runs_dir / name for name in names["running"]]):
         status = operations(runs_dir, "status")
-        board, updates = board_of(plan, Console(file=io.StringIO()), clock=itertools.count(0, 1e6).__next__), []
-        for _ in range(2):
+        now, updates = [0.0], []
+        board = board_of(plan, Console(file=io.StringIO()), clock=lambda: now[0])
+        for now[0] in (1e6, 2e6):  # seconds, so that each update reads
             with counted(runs_dir) as counts:
                 board.update()
             updates.append(counts.total())
