@@ -1,1 +1,1 @@
-"""What everything else stands on: errors, random addresses, files, signals, hardware."""
+"""What everything else stands on: errors, random addresses, files, signals, plug-ins."""

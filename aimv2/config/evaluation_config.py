@@ -68,8 +68,7 @@ class ReaderConfig:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class AloneConfig:
-    """A metric of a plug-in that is measured on a finished run, by a run that does nothing else (``manage.py
-    evaluate``).
+    """A metric of a plug-in that an older version measured on a finished run, by a run that did nothing else.
 
     Attributes:
         run: name of the finished run.
@@ -105,7 +104,7 @@ class EvaluationConfig:
         metrics: names of metrics of plug-ins that are measured besides; a study adds those that it compares.
         sets: paths of descriptions of labelled sets (docs/weights.md), on which probes are measured besides.
         set_images: images of each of these sets that are used, at most, so that a run stays cheap.
-        alone: the only metric that is measured, of a finished run; None measures all that the run's objective has.
+        alone: the only metric that an older version measured, of a finished run; None in runs that are executed.
     """
 
     split: Literal["test", "validation"] = "test"

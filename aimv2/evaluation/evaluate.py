@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,11 +60,6 @@ class TrainedModel:
     config: RunConfig
     encoded: Encoded
     prepared: Prepared
-
-    @classmethod
-    def of(cls, network: Network, data: Data, config: RunConfig) -> Self:
-        prepared = prepare_evaluation(data, config)
-        return cls(network.eval(), config, Encoded(network.encoder, prepared.held_out.images, config), prepared)
 
     @property
     def pairs(self) -> HeldOutPairs:

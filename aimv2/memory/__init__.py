@@ -1,1 +1,1 @@
-"""The memory that a training step and the final evaluation take, and how a run is set up to fit."""
+"""The memory that a training step and the final evaluation take, this machine, and how a run is set up to fit it."""

@@ -242,8 +242,7 @@ def _short(config: RunConfig, steps: int, effort: float) -> RunConfig:
         size = int(MAX_STEP_FLOPS[config.device] / max_train_flops(config, 1))
         size = min(max(size // config.batch_multiple, 1) * config.batch_multiple, config.budget.batch_size)
         config = replace(config, budget=BudgetConfig(samples=steps * size, batch_size=size))
-    options = config.evaluation
-    share = effort / evaluation_effort(config)
+    options, share = config.evaluation, effort / evaluation_effort(config)
 
     def some(number: int) -> int:
         return min(max(int(share * number), FEWEST), number)

@@ -16,7 +16,7 @@ from aimv2.definitions.metrics import metric_names, unit_of
 from aimv2.definitions.objectives import objective
 from aimv2.evaluation import evaluate as evaluation
 from aimv2.evaluation.evaluate import TrainedModel, evaluate, held_out_curve
-from aimv2.evaluation.features import encode
+from aimv2.evaluation.features import Encoded, encode
 from aimv2.evaluation.parts import unsaved
 from aimv2.evaluation.prepare import prepare_evaluation
 from aimv2.objectives.build import build
@@ -209,7 +209,8 @@ def test_evaluation_of_several_ranks_is_bitwise_that_of_one(long, tmp_path):
 
 
 def test_features_are_those_of_the_frozen_encoder(tiny, pairs):
-    model = TrainedModel.of(build(tiny), pairs, tiny)
+    network, prepared = build(tiny).eval(), prepare_evaluation(pairs, tiny)
+    model = TrainedModel(network, tiny, Encoded(network.encoder, prepared.held_out.images, tiny), prepared)
     assert len(model.images) == len(model.items) == 48
     assert model.features() is model.features() is model.encoded.full
     assert model.features(is_causal=True) is model.encoded.causal

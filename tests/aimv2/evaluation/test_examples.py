@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from aimv2.evaluation.evaluate import examples, greedy
+from aimv2.evaluation.held_out import Words, network_inputs, prepare_captions, read_pairs
 from aimv2.objectives.build import build
 
 VARIANTS = {
@@ -69,11 +70,21 @@ def test_cached_logits_match_a_full_pass(model, images, tokens):
             hidden = model.decoder.extend(tokens[:, place], cache)
 
 
-def test_examples_have_the_reference_and_the_models_caption(tiny, pairs):
-    model, held_out = build(tiny), pairs.held_out.subset(3)
-    shown = examples(model, held_out, pairs.tokenizer, tiny)
+@pytest.mark.parametrize("stops", [False, True])
+def test_examples_have_the_reference_and_the_models_caption(tiny, pairs, stops):
+    """A caption of a model that does not learn to stop is as long as the true one."""
+    config = replace(tiny, objective=replace(tiny.objective, supervise_eos=stops))
+    model, held_out = opinionated(config), pairs.held_out.subset(3)
+    shown = examples(model, held_out, pairs.tokenizer, config)
+    _, images, captions = read_pairs(held_out, max_bad_rate=1.0)
+    length_N = prepare_captions(captions["dense"], Words.of(pairs.tokenizer, config)).supervised_NT.sum(dim=1)
+    tokens = greedy(model, network_inputs(images, config), config.model.max_text_tokens - 1)
+    assert [example["written"] for example in shown] == [
+        pairs.tokenizer.decode(token_T[: None if stops else length].tolist())
+        for token_T, length in zip(tokens, length_N, strict=True)
+    ]
     rows = np.arange(3)
     assert [example["reference"] for example in shown] == [c.text for c in held_out.captions(rows, "dense")]
     assert [example["key"] for example in shown] == held_out.keys(rows)
     assert all(set(example) == {"key", "reference", "written", "png"} for example in shown)
-    assert examples(model, held_out.subset(0), pairs.tokenizer, tiny) == []
+    assert examples(model, held_out.subset(0), pairs.tokenizer, config) == []

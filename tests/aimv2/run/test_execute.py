@@ -29,7 +29,7 @@ from aimv2.run.execute import _train_cpu_seconds, execute
 from aimv2.runs.attempt import ITEMS
 from aimv2.runs.failure import cause_of
 from aimv2.runs.record import RunFolder
-from aimv2.runs.rows import EVENTS
+from aimv2.runs.rows import EVENTS, OF_MACHINE
 from tests.helpers.events import read_events
 from tests.helpers.files import files_limited_to
 from tests.helpers.marks import exhaustive
@@ -69,6 +69,19 @@ def test_items_of_the_record_give_every_metrics_value(finished):
     assert set(sums.index) == set(values)
     for name, value in values.items():
         assert sums.loc[name, "total"] / sums.loc[name, "weight"] == pytest.approx(value, rel=1e-4, abs=1e-5)
+
+
+def test_rows_have_what_the_machine_took(finished):
+    columns = finished.metrics().columns
+    assert {name for name in OF_MACHINE if name not in columns} == {"gemm_share"}, "which older runs have"
+
+
+def test_a_run_that_measured_one_metric_of_another_is_not_executed(tiny, tmp_path):
+    config = tiny.measuring("cka", "0123456789ab")
+    run = RunFolder(tmp_path, config.name)
+    failure = execute(run.acquire(config), config)
+    assert (failure.cause, run.is_done) == ("data", False)
+    assert failure.message == "the run measures one metric of another run, which only older versions do"
 
 
 def test_run_writes_events(finished):
