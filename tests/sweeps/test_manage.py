@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from aimv2.runs.record import RunFolder
 from aimv2.sweeps import manage
 from aimv2.sweeps.active_launches import active_launches, at_work, cancelled
 from aimv2.sweeps.launch import launch, relaunch
-from tests.helpers.finished_sweeps import requested, small_arguments
+from tests.helpers.finished_sweeps import finished, requested, small_arguments
 
 
 @pytest.fixture
@@ -210,6 +212,16 @@ def test_launch_reuses_trainings_of_its_own_code_only(copied, cache_dir, capsys)
     assert "sweeps/manage.py measure" in shown
 
 
+@pytest.mark.exhaustive
+def test_two_processes_measure_each_run_once(folder, copied):
+    command = [sys.executable, manage.__file__, "measure", "prefix_ratio", *READER, "executor=local"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    runs = [RunFolder(copied, cell.name) for cell in last_request(copied).cells]
+    assert [(run.is_done, run.num_attempts) for run in runs] == [(True, 1), (True, 1)]
+
+
 def test_retry_does_failed_runs_only(folder, copied, command):
     """One run has failed, and another one waits, which is no failure."""
     failed, waiting = last_request(copied).cells
@@ -223,6 +235,17 @@ def test_retry_does_failed_runs_only(folder, copied, command):
     assert RunFolder(copied, failed.name).num_attempts == 2
     assert RunFolder(copied, waiting.name).state() == "new"
     assert "no worker tried it" not in shown
+
+
+@pytest.mark.exhaustive
+def test_retry_of_a_run_that_fails_again_returns_1(folder, cache_dir, command):
+    request = finished(folder / "runs", cache_dir, "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
+    trained, untrained = (RunFolder(folder / "runs", cell.name) for cell in request.cells)
+    status, shown = command("retry", "prefix_ratio")
+    assert status == 1
+    assert "not finite" in shown
+    assert "a lower optimizer.peak_lr" in shown
+    assert (trained.num_attempts, untrained.num_attempts) == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
+from aimv2.base.errors import UsageError
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.program import replaced
 from aimv2.definitions.metrics import METRICS, Metric
 from aimv2.definitions.programs import with_plugins
 from aimv2.objectives.build import build
+from aimv2.request.resolve import resolve
 from aimv2.run.execute import execute
 from aimv2.run.reuse import WEIGHTS, origin_of_training, reusable, trained_alike
 from aimv2.runs import index
@@ -20,6 +22,7 @@ from aimv2.runs.attempt import ITEMS
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE
+from aimv2.sweeps.replay import recorded_in_folder
 from tests.helpers.finished_runs import finished_run
 
 READER = {
@@ -206,3 +209,16 @@ def test_interrupted_measurement_resumes_with_the_missing_parts(read, runs_dir, 
         (None, 2),
     ]
     assert list(run.metrics()["step"]) == [0, 1, 2]
+
+
+def test_a_run_that_measured_one_metric_is_no_training_to_reuse_and_is_not_executed(tiny, runs_dir):
+    """Older versions made such runs."""
+    alone = tiny.measuring("spread", "0123456789ab")
+    with RunFolder(runs_dir, alone.name).acquire(alone) as attempt:
+        attempt.publish({})
+    other = replaced(tiny, {"evaluation.knn_neighbours": 3})
+    assert [one.folder.name for one in reusable({"it": other}, runs_dir).values()] == [tiny.name]
+    with pytest.raises(UsageError, match=r"evaluation\.alone is of runs that older versions made"):
+        resolve(alone)
+    with pytest.raises(UsageError, match=rf"run {alone.name} measured one metric of another run"):
+        recorded_in_folder(RunFolder(runs_dir, alone.name))

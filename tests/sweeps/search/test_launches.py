@@ -145,3 +145,12 @@ def test_a_key_of_a_search_without_a_search_is_refused(cache_dir, tmp_path, caps
     monkeypatch.chdir(tmp_path)
     assert launch.main(small_sweep(cache_dir, "search.trials=3", sweep="loss_weight")) == 2
     assert "search.trials is a key of a search; type search=optuna too" in capsys.readouterr().err
+
+
+@pytest.mark.exhaustive
+def test_a_dry_run_shows_the_search_and_writes_nothing(here, tmp_path):
+    status, out, _ = here("dry_run=true")
+    assert status == 0
+    assert "objective.pixel_weight: 0 to 2" in out
+    assert "6 trials: none yet" in out
+    assert not list(tmp_path.glob("runs/*"))

@@ -42,6 +42,7 @@ from aimv2.sweeps.search.trials import (
 )
 from aimv2.sweeps.search.work import SearchTasks, to_json
 from tests.helpers.files import files_limited_to
+from tests.helpers.marks import exhaustive
 from tests.helpers.trials import BOX, begin, do, end_trial, search, settle
 
 LEVELS = tuple("abc")
@@ -51,6 +52,7 @@ GRID = factorial(
     names=("weight", "rate"),
 )
 SWITCH = factorial({"on": setting("on", {}), "off": setting("off", {"objective.pixel_weight": 0.0})}, names=("pixels",))
+NUM_TRIALS = 18
 
 
 def states(folder):
@@ -149,6 +151,26 @@ def test_a_search_draws_the_points_that_it_always_has(tiny, tmp_path, sampler):
         do(tmp_path, task, content_loss=loss(points[-1]))
         settle(SearchFolder(one, tmp_path))
     assert [round(point["objective.pixel_weight"], 5) for point in points[1:]] == DRAWN_BEFORE[sampler]
+
+
+@pytest.mark.parametrize("sampler", [exhaustive("tpe"), exhaustive("gp")])
+def test_each_sampler_that_learns_descends_in_a_box(tiny, tmp_path, sampler):
+    """Though each draw is by a sampler that is made anew."""
+    one = search(tiny, design=BOX, sampler=sampler, trials=NUM_TRIALS)
+    one.check()
+    folder = SearchFolder(one, tmp_path)
+    for _ in range(NUM_TRIALS):
+        task = folder.ask()
+        point = folder.trials[task.trial].params
+        assert 0 <= point["objective.pixel_weight"] <= 1
+        assert 1e-4 <= point["optimizer.peak_lr"] <= 1e-2
+        assert do(tmp_path, task, content_loss=loss(point))
+        settle(folder)
+    assert folder.ask() is None
+    assert len({tuple(trial.params.values()) for trial in folder.trials}) == NUM_TRIALS
+    losses = [trial.values[0] for trial in folder.trials]
+    assert min(losses) < 0.1
+    assert sum(losses[NUM_TRIALS // 2 :]) < sum(losses[: NUM_TRIALS // 2]), "later trials are better"
 
 
 def test_several_processes_draw_exactly_the_trials_that_are_wanted_and_no_point_twice(tiny, tmp_path):
@@ -427,6 +449,16 @@ def test_trials_of_another_process_are_left_to_it(tiny, tmp_path):
         assert settle(SearchFolder(one, tmp_path))[0].state == "running"
     assert (tmp_path / "index" / Entry("idle", 1).name(task.name)).exists()
     assert settle(SearchFolder(one, tmp_path))[0].state == "running", "it was interrupted, and can be resumed"
+
+
+def test_optuna_sees_the_trials(tiny, tmp_path):
+    one = search(tiny, trials=4)
+    ask_all(one, tmp_path, [])
+    folder = SearchFolder(one, tmp_path)
+    study = folder.study(folder.trials)
+    assert (study.best_value, study.best_trial.number) == (0.0, 0)
+    assert [trial.params for trial in study.trials] == [trial.params for trial in folder.trials]
+    assert json.loads((folder.path / "search.json").read_text()) == one.definition()
 
 
 def test_a_sequence_of_points_is_continued_by_other_processes(tiny, tmp_path):
