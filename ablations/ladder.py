@@ -20,7 +20,7 @@ from aimv2.ablations.studies.sensitivity import (
     PIXELS_ONLY,
     RUNGS,
     SAMPLES,
-    STUDY,
+    SENSITIVITY,
     WITHOUT_PIXELS,
     WITHOUT_WORDS,
 )
@@ -35,7 +35,7 @@ from aimv2.definitions.objectives import objective
 from aimv2.runs.provenance import PACKAGE
 
 AUTO = "sensitivity=auto"  # the argument of a launch that measures what is missing
-SLUG = STUDY.slug
+SLUG = SENSITIVITY.slug
 FILE = "sensitivity.json"
 PUBLISHED = "published"  # the folder, in that of reports, of those that are committed
 COMMITTED = PACKAGE / "reports" / PUBLISHED
@@ -167,7 +167,7 @@ def sees(metric: str, rung: str, seen: Seen) -> bool:
 
 
 def label_of(rung: str, ladder: Ladder) -> str:
-    return ladder.rungs.get(rung) or STUDY.label(rung)
+    return ladder.rungs.get(rung) or SENSITIVITY.label(rung)
 
 
 def needs(study: Study, config: Program, absent: Collection[str] = ()) -> dict[str, set[str]]:
@@ -196,7 +196,7 @@ def unmeasured(study: Study, config: Program, nearest: Ladder | None, absent: Co
     curve = () if nearest.measured.intersection(SAMPLES) else SAMPLES
     rungs = set(curve).union(*needed.values()) - nearest.measured
     lacking = [metric for metric in needed if metric not in nearest.metrics]
-    lacking += [f"{STUDY.label(rung)!r}" for rung in STUDY.cell_names if rung in rungs]
+    lacking += [f"{SENSITIVITY.label(rung)!r}" for rung in SENSITIVITY.cell_names if rung in rungs]
     return f"the sensitivity study of this base run has no results for {', '.join(lacking)}" if lacking else ""
 
 

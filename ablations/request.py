@@ -20,8 +20,6 @@ from pydantic import ValidationError
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.design import Arm
 from aimv2.ablations.expand import Cell, check_metrics
-from aimv2.ablations.measured import FOLDER as FOLDER
-from aimv2.ablations.measured import MeasuredMetric, measuring_runs, read_measured
 from aimv2.ablations.study import (
     CONTROLS,
     Control,
@@ -34,17 +32,37 @@ from aimv2.ablations.study import (
 )
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user, write_json
-from aimv2.base.plugins import check_loaded, load_from_snapshots
+from aimv2.base.plugins import AT, check_loaded, load_from_snapshots
 from aimv2.config.program import Program
 from aimv2.config.run_config import program_of
+from aimv2.definitions.metrics import METRICS, Definition, know
 from aimv2.runs.provenance import snapshots
 
+FOLDER = "studies"  # of requests
 LOOKS_SUFFIX = ".looks.json"  # the record of looks at a study, beside the folder of its requests
 DEFAULT_SCALE = "demo"
 JUDGED = ("claims", "equivalence_margin")  # keys of how runs are judged
 PROSE = ("question", "source")
 OF_ONE_LAUNCH = ("dry_run", "price", "probe", "debug", "detach")  # that a launch of the same request does not repeat
 LATER = ("suffix", "is_search")  # keys that are left out while they are empty, so that older records stay as they are
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredMetric:
+    """A metric of a plug-in that was measured after the runs, by other runs; published records have such metrics."""
+
+    name: str
+    unit: str
+    lower_is_better: bool
+    plugin: str  # name and digest (``Plugin.id``)
+    digest: str  # of the content of the plug-in and of the code that measured it
+    typed: str  # as the command line named it, such as ``my.py:cka``
+
+    def know(self) -> None:
+        """Let the metric be known by its unit and direction, unless a version of its plug-in is loaded."""
+        plugin = METRICS.plugin_of(self.name)
+        if plugin is None or plugin.name != self.plugin.rpartition(AT)[0]:  # else it is a version of this one
+            know(Definition(self.name, self.unit, self.lower_is_better))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +73,6 @@ class Request:
     cells: list[Cell]
     arguments: tuple[str, ...]
     owner: str = dataclasses.field(default="", compare=False)  # user who launched it; empty before it is recorded
-    # Those of plug-ins that were measured on its finished runs, by any launch.
     metrics: tuple[MeasuredMetric, ...] = dataclasses.field(default=(), compare=False)
 
     @property
@@ -98,7 +115,6 @@ def read_requests(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> li
     """Return all requests of a study (``Request.folder``) in this folder, the newest first, and load the plug-ins that
     they need from its code snapshots, unless there are others of their names. Those that cannot be read are named on
     stderr; a UsageError if none is left."""
-    read_measured(runs_dir, name)  # a request may name one of these metrics
     paths = list((runs_dir / FOLDER / name).glob("*.json"))
     if not paths:
         there = ", ".join(requested_names(runs_dir)) or "none"
@@ -137,8 +153,7 @@ def read_request(
     """
     requests = read_requests(runs_dir, name, studies)
     newest = next((request for request in requests if request.owner == owner), requests[0])
-    whole = union(requests, like or newest.cells)
-    return dataclasses.replace(whole, metrics=read_measured(runs_dir, name))
+    return union(requests, like or newest.cells)
 
 
 def union(requests: Sequence[Request], like: Sequence[Cell]) -> Request:
@@ -224,7 +239,9 @@ def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) ->
             Cell(arm=cell["arm"], seed=cell["seed"], config=configs[cell["arm"]].with_seed(cell["run_seed"]))
             for cell in recorded["cells"]
         ]
-        metrics = tuple(map(MeasuredMetric.from_json, recorded.get("metrics", ())))
+        metrics = tuple(MeasuredMetric(**metric) for metric in recorded.get("metrics", ()))
+        for metric in metrics:
+            metric.know()
         return Request(study=overrides.apply(study), cells=cells, arguments=arguments, owner=owner, metrics=metrics)
     except (KeyError, TypeError, ValidationError, UsageError) as error:
         raise UsageError(f"{name} is not the record of a launch of a study that this version knows") from error
@@ -261,8 +278,8 @@ def requested_names(runs_dir: Path) -> list[str]:
 
 
 def requested_runs(runs_dir: Path) -> set[str]:
-    """Return the names of all runs of readable requests in this folder, and of those that measure metrics of these."""
-    runs = set[str]().union(*(measuring_runs(runs_dir, name) for name in requested_names(runs_dir)))
+    """Return the names of all runs of readable requests in this folder."""
+    runs = set[str]()
     for path in (runs_dir / FOLDER).glob("*/*.json"):
         with contextlib.suppress(UsageError, KeyError, TypeError):
             runs.update([str(cell["run"]) for cell in read_json(path)["cells"]])

@@ -193,14 +193,13 @@ def _dataset_card(findings: Findings, licence: str) -> str:
 
 
 def _shareable(records: Records) -> Records:
-    """Return records whose arguments and metrics name files without folders, and whose failures have causes alone."""
+    """Return records whose arguments name files without folders, and whose failures have causes alone."""
     request, missing = records.request, records.evidence.missing
     words = shareable_arguments(request.arguments)
-    metrics = tuple(replace(metric, typed=FOLDERS.sub("", metric.typed)) for metric in request.metrics)
     causes = [str(reason).partition(":")[0] for reason in missing["reason"]]  # the message may have a path
     causes = ["its record cannot be read" if set(cause) & set("/\\") else cause for cause in causes]
     evidence = replace(records.evidence, missing=missing.assign(reason=causes) if len(missing) else missing)
-    return replace(records, request=replace(request, arguments=words, metrics=metrics), evidence=evidence)
+    return replace(records, request=replace(request, arguments=words), evidence=evidence)
 
 
 def shareable_arguments(words: Iterable[str]) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ Cell = Median | str | int | float | None
 class Timed:
     """Options of benchmarks that time calls in turn."""
 
-    repeats: int = Field(default=10, ge=2, description="timings of each call; an interval needs 6")
+    repeats: int = Field(default=10, ge=1, description="timings of each call; an interval needs 6")
     threads: int | None = Field(default=None, gt=0, description="CPU threads; the default is all cores", examples=["2"])
 
 

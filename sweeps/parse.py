@@ -10,13 +10,11 @@ from typing import Any, Literal
 
 import pydantic.dataclasses
 
-from aimv2.ablations.catalogue import STUDIES, module_of
+from aimv2.ablations.catalogue import FILES, STUDIES
 from aimv2.ablations.expand import Cell, adapted, check_arms, check_effect, check_metrics, expand
 from aimv2.ablations.ladder import base_of, nearest_ladder, needs, typed_value, unmeasured
-from aimv2.ablations.measured import read_measured
 from aimv2.ablations.request import Request
-from aimv2.ablations.studies.sensitivity import SAMPLES
-from aimv2.ablations.studies.sensitivity import STUDY as SENSITIVITY
+from aimv2.ablations.studies.sensitivity import SAMPLES, SENSITIVITY
 from aimv2.ablations.study import Study, StudyOverrides, confirmation, overrides_from, study_overrides
 from aimv2.base import plugins
 from aimv2.base.errors import UsageError, require, unknown
@@ -158,7 +156,7 @@ def _by_key(words: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"{key} is a key of a search; type search=optuna too")
         if key.startswith(PYTHON_KEYS):
             owner = STUDIES.plugin_of(slug)
-            file = f"ablations/studies/{module_of(slug)}.py" if owner is None else owner.name
+            file = f"ablations/studies/{FILES[slug]}.py" if owner is None else owner.name
             raise UsageError(f"{key} is not set on a command line but in Python, in {file}")
         if key in CONFUSED_KEYS:
             raise UsageError(f"cannot use {word!r} in a sweep: {CONFUSED_KEYS[key]}")
@@ -229,7 +227,6 @@ def _requested(
     check_arms(cells)
     check_effect(typed, run, recipe, resolved, cells_of)
     request = Request(study=study, cells=cells, arguments=arguments)
-    read_measured(Path(values["runs_dir"]), request.folder)  # the study may compare one of these metrics
     check_metrics(study, base)
     return request, base
 

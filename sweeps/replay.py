@@ -44,8 +44,6 @@ def recorded_in_folder(run: RunFolder) -> Recorded:
     if not run.is_done:
         raise UsageError(f"run {run.name} is not done yet; only a finished run can be replayed")
     config = RunConfig.from_dict(read_json(run.path / "config.json"))
-    if config.evaluation.alone is not None:
-        raise UsageError(f"run {run.name} measured one metric of another run, which only older versions do")
     find_plugins(config, run.path.parent)
     if config.name != run.name:
         raise UsageError(
@@ -73,7 +71,7 @@ def recorded_in_report(folder: Path, beginning: str, cache_dir: str) -> Recorded
         table[(table["arm"] == cell.arm) & (table["seed"] == cell.seed)] if len(table) else table
         for table in (evidence.metrics, evidence.curves)
     )
-    later = {metric.name for metric in records.request.metrics if not metric.is_measured_by(cell)}  # by other runs
+    later = {metric.name for metric in records.request.metrics}  # by other runs
     values = _values(
         curves.drop(columns=["arm", "seed"], errors="ignore"),
         {name: value for name, value in zip(metrics["metric"], metrics["value"], strict=True) if name not in later},

@@ -43,7 +43,7 @@ def lacks(run: RunConfig) -> str:
     return ""
 
 
-STUDY = Study(
+CROP_SCALE = Study(
     slug="crop_scale",
     question="How small may the crops be on which the encoder trains?",
     source="AIM v1 Table 3c: at least 8 %, 40 % or all of the image, without captions, on ImageNet-1k. AIMv2 keeps 40 %"

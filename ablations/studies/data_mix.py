@@ -135,7 +135,7 @@ def _sizes(data: DataConfig) -> tuple[int, ...]:
     return tuple(len(open_source(source, data).train) for source in data.sources)
 
 
-STUDY = Study(
+DATA_MIX = Study(
     slug="data_mix",
     question="Is a mixture of sources better than each source alone, and which source matters?",
     source="AIMv2 Table 2: 60 % DFN-2B, 9 % COYO, 31 % HQITP; never ablated. Caption losses are not comparable between"

@@ -5,7 +5,7 @@ from aimv2.ablations.study import Study
 WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.6, 1.0, 2.0)
 ALPHAS = {f"alpha_{round(10 * weight):02}": weight for weight in WEIGHTS}
 
-STUDY = Study(
+LOSS_WEIGHT = Study(
     slug="loss_weight",
     question="Which weight should the pixel loss have relative to the caption loss?",
     source="AIMv2 Table 9c (0.2, 0.4 and 0.6), with 0, 0.1 and larger weights added",

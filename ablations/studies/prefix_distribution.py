@@ -17,7 +17,7 @@ DISTRIBUTIONS = {
     "per_batch": ("uniform on 1..I-1, one length per batch", {"per": "batch"}),
 }
 
-STUDY = Study(
+PREFIX_DISTRIBUTION = Study(
     slug="prefix_distribution",
     question="Is any prefix-length distribution better than the uniform one per image?",
     source="AIMv2 section 2.2; ml-aim issue 32; never ablated",

@@ -6,7 +6,7 @@ CAUSAL_PROBE = f"causal_{PROBE}"
 V1 = "AIM v1 Table 3d, whose numbers were not found"
 COLLAPSE = "AIM v1: the encoder collapses. No number was found"
 
-STUDY = Study(
+PREFIX_RATIO = Study(
     slug="prefix_ratio",
     question="Does the prefix-length distribution matter for how fast and how well the model learns?",
     source="AIMv2 section 2.2, which uses the uniform distribution and never ablates it. A prefix"

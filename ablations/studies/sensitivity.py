@@ -31,7 +31,7 @@ RUNGS: Mapping[Kind, tuple[str, ...]] = {
 }
 
 
-STUDY = Study(
+SENSITIVITY = Study(
     slug="sensitivity",
     question="Which metrics can tell effects that must exist, and how large are these effects beside the noise?",
     source="no claim of the paper; what the instrument can see is measured before it judges",

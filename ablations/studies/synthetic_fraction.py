@@ -41,7 +41,7 @@ def fit(study: Study, base: RunConfig) -> Study:
     return replace(study, source=f"{CAPTIONS} {LOSSES}", notes=tuple(notes))
 
 
-STUDY = Study(
+SYNTHETIC_FRACTION = Study(
     slug="synthetic_fraction",
     question="Does mixing synthetic captions with alt-text give a better encoder than either alone?",
     source=f"{CAPTIONS} Our dense captions stand in for synthetic ones. They name the labels of probe_object, so digits"

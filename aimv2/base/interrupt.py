@@ -38,16 +38,12 @@ class Interrupts:
 
     @property
     def is_requested(self) -> bool:
-        """True after a signal, after ``stop``, or once the predicate of ``also_when`` was true."""
+        """True after a signal, or once the predicate of ``also_when`` was true."""
         return self.was_signalled or self._poll()
 
     def also_when(self, predicate: Callable[[], bool]) -> None:
         """Count a true predicate as a request too. It replaces the predicate of an earlier call."""
         self._predicate, self._polled_at, self._was_true = predicate, -math.inf, False
-
-    def stop(self) -> None:
-        """Request that the present run stops; the next call of ``also_when`` forgets it."""
-        self._was_true = True
 
     def _poll(self) -> bool:
         if not self._was_true and time.monotonic() - self._polled_at >= self._poll_seconds:

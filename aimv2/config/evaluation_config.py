@@ -67,21 +67,6 @@ class ReaderConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class AloneConfig:
-    """A metric of a plug-in that an older version measured on a finished run, by a run that did nothing else.
-
-    Attributes:
-        run: name of the finished run.
-        metric: name of the metric.
-        digest: of the content of its plug-in and of the code that measures it.
-    """
-
-    run: str
-    metric: str
-    digest: str
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EvaluationConfig:
     """Measurements on held-out pairs.
 
@@ -104,7 +89,6 @@ class EvaluationConfig:
         metrics: names of metrics of plug-ins that are measured besides; a study adds those that it compares.
         sets: paths of descriptions of labelled sets (docs/weights.md), on which probes are measured besides.
         set_images: images of each of these sets that are used, at most, so that a run stays cheap.
-        alone: the only metric that an older version measured, of a finished run; None in runs that are executed.
     """
 
     split: Literal["test", "validation"] = "test"
@@ -122,4 +106,3 @@ class EvaluationConfig:
     metrics: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
     set_images: int = Field(default=5000, gt=3)
-    alone: AloneConfig | None = None

@@ -196,17 +196,6 @@ class Program:
             UsageError: naming the value and what is allowed.
         """
 
-    def measuring(self, metric: str, digest: str) -> Self | None:
-        """Return the run that measures a metric of a plug-in of this run's weights, once it is finished.
-
-        Args:
-            digest: of the content of the plug-in and of the code that measures it.
-
-        Returns:
-            None if no such run is possible, as finished runs keep no weights.
-        """
-        return None
-
     @property
     def curve_steps(self) -> Sequence[int]:
         """The steps after which a point of the held-out curve is measured; none if there is no curve."""
@@ -222,11 +211,6 @@ class Program:
     def split(self) -> str:
         """The name of the held-out data on which the final metrics are measured."""
         return "test"
-
-    @property
-    def source_names(self) -> Sequence[str]:
-        """The names of the training data."""
-        return ()
 
     def with_shuffled_targets(self) -> Self | None:
         """Return the run with targets that belong to other inputs, which must be worse (the positive control).

@@ -1,7 +1,7 @@
 """The config of one run: frozen dataclasses, checked on construction. Each part states the paper's values."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,8 +11,8 @@ from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import UsageError, short
 from aimv2.config.arguments import explain
-from aimv2.config.data_config import CHECKED, AugmentConfig, DataConfig, source_name
-from aimv2.config.evaluation_config import AloneConfig, EvaluationConfig
+from aimv2.config.data_config import CHECKED, AugmentConfig, DataConfig
+from aimv2.config.evaluation_config import EvaluationConfig
 from aimv2.config.model_config import ModelConfig
 from aimv2.config.prefix import Frozen, PrefixDistribution
 from aimv2.config.program import KIND, PROGRAMS, Program, digest_of, replaced, run_name
@@ -28,13 +28,14 @@ from aimv2.config.training_config import (
     StartConfig,
 )
 
-# Fields that older versions had, and stored configs still name; those of ``start`` decided what a run computes.
+# Fields that older versions had, and stored configs still name; those of DECIDING parts decided what a run computes.
 REMOVED = {
     "log": ("mlflow", "trackio", "wandb", "picture_points"),
     "checkpoint": ("watchdog_factor",),
     "start": ("teacher", "teacher_fingerprint", "teacher_encoder"),
+    "evaluation": ("alone",),
 }
-OF_TRAINING = ("prefix.", "evaluation.metrics.")  # paths of plug-ins that a metric of finished weights does not need
+DECIDING = ("start", "evaluation")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -137,8 +138,8 @@ class RunConfig(Program):
         values = {key: value for key, value in values.items() if key != "attention_kernel"}  # of older versions
         for part, removed in REMOVED.items():
             if isinstance(stored := values.get(part), Mapping):
-                if part == "start" and (used := [key for key in removed if stored.get(key)]):
-                    raise UsageError(f"start.{used[0]}: distillation was removed, and this version cannot execute it")
+                if part in DECIDING and (used := [key for key in removed if stored.get(key)]):
+                    raise UsageError(f"{part}.{used[0]} was removed, and this version cannot execute the run")
                 values = {**values, part: {key: value for key, value in stored.items() if key not in removed}}
         try:
             return TypeAdapter(cls).validate_python(values)
@@ -213,19 +214,6 @@ class RunConfig(Program):
     def without_training(self) -> "RunConfig":
         return replace(self, budget=replace(self.budget, samples=0))
 
-    def measuring(self, metric: str, digest: str) -> "RunConfig":
-        """Without the distribution of prefixes and the run's own metrics, whose plug-ins may have changed since."""
-        alone = AloneConfig(run=self.name, metric=metric, digest=digest)
-        return replace(
-            self,
-            evaluation=replace(self.evaluation, alone=alone, metrics=()),
-            budget=replace(self.budget, samples=0),
-            prefix=PrefixDistribution(),
-            plugins=Frozen({path: id for path, id in self.plugins.items() if not path.startswith(OF_TRAINING)}),
-            ranks=1,
-            compile="auto",
-        )
-
     def untrained(self) -> Self:
         """Return the run that evaluates this run's initial encoder: no samples, defaults for all training-only fields.
 
@@ -268,10 +256,6 @@ class RunConfig(Program):
     @property
     def split(self) -> str:
         return self.evaluation.split
-
-    @property
-    def source_names(self) -> Sequence[str]:
-        return [source_name(source) for source in self.data.sources]
 
     def with_samples(self, samples: float) -> "RunConfig":
         size = self.budget.batch_size

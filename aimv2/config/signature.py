@@ -49,7 +49,6 @@ ADDED: dict[str, Any] = {
     "evaluation.metrics": [],
     "evaluation.sets": [],
     "evaluation.set_images": EvaluationConfig().set_images,
-    "evaluation.alone": None,
     **{f"evaluation.reader.{key}": value for key, value in asdict(ReaderConfig()).items()},
 }
 # Parts of the network and values that the encoder, before training, and what is measured of it do not depend on.

@@ -29,8 +29,6 @@ def resolve(
     sources may be missing, and then the name of the run is not that which it has where they are installed.
     """
     set_names(config)  # before anything is trained
-    if config.evaluation.alone is not None:
-        raise UsageError("evaluation.alone is of runs that older versions made, and no command sets it")
     is_here = available is None
     available = available or ("cuda" if has_cuda() else "cpu")
     config = with_start(with_attention(config))

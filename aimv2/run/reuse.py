@@ -122,8 +122,7 @@ def _evaluations(runs_dir: Path, names: set[str]) -> list[RunConfig]:
     def read(name: str) -> dict[str, Any]:
         try:
             values = read_json(runs_dir / name / "config.json")
-            is_whole = isinstance(values, dict) and not (values.get("evaluation") or {}).get("alone")
-            return values if is_whole else {}
+            return values if isinstance(values, dict) else {}
         except UsageError:
             return {}
 

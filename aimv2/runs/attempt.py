@@ -199,7 +199,6 @@ class Attempt(Timed):
             folders = (self.folder, *self.earlier())
             for path in (path for folder in folders for path in unfinished(folder)):
                 shutil.rmtree(path, ignore_errors=True)
-            self._done = self._done._replace(is_clean=not any(map(unfinished, folders)))
 
     @property
     def _is_published(self) -> bool:

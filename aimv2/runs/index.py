@@ -24,27 +24,25 @@ class Entry(NamedTuple):
     cause: Cause | None = None  # of a failure
     layout: int = 0  # version of the layout of a result; 0 if it is not known
     code: str = ""  # digest of the code that made the result; empty if it is not known
-    is_clean: bool = False  # True if it is known that no attempt at a done run has a checkpoint left
 
     def name(self, run: str) -> str:
         """Return the name of the file, such as ``v2-15b6f82b08fe.done.0001.2.5f0c1b7de1a2``."""
-        done = [str(self.layout), self.code, *["clean"] * self.is_clean]
-        more = {"failed": [(self.cause or "").replace(" ", "-")], "done": done}
+        more = {"failed": [(self.cause or "").replace(" ", "-")], "done": [str(self.layout), self.code]}
         return ".".join([run, self.state, f"{self.attempt:04d}", *more.get(self.state, [])])
 
     @classmethod
     def parse(cls, name: str) -> tuple[str, Self] | None:
         """Return the run and the entry of a file's name; None if it is no entry."""
-        run, state, attempt, detail, code, clean = [*name.split("."), "", "", "", "", ""][:6]
+        run, state, attempt, detail, code = [*name.split("."), "", "", "", ""][:5]  # older ones may have more parts
         if state not in STATES or not attempt.isdecimal():
             return None
         layout = int(detail) if detail.isdecimal() else 0  # the detail is a cause or a layout
-        return run, cls(STATES[state], int(attempt), CAUSES.get(detail), layout, code, clean == "clean")
+        return run, cls(STATES[state], int(attempt), CAUSES.get(detail), layout, code)
 
     @property
-    def order(self) -> tuple[bool, int, bool, bool]:
+    def order(self) -> tuple[bool, int, bool]:
         """The later of two entries of a run is the larger one."""
-        return self.state == "done", self.attempt, self.state != "running", self.is_clean
+        return self.state == "done", self.attempt, self.state != "running"
 
 
 def read(runs_dir: Path) -> dict[str, Entry]:
@@ -61,13 +59,14 @@ def read(runs_dir: Path) -> dict[str, Entry]:
 def write(runs_dir: Path, run: str, entry: Entry, *, has_no_result: bool = False) -> None:
     """Add an entry and remove all but the run's latest one; a reader sees one of them at any time. ``has_no_result``
     removes entries of a result too: the run was acquired, so its result was deleted."""
-    names = [name for name in os.listdir(add(runs_dir, run, entry)) if name.startswith(f"{run}.")]
-    listed = [parsed[1] for name in names if (parsed := Entry.parse(name))]
-    valid = [other for other in listed if not (has_no_result and other.state == "done")]
+    folder = add(runs_dir, run, entry)
+    names = [name for name in os.listdir(folder) if name.startswith(f"{run}.")]
+    listed = {name: parsed[1] for name in names if (parsed := Entry.parse(name))}
+    valid = [other for other in listed.values() if not (has_no_result and other.state == "done")]
     latest = max(valid, default=entry, key=lambda entry: entry.order)
-    for other in listed:
+    for name, other in listed.items():
         if other != latest:
-            remove(runs_dir, run, other)
+            (folder / name).unlink(missing_ok=True)
 
 
 def add(runs_dir: Path, run: str, entry: Entry) -> Path:
@@ -76,11 +75,6 @@ def add(runs_dir: Path, run: str, entry: Entry) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / entry.name(run)).touch()
     return folder
-
-
-def rename(runs_dir: Path, run: str, old: Entry, new: Entry) -> None:
-    """Replace an entry at once. Raises FileNotFoundError if it is not there any more."""
-    (runs_dir / FOLDER / old.name(run)).rename(runs_dir / FOLDER / new.name(run))
 
 
 def remove(runs_dir: Path, run: str, entry: Entry) -> None:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from aimv2.ablations.recorded_runs import FILE
 from aimv2.ablations.request import Request, request_from_json, request_to_json, union
 from aimv2.ablations.searches import Search, path_of, read_search, search_from_json, search_to_json
-from aimv2.ablations.studies.sensitivity import STUDY as SENSITIVITY
+from aimv2.ablations.studies.sensitivity import SENSITIVITY
 from aimv2.ablations.study import Study
 from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.evidence.tables import (
@@ -82,7 +82,7 @@ def records_of(request: Request, runs_dir: Path) -> Records:
         UsageError: the record of looks cannot be written, or a result or the record of a search cannot be read.
     """
     search = read_search(path_of(runs_dir, request.folder)) if request.study.is_search else None
-    evidence = load(request.cells, runs_dir, request.metrics)
+    evidence = load(request.cells, runs_dir)
     compared = evidence.runs[evidence.runs["arm"].isin(list(request.study.arms))]
     if request.study.is_search and compared["arm"].nunique() < 2:
         compared = compared[:0]

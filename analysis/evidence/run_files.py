@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aimv2.ablations.expand import Cell
-from aimv2.ablations.measured import MeasuredMetric
 from aimv2.analysis.evidence.tables import (
     BILL_COLUMNS,
     HELD_OUT,
@@ -48,33 +47,16 @@ class _Finished(NamedTuple):
     folder: Path
 
 
-class _Alone(NamedTuple):
-    """A metric that a run of its own measured on a finished one."""
-
-    row: tuple[Any, ...]
-    folder: Path
-
-
-def load(cells: Sequence[Cell], runs_dir: Path, metrics: Sequence[MeasuredMetric] = ()) -> Evidence:
-    """Read the run of every cell, and metrics that runs of their own measured of finished ones, where these lack them.
-    A run that has not finished, or a file of which cannot be read, is among the missing; a UsageError if a result has
-    another layout, or a table is broken that looked whole."""
+def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
+    """Read the run of every cell. One that has not finished, or a file of which cannot be read, is among the missing; a
+    UsageError if a result has another layout, or a table is broken that looked whole."""
     results = list(in_threads(partial(_read, runs_dir), cells, THREADS))
     missing = [row for row in results if not isinstance(row, _Finished)]
-    cell_of = {(cell.arm, cell.seed): cell for cell in cells}
-    done = {run: row for run, row in zip(cell_of, results, strict=True) if isinstance(row, _Finished)}
-    later = {metric.name: _measured_later(metric, [cell_of[run] for run in done], runs_dir) for metric in metrics}
-    by_name = {metric.name: metric for metric in metrics}
-    rows = [
-        row
-        for run, finished in done.items()
-        for row in finished.metrics
-        if row[2] not in by_name or by_name[row[2]].is_measured_by(cell_of[run])
-    ]
-    rows += [alone.row for measured in later.values() for alone in measured.values()]
-    table = pd.DataFrame(rows, columns=METRIC_COLUMNS)
+    names = [(cell.arm, cell.seed) for cell in cells]
+    done = {run: row for run, row in zip(names, results, strict=True) if isinstance(row, _Finished)}
+    table = pd.DataFrame([row for run in done.values() for row in run.metrics], columns=METRIC_COLUMNS)
     is_applicable = table["value"].notna()
-    item_files = _item_files(done)
+    item_files = {run: path for run, finished in done.items() if (path := finished.folder / ITEMS).exists()}
     runs = [run.run for run in done.values()]
     return Evidence(
         runs=pd.DataFrame(runs, columns=None if runs else ["arm", "seed", "run"]),
@@ -83,8 +65,8 @@ def load(cells: Sequence[Cell], runs_dir: Path, metrics: Sequence[MeasuredMetric
         curves=_curves({run: finished.curve for run, finished in done.items()}),
         missing=pd.DataFrame(missing, columns=MISSING_COLUMNS),
         examples=_examples(done),
-        bill=_bill([*cells, *(cell for metric in metrics for cell in metric.cells(cells))], runs_dir),
-        items=ItemMoments(lambda metric: _items(item_files | _item_files(later.get(metric, {})), metric)),
+        bill=_bill(cells, runs_dir),
+        items=ItemMoments(lambda metric: _items(item_files, metric)),
         mixture=pd.DataFrame([row for run in done.values() for row in run.mixture], columns=MIXTURE_COLUMNS),
         credits=credits_of(cell.config for cell in cells if isinstance(cell.config, RunConfig)),
     )
@@ -163,21 +145,6 @@ def _of_pairs(manifest: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _measured_later(metric: MeasuredMetric, cells: Sequence[Cell], runs_dir: Path) -> dict[Run, _Alone]:
-    """Return a metric of finished runs that other runs measure, without those that have no result that can be read."""
-
-    def read(cell: Cell) -> _Alone | None:
-        run = next((RunFolder(runs_dir, alone.name) for alone in metric.cells([cell])), None)
-        if run is None or not run.is_done or run.problem():
-            return None
-        result = run.result()
-        row = _metric_row(cell, metric.name, result["metrics"][metric.name])
-        return _Alone(row, attempt_folder(run.path, result["attempt"]))
-
-    measured = in_threads(read, cells, THREADS)
-    return {(cell.arm, cell.seed): alone for cell, alone in zip(cells, measured, strict=True) if alone is not None}
-
-
 def _parsed(path: Path, read: Callable[[Path], Any]) -> Any:
     """Return what ``read`` returns of a Parquet file of a run; a broken one is named in an error."""
     try:
@@ -204,11 +171,6 @@ def _curves(tables: Mapping[Run, pd.DataFrame]) -> pd.DataFrame:
     if not measured:
         return pd.DataFrame()
     return pd.concat(measured, names=["arm", "seed", ""]).reset_index(level=["arm", "seed"]).reset_index(drop=True)
-
-
-def _item_files(runs: "Mapping[Run, _Finished | _Alone]") -> dict[Run, Path]:
-    """Return where items of metrics are, by arm and seed; results without items have no such file."""
-    return {run: path for run, found in runs.items() if (path := found.folder / ITEMS).exists()}
 
 
 def _items(files: Mapping[Run, Path], metric: str) -> Parts:

@@ -11,7 +11,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from aimv2.ablations.catalogue import NAMES
+from aimv2.ablations.catalogue import FILES
 from docs.site.pages import README, REPORTS, ROOT, closure, content, repository_path, rewritten, site_uri
 from docs.site.reference import pages as reference_pages
 
@@ -138,7 +138,7 @@ def api_pages() -> dict[str, str]:
 
 
 def _navigation(reports: list[Any]) -> list[dict[str, Any]]:
-    studies = [{name: f"reference/studies/{name}.md"} for name in NAMES]
+    studies = [{name: f"reference/studies/{name}.md"} for name in FILES]
     return [
         {
             "Reference": [

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from pydantic.fields import FieldInfo
 
-from aimv2.ablations.catalogue import NAMES, STUDIES, module_of
+from aimv2.ablations.catalogue import FILES, STUDIES
 from aimv2.ablations.claims import CLAIMS, Claim
 from aimv2.ablations.expand import adapted
 from aimv2.ablations.expectations import Combination, Expected, Ranges
@@ -27,7 +27,7 @@ from aimv2.sweeps.executors.base import executor_class
 from aimv2.sweeps.parse import LaunchOptions
 from aimv2.sweeps.search.space import SearchConfig
 
-OURS = {name: STUDIES[name] for name in NAMES}  # without those of plug-ins
+OURS = {name: STUDIES[name] for name in FILES}  # without those of plug-ins
 REPORTS = Path(__file__).parents[2] / "reports" / "published"
 BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}  # attributes of pydantic's constraints
 WORDS = {int: "integer", float: "number", str: "text", bool: "`true` or `false`", type(None): "`null`"}
@@ -199,7 +199,7 @@ def study_page(study: Study) -> str:
     base = SCALES[study.scale]()
     study = adapted(study, base)
     start = " start.weights=runs/NAME" if study.adapts else ""
-    source = f"ablations/studies/{module_of(study.slug)}.py"
+    source = f"ablations/studies/{FILES[study.slug]}.py"
     parts = [
         f"# {study.slug}",
         f"**{study.question}**",
@@ -371,7 +371,7 @@ def _published(study: str) -> str:
 
 def _study_of(report: str) -> str:
     """Return the study of a report: the longest name of a study with which the report's begins."""
-    return max((name for name in NAMES if report == name or report.startswith(f"{name}_")), key=len)
+    return max((name for name in FILES if report == name or report.startswith(f"{name}_")), key=len)
 
 
 # Markdown

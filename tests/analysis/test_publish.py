@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.measured import MeasuredMetric
 from aimv2.ablations.recorded_runs import FILE
 from aimv2.ablations.request import read_request
 from aimv2.analysis import report
@@ -25,7 +24,6 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
 from tests.helpers.finished_sweeps import requested
-from tests.helpers.measured import write_measured
 from tests.helpers.specimen import STUDY
 
 USER, HOST, OWNER = "miaq7", "node17q", "zoeq8"
@@ -37,11 +35,6 @@ def study_of(runs_dir):
 
 def trained(runs_dir):
     return next(RunFolder(runs_dir, cell.name) for cell in study_of(runs_dir).cells if cell.arm == "uniform")
-
-
-MEASURED = MeasuredMetric(
-    name="rank", unit="dimensions", lower_is_better=False, plugin="my.py@a", digest="a" * 12, typed="my.py:rank"
-)
 
 
 def published(runs_dir, to):
@@ -69,7 +62,6 @@ def private(done, tmp_path, cache_dir, monkeypatch):
         attempt.fail(Failure("data", f"{home}/digits is not there on {HOST}"), f"in {home}")
     for path in runs_dir.glob("*/attempts/*/manifest.json"):
         write_json(path, read_json(path) | {"host": HOST, "command": [f"{home}/launch.py"]})
-    write_measured(runs_dir, "prefix_ratio", replace(MEASURED, typed=f"{home}/my.py:rank"), [])
     return runs_dir
 
 
@@ -84,7 +76,6 @@ def test_a_zip_file_of_a_study_names_no_host_user_or_folder_of_this_machine(priv
     assert shown == f"{path}: {len(files_of(folder))} files, {path.stat().st_size / 1e6:.1f} MB"
     records = read_records(folder / "prefix_ratio" / FILE, STUDIES)
     assert [cell.name for cell in records.request.cells] == [cell.name for cell in study_of(private).cells]
-    assert records.request.metrics == (MEASURED,)
     assert "data" in set(records.evidence.missing["reason"])
     assert {"README.md", "prefix_ratio/report.html"} <= set(files_of(folder))
     (versions,) = read_json(folder / "versions.json")

@@ -72,12 +72,12 @@ def test_ours_has_the_flops_of_its_closed_form():
 
 
 def test_a_row_has_time_rate_and_ratio():
-    options = EncoderOptions(depth=1, batch_size=2, repeats=2, models=("ours", "siglip"), device="cpu")
+    options = EncoderOptions(depth=1, batch_size=2, repeats=1, models=("ours", "siglip"), device="cpu")
     ours, siglip, product = time_all(options, 16, "float32")
     flops = 2 * counted_flops("siglip", encoder_config(1, 56).model, 64, 1)
     assert siglip["GFLOP / s"] == pytest.approx(flops / (2 * siglip["ms / image"] / 1000) / 1e9)
     assert ours["of the product's"] == pytest.approx(ours["GFLOP / s"] / product["GFLOP / s"])
-    assert siglip["its time / ours"].median == pytest.approx(siglip["ms / image"] / ours["ms / image"], rel=0.5)
+    assert siglip["its time / ours"].median == pytest.approx(siglip["ms / image"] / ours["ms / image"])
     assert ours["its time / ours"] is product["its time / ours"] is None
     assert product["of the product's"] == pytest.approx(1)
 

@@ -82,13 +82,13 @@ def test_batches_have_short_and_dense_captions(tiny, tmp_path):
 
 
 def test_a_row_has_the_rate_and_its_share():
-    values = {"scale": "demo", "precisions": ("float32",), "batch_size": 2, "repeats": 2, "device": "cpu"}
+    values = {"scale": "demo", "precisions": ("float32",), "batch_size": 2, "repeats": 1, "device": "cpu"}
     (table,) = measure(StepOptions(**values))
     (row,) = table.rows
     assert (row["model"], row["objective"], row["precision"]) == ("demo", "aimv2", "float32")
     assert row["images / s"] == pytest.approx(2000 / row["ms"])
     rate = row["needed, GFLOP"] * row["images / s"] / 2
-    assert row["share of its rate"].median == pytest.approx(rate / row["product, GFLOP / s"], rel=0.5)
+    assert row["share of its rate"].median == pytest.approx(rate / row["product, GFLOP / s"])
 
 
 def test_compile_without_a_compiler_is_refused(monkeypatch):

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from aimv2.ablations.design import one_factor, setting
 from aimv2.ablations.expectations import CAUSAL_CONTENT, CONTENT, expect
-from aimv2.ablations.studies import prefix_ratio
+from aimv2.ablations.studies.prefix_ratio import PREFIX_RATIO
 
 OTHERS = ("fixed_25", "fixed_50", "fixed_75", "causal")
 
 STUDY = replace(
-    prefix_ratio.STUDY,
+    PREFIX_RATIO,
     design=one_factor(
         uniform=setting("uniform on 1..I-1", {"prefix": {"law": "uniform"}}),
         fixed_25=setting("fixed at 25 %", {"prefix": {"law": "fixed", "fraction": 0.25}}),

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from aimv2.ablations.expand import expand
-from aimv2.ablations.studies.prefix_ratio import STUDY
+from aimv2.ablations.studies.prefix_ratio import PREFIX_RATIO
 from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
@@ -126,7 +126,7 @@ def test_a_slow_reading_is_repeated_rarely(plan):
 
 @pytest.fixture
 def plan(tiny, tmp_path):
-    cells = expand(replace(STUDY, controls=()), tiny, arms=["uniform"], seeds=[0, 1])
+    cells = expand(replace(PREFIX_RATIO, controls=()), tiny, arms=["uniform"], seeds=[0, 1])
     return Plan("prefix_ratio", cells, tmp_path)
 
 

@@ -134,7 +134,7 @@ def operations_of_worker(plan, launch, names):
         if rows[-1]["step"] and not interrupts.is_requested:
             seen.append((time.monotonic(), counts.total()))
             if seen[-1][0] > seen[0][0] + STEADY_SECONDS:
-                interrupts.stop()
+                interrupts.also_when(lambda: True)
 
     tasks = [Task(name, plan.cell_of[name].config, after=0) for name in names]
     hook = register_optimizer_step_post_hook(lambda *_: time.sleep(STEP_SECONDS))

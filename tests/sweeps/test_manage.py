@@ -14,7 +14,7 @@ import pytest
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
 from aimv2.ablations.request import Request, read_request, read_requests, write_request
-from aimv2.ablations.studies.prefix_ratio import STUDY
+from aimv2.ablations.studies.prefix_ratio import PREFIX_RATIO
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
@@ -267,7 +267,7 @@ def test_relaunch_repeats_a_request_with_the_typed_values(typed, again):
         "detach=true",
     )
     more = ("limit=2h", "limit=1TB", "runs_dir=elsewhere")
-    found = relaunch(Request(study=STUDY, cells=[], arguments=(*more, *before)), {"runs_dir": "here", **typed})
+    found = relaunch(Request(study=PREFIX_RATIO, cells=[], arguments=(*more, *before)), {"runs_dir": "here", **typed})
     assert [word for word in found if word != "runs_dir=here"] == ["limit=2h", "limit=1TB", before[0], *again]
 
 
@@ -282,7 +282,7 @@ def test_relaunch_repeats_a_request_with_the_typed_values(typed, again):
 )
 def test_relaunch_leaves_out_keys_that_older_versions_had(old, kept):
     """An unknown key of the record cannot be taken back on the command line."""
-    before = Request(study=STUDY, cells=[], arguments=("sweep=loss_weight", *old))
+    before = Request(study=PREFIX_RATIO, cells=[], arguments=("sweep=loss_weight", *old))
     assert relaunch(before, {"seeds": "2"}) == ["sweep=loss_weight", *kept, "sweep.seeds=2"]
     assert "executor.minutes=9" in relaunch(before, {"executor.minutes": "9"}), "what is typed is refused by its name"
 
@@ -290,8 +290,8 @@ def test_relaunch_leaves_out_keys_that_older_versions_had(old, kept):
 @pytest.fixture
 def untried(folder, tiny):
     """A recorded request whose runs no worker has tried."""
-    cells = expand(STUDY, tiny, seeds=[0])
-    write_request(folder / "runs", Request(study=STUDY, cells=cells, arguments=("sweep=prefix_ratio",)))
+    cells = expand(PREFIX_RATIO, tiny, seeds=[0])
+    write_request(folder / "runs", Request(study=PREFIX_RATIO, cells=cells, arguments=("sweep=prefix_ratio",)))
     return folder / "runs", cells
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from aimv2.ablations.expand import expand
 from aimv2.ablations.request import Request
-from aimv2.ablations.studies.prefix_ratio import STUDY
+from aimv2.ablations.studies.prefix_ratio import PREFIX_RATIO
 from aimv2.config.training_config import LogConfig
 from aimv2.definitions.metrics import Metric
 from aimv2.runs import index
@@ -49,7 +49,7 @@ def sweep_status(request, runs_dir):
 
 @pytest.fixture
 def prefix_request(tiny, tmp_path):
-    study = replace(STUDY, controls=())
+    study = replace(PREFIX_RATIO, controls=())
     data = replace(tiny.data, cache_dir=str(tmp_path / "cache"))  # without times of runs of other tests
     base = replace(tiny, budget=replace(tiny.budget, samples=80), data=data)
     return Request(study=study, cells=expand(study, base, arms=["uniform", "causal"], seeds=range(3)), arguments=())
@@ -294,7 +294,7 @@ def plan_of(tiny, tmp_path):
 
     def make(num_seeds, **more):
         base = replace(tiny, budget=replace(tiny.budget, samples=80), **more)
-        cells = expand(replace(STUDY, controls=()), base, ["uniform", "causal"], range(num_seeds))
+        cells = expand(replace(PREFIX_RATIO, controls=()), base, ["uniform", "causal"], range(num_seeds))
         cells = [cell for cell in cells if cell.arm != "untrained"]
         return Plan("prefix_ratio", cells, tmp_path / f"runs-{num_seeds}")
 

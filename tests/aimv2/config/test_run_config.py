@@ -101,3 +101,11 @@ def test_values_of_removed_features_in_stored_configs_are_left_out():
     stored = demo().to_dict() | {"attention_kernel": "flex"}
     stored["log"] = stored["log"] | {"wandb": True, "picture_points": 3, "mlflow": True}
     assert RunConfig.from_dict(stored) == demo()
+
+
+@pytest.mark.parametrize(("part", "key"), [("start", "teacher"), ("evaluation", "alone")])
+def test_stored_configs_that_removed_features_decided_are_refused(part, key):
+    stored = demo().to_dict()
+    assert RunConfig.from_dict(stored | {part: stored[part] | {key: None}}) == demo()
+    with pytest.raises(UsageError, match=f"{part}.{key} was removed, and this version cannot execute the run"):
+        RunConfig.from_dict(stored | {part: stored[part] | {key: {"run": "v2-15b6f82b08fe"}}})

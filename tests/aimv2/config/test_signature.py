@@ -92,7 +92,6 @@ OTHER = {
     "augment.min_scale": 0.5,
     "augment.flip_probability": 0.5,
     "evaluation.metrics": ["cka"],
-    "evaluation.alone": {"run": "v2-15b6f82b08fe", "metric": "cka", "digest": "0123456789ab"},
     "evaluation.sets": ["a.yaml"],
     "evaluation.split": "validation",
 }

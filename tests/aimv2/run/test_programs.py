@@ -105,7 +105,7 @@ def test_an_interrupted_run_resumes_from_what_it_saved(tmp_path):
     def stop_after_two(new):
         rows.extend(new)
         if len(rows) == 2:
-            interrupts.stop()
+            interrupts.also_when(lambda: True)
 
     with pytest.raises(KeyboardInterrupt):
         attempted(Mean(), tmp_path, on_rows=stop_after_two, interrupts=interrupts)
@@ -135,7 +135,7 @@ def test_a_broken_state_is_not_resumed(tmp_path):
     program = replace(Mean(), steps=2)
     interrupts = Interrupts()
     with pytest.raises(KeyboardInterrupt):
-        attempted(program, tmp_path, on_rows=lambda rows: interrupts.stop(), interrupts=interrupts)
+        attempted(program, tmp_path, on_rows=lambda rows: interrupts.also_when(lambda: True), interrupts=interrupts)
     (state,) = tmp_path.rglob("state.safetensors")
     state.write_bytes(b"broken")
     rows = []

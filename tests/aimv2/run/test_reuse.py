@@ -8,22 +8,17 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-from aimv2.base.errors import UsageError
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.program import replaced
 from aimv2.definitions.metrics import METRICS, Metric
 from aimv2.definitions.programs import with_plugins
-from aimv2.objectives.build import build
-from aimv2.request.resolve import resolve
 from aimv2.run.execute import execute
-from aimv2.run.reuse import WEIGHTS, origin_of_training, reusable, trained_alike
+from aimv2.run.reuse import WEIGHTS, origin_of_training, reusable
 from aimv2.runs import index
 from aimv2.runs.attempt import ITEMS
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE
-from aimv2.sweeps.replay import recorded_in_folder
-from tests.helpers.finished_runs import finished_run
 
 READER = {
     "evaluation.reader.samples": 32,
@@ -73,15 +68,6 @@ def runs_dir(finished, tmp_path):
 def folder_of(config, runs_dir):
     """Return the folder of the finished run whose training a run can reuse, or None."""
     return next((one.folder for one in reusable({"it": config}, runs_dir).values()), None)
-
-
-def test_a_run_that_measured_one_metric_of_another_is_no_training_to_reuse(tiny, runs_dir):
-    """Older versions made such runs, of trained and of untrained weights; both train none."""
-    done(runs_dir, tiny.untrained(), evaluate=unevaluated)
-    for config in (tiny, tiny.untrained()):
-        finished_run(runs_dir, config.measuring("cka", "0123456789ab"), build(config))
-        other = replaced(config, {"evaluation.knn_neighbours": 3})
-        assert [run.name for run in trained_alike({"it": other}, runs_dir)["it"]] == [config.name]
 
 
 def test_run_that_reuses_a_training_is_bitwise_the_run_that_trains(read, runs_dir, tmp_path):
@@ -209,16 +195,3 @@ def test_interrupted_measurement_resumes_with_the_missing_parts(read, runs_dir, 
         (None, 2),
     ]
     assert list(run.metrics()["step"]) == [0, 1, 2]
-
-
-def test_a_run_that_measured_one_metric_is_no_training_to_reuse_and_is_not_executed(tiny, runs_dir):
-    """Older versions made such runs."""
-    alone = tiny.measuring("spread", "0123456789ab")
-    with RunFolder(runs_dir, alone.name).acquire(alone) as attempt:
-        attempt.publish({})
-    other = replaced(tiny, {"evaluation.knn_neighbours": 3})
-    assert [one.folder.name for one in reusable({"it": other}, runs_dir).values()] == [tiny.name]
-    with pytest.raises(UsageError, match=r"evaluation\.alone is of runs that older versions made"):
-        resolve(alone)
-    with pytest.raises(UsageError, match=rf"run {alone.name} measured one metric of another run"):
-        recorded_in_folder(RunFolder(runs_dir, alone.name))

@@ -4,21 +4,18 @@ import os
 import threading
 from typing import get_args
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.base.errors import Cause
-from aimv2.runs.index import FOLDER, Entry, add, read, remove, rename, write
+from aimv2.runs.index import FOLDER, Entry, read, remove, write
 
 RUN = "v2-15b6f82b08fe"
 NUMBERS = st.integers(1, 20000)
 ENTRIES = st.one_of(
     st.tuples(st.sampled_from(["running", "idle"]), NUMBERS).map(lambda values: Entry(*values)),
     st.tuples(st.just("failed"), NUMBERS, st.sampled_from(get_args(Cause))).map(lambda values: Entry(*values)),
-    st.tuples(NUMBERS, st.integers(1, 9), st.booleans()).map(
-        lambda values: Entry("done", values[0], None, values[1], "5f0c1b7de1a2", values[2])
-    ),
+    st.tuples(NUMBERS, st.integers(1, 9)).map(lambda values: Entry("done", values[0], None, values[1], "5f0c1b7de1a2")),
 )
 
 
@@ -43,7 +40,6 @@ def test_the_latest_entry_of_a_run_counts(tmp_path):
         Entry("running", 10),
     ]
     order.append(Entry("done", 3, layout=2, code="5f0c1b7de1a2"))  # a process that was believed dead published it
-    order.append(order[-1]._replace(is_clean=True))
     for number, entry in enumerate(order, start=1):
         for one in order[:number]:
             (tmp_path / FOLDER / one.name(RUN)).touch()
@@ -56,13 +52,11 @@ def test_a_late_writer_does_not_hide_its_successor(tmp_path):
     assert read(tmp_path) == {RUN: Entry("running", 2)}
     write(tmp_path, RUN, Entry("idle", 2))
     assert os.listdir(tmp_path / FOLDER) == [Entry("idle", 2).name(RUN)]
-    clean = Entry("done", 2, layout=2, is_clean=True)
-    write(tmp_path, RUN, clean)
-    write(tmp_path, RUN, clean._replace(is_clean=False))  # by a process that looked at the folder
-    assert os.listdir(tmp_path / FOLDER) == [clean.name(RUN)]
 
 
 def test_a_run_that_is_acquired_again_is_no_longer_done(tmp_path):
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / f"{Entry('done', 2, layout=2).name(RUN)}.clean").touch()  # of an older version
     write(tmp_path, RUN, Entry("done", 3, layout=2))
     write(tmp_path, RUN, Entry("running", 1))  # by a process that has read the folder before it was done
     assert read(tmp_path) == {RUN: Entry("done", 3, layout=2)}
@@ -90,15 +84,3 @@ def test_a_reader_always_sees_the_run(tmp_path):
         seen.append(read(tmp_path)[RUN].attempt)
     thread.join()
     assert seen == sorted(seen)
-
-
-def test_an_entry_that_is_gone_is_not_replaced(tmp_path):
-    """Its run was acquired again, and must not look done."""
-    done = Entry("done", 1, layout=2, code="5f0c1b7de1a2")
-    add(tmp_path, RUN, done)
-    rename(tmp_path, RUN, done, done._replace(is_clean=True))
-    assert read(tmp_path) == {RUN: done._replace(is_clean=True)}
-    write(tmp_path, RUN, Entry("running", 2), has_no_result=True)
-    with pytest.raises(FileNotFoundError):
-        rename(tmp_path, RUN, done._replace(is_clean=True), done)
-    assert read(tmp_path) == {RUN: Entry("running", 2)}

@@ -1,5 +1,4 @@
 import math
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,12 +7,12 @@ import pytest
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
-from aimv2.ablations.measured import MeasuredMetric
-from aimv2.ablations.request import Request
+from aimv2.ablations.request import MeasuredMetric, Request
 from aimv2.ablations.study import WINNER
 from aimv2.analysis.document.pages import to_markdown
 from aimv2.analysis.evidence.records import Records, pack, unpack
 from aimv2.analysis.evidence.run_files import load
+from aimv2.analysis.evidence.tables import METRIC_COLUMNS
 from aimv2.analysis.inference.items import ItemMoments
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import climb, judge, lacking
@@ -21,11 +20,9 @@ from aimv2.analysis.judgement.sensitivity import sensitivity_of
 from aimv2.analysis.sections.study import document
 from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo
-from aimv2.definitions.items import Items
-from aimv2.definitions.metrics import Definition, Metric, know
-from aimv2.runs.record import RunFolder
+from aimv2.definitions.metrics import Definition, know
 from tests.helpers.documents import text_of
-from tests.helpers.evidence import evidence_from, evidence_of, sensitive, write_run
+from tests.helpers.evidence import evidence_from, evidence_of, sensitive
 from tests.helpers.ladders import HARMS
 from tests.helpers.searches import parsed, request_of_search, search_of, trial, typical, won_by_the_baseline
 from tests.helpers.specimen import STUDY
@@ -203,29 +200,6 @@ def known():
         know(Definition(metric.name, metric.unit, metric.lower_is_better))
 
 
-def measure(metric, cell, runs_dir, value, items=None):
-    """Write the result of the run that measures a metric of the run of a cell."""
-    (alone,) = metric.cells([cell])
-    with RunFolder(runs_dir, alone.name).acquire(alone.config) as attempt:
-        attempt.publish({metric.name: Metric(value, metric.unit, "40 pairs, by my.py", items=items)})
-
-
-@pytest.fixture
-def measured(cells, runs_dir, tmp_path):
-    """Return a copy of the finished runs, all but seed 3 of which have both metrics: 0.2 more than the baseline in the
-    causal arm, in every seed and item."""
-    folder, rng = shutil.copytree(runs_dir, tmp_path / "runs"), np.random.default_rng(0)
-    shared_N = rng.normal(1, 0.1, NUM_ITEMS)
-    for cell in cells:
-        if cell.seed == 3:
-            continue
-        more = 0.2 * (cell.arm == "causal") + rng.normal(0, 0.001)
-        measure(SCALAR, cell, folder, cell.seed + more)
-        items = Items.of(np.arange(NUM_ITEMS), shared_N + rng.normal(0, 0.001, NUM_ITEMS) + more)
-        measure(RATIO, cell, folder, items.value, items)
-    return folder
-
-
 def with_metrics(request_of, evidence, **study):
     request = replace(request_of, study=replace(request_of.study, **study), metrics=(SCALAR, RATIO))
     return judge(request, evidence, Look(1), sensitive(*request.study.deciding_metrics))
@@ -237,8 +211,16 @@ def page_of(report):
 
 
 @pytest.mark.exhaustive
-def test_report_names_what_lacks_the_metric_and_the_command_from_records_too(request_of, cells, measured):
-    evidence = load(cells, measured, [SCALAR, RATIO])
+def test_report_names_what_lacks_the_metric_and_the_command_from_records_too(request_of, cells, runs_dir):
+    evidence = load(cells, runs_dir)
+    rows = [
+        (cell.arm, cell.seed, metric.name, 1.0 * cell.seed, metric.unit, "40 pairs, by my.py", "")
+        for metric in (SCALAR, RATIO)
+        for cell in cells
+        if cell.seed != 3
+    ]
+    metrics = pd.concat([evidence.metrics, pd.DataFrame(rows, columns=METRIC_COLUMNS)], ignore_index=True)
+    evidence = replace(evidence, metrics=metrics)
     judged = with_metrics(request_of, evidence)
     rank, ratio = judged.lacking
     assert rank.text == "8 of 32 finished runs lack own_rank"
@@ -256,7 +238,7 @@ def test_report_names_what_lacks_the_metric_and_the_command_from_records_too(req
 
 
 def test_a_primary_metric_that_no_run_has_is_the_reason(request_of, cells, runs_dir):
-    judged = with_metrics(request_of, load(cells, runs_dir, [SCALAR, RATIO]), primary_metric="own_rank")
+    judged = with_metrics(request_of, load(cells, runs_dir), primary_metric="own_rank")
     report = document(judged, {})
     assert report.answer == "Nothing is compared yet, as 32 of 32 finished runs lack own_rank."
     page = page_of(report)
@@ -274,12 +256,3 @@ def test_a_metric_of_newer_code_is_measured_into_another_folder(request_of, cell
 def test_a_metric_that_cannot_exist_is_not_lacking(request_of, cells, runs_dir):
     request = replace(request_of, study=replace(request_of.study, primary_metric="caption_bits"))
     assert lacking(request, load(cells, runs_dir)) == [], "some arms have it, and to the others it does not apply"
-
-
-def test_a_run_that_has_the_metric_itself_keeps_it_if_the_plug_in_is_the_same(cells, tmp_path):
-    one = replace(cells[0], config=replace(cells[0].config, plugins={"evaluation.metrics.own_rank": SCALAR.plugin}))
-    write_run(one, tmp_path, 3.0)
-    edited = replace(SCALAR, plugin="my.py@b", digest="b" * 12)
-    for metric, value in ((SCALAR, 1.0), (edited, 2.0)):
-        measure(metric, one, tmp_path, value)
-        assert load([one], tmp_path, [metric]).values("own_rank").loc[0, one.arm] == value

@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from aimv2.ablations.catalogue import NAMES, STUDIES
+from aimv2.ablations.catalogue import FILES, STUDIES
 from aimv2.ablations.claims import CLAIMS
 from aimv2.config.program import flattened, replaced
 from aimv2.config.recipes.scales import SCALES, demo
@@ -113,7 +113,7 @@ def test_most_keys_have_a_text():
 
 
 def test_every_study_has_a_page_with_its_arms_and_claims():
-    for name in NAMES:
+    for name in FILES:
         study = STUDIES[name]
         page = PAGES[f"reference/studies/{name}.md"]
         assert f"[`{name}`]({name}.md)" in PAGES["reference/studies/index.md"]
