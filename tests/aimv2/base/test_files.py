@@ -9,15 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import (
-    create_json,
-    read_json,
-    read_object,
-    replacing,
-    share,
-    to_yaml,
-    writable_folder,
-)
+from aimv2.base.files import create_json, read_json, read_object, replacing, share, to_yaml, writable_folder
 from tests.helpers.files import files_limited_to
 
 

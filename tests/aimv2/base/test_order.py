@@ -184,9 +184,7 @@ def test_sources_in_turn_match_the_obvious_loop():
 
 
 @pytest.mark.parametrize(
-    "order",
-    [Order([OrderedPart("", np.array([0, 5]))]), of_sources((2, 3), quotas((3, 1)))],
-    ids=["natural", "mixed"],
+    "order", [Order([OrderedPart("", np.array([0, 5]))]), of_sources((2, 3), quotas((3, 1)))], ids=["natural", "mixed"]
 )
 def test_orders_of_two_purposes_are_independent(order):
     """As shuffled captions require: every row meets every other in proportion to how often each is shown."""

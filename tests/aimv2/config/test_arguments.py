@@ -72,13 +72,7 @@ def ended_without_a_reader(*command):
 
 
 @pytest.mark.parametrize(
-    "command",
-    [
-        "print('x')",
-        "print('x', flush=True)",
-        "print('x' * 10**6)",
-        "Console().print('x')",
-    ],
+    "command", ["print('x')", "print('x', flush=True)", "print('x' * 10**6)", "Console().print('x')"]
 )
 def test_a_command_ends_quietly_once_nothing_reads_its_output(command):
     """``status | head`` printed "Broken pipe"."""

@@ -14,10 +14,7 @@ from tests.helpers.config import changed
     ("changes", "message"),
     [
         ({"ranks": 3}, "budget.batch_size=16 is not divisible by ranks=3"),
-        (
-            {"data": replace(demo().data, canonical_nodes=3)},
-            "batch_size=16 is not divisible by data.canonical_nodes=3",
-        ),
+        ({"data": replace(demo().data, canonical_nodes=3)}, "batch_size=16 is not divisible by data.canonical_nodes=3"),
         ({"data": replace(demo().data, render_px=16)}, "data.render_px=16 is smaller than model.image_px=32"),
         (
             {"evaluation": replace(demo().evaluation, probe=replace(demo().evaluation.probe, head_dim=64))},
@@ -74,11 +71,7 @@ def test_dict_round_trip_keeps_every_recipe(recipe):
             ["imagenet"],
             "unknown source 'imagenet'. Allowed: material_scenes, .*, openmoji, or the path of a .yaml file",
         ),
-        (
-            "data.sources",
-            ["material", "openmojis"],
-            r"unknown source 'openmojis'. Did you mean 'openmoji'\?",
-        ),
+        ("data.sources", ["material", "openmojis"], r"unknown source 'openmojis'. Did you mean 'openmoji'\?"),
         ("augment.min_ratio", 2.0, "min_ratio must not exceed max_ratio"),
         ("budget.samples", 100, "samples=100 is not a multiple of batch_size=16; the nearest are 96 and 112"),
         ("optimizer.peak_lr", float("nan"), "optimizer.peak_lr: Input should be a finite number"),

@@ -34,15 +34,7 @@ def test_added_fields_exist():
 
 # Values that change where or how fast a run computes, or that are named by other values.
 PLACE = {
-    *(
-        "scale",
-        "device",
-        "parallel",
-        "micro_batch",
-        "ranks_per_node",
-        "activation_checkpointing",
-        "compile",
-    ),
+    *("scale", "device", "parallel", "micro_batch", "ranks_per_node", "activation_checkpointing", "compile"),
     *("loader.num_workers", "log.every_steps", "log.tensorboard"),
     *("checkpoint.every_seconds", "start.weights"),
     *("data.cache_dir", "data.cache_gb", "data.max_bad_rate", "data.tokenizer"),

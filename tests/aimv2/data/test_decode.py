@@ -224,10 +224,7 @@ BY_HAND = {
         encoded(_rgba(OPAQUE_RED, (0, 255, 0, 9), (0, 0, 255, 9), OPAQUE_RED).convert("RGB"), "PNG", transparency=RED),
         [WHITE, GREEN, BLUE, WHITE],
     ),
-    "16-bit grey": (
-        png(2, 2, 16, 0, [WORDS[:4], WORDS[4:]]),
-        [(0, 0, 0), (60, 60, 60), (128, 128, 128), WHITE],
-    ),
+    "16-bit grey": (png(2, 2, 16, 0, [WORDS[:4], WORDS[4:]]), [(0, 0, 0), (60, 60, 60), (128, 128, 128), WHITE]),
     "16-bit grey with a transparent value": (
         png(2, 2, 16, 0, [WORDS[:4], WORDS[4:]], (b"tRNS", WORDS[2:4])),
         [(0, 0, 0), WHITE, (128, 128, 128), WHITE],
@@ -240,10 +237,7 @@ BY_HAND = {
         png(2, 1, 16, 2, [CLEAR_COLOUR + struct.pack(">3H", 10, 20, 30)], (b"tRNS", CLEAR_COLOUR)),
         [WHITE, (0, 0, 0)],
     ),
-    "16-bit grey and alpha": (
-        png(2, 1, 16, 4, [struct.pack(">4H", 257 * 9, 65535, 257 * 9, 0)]),
-        [(9, 9, 9), WHITE],
-    ),
+    "16-bit grey and alpha": (png(2, 1, 16, 4, [struct.pack(">4H", 257 * 9, 65535, 257 * 9, 0)]), [(9, 9, 9), WHITE]),
     "2-bit grey": (png(2, 2, 2, 0, [b"\x10", b"\xb0"]), [(0, 0, 0), (85, 85, 85), (170, 170, 170), WHITE]),
 }
 

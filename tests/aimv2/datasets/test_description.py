@@ -99,11 +99,7 @@ WRONG = {
             " requester_pays. Keys and tokens come from the environment",
         ),
         ("gs://b/a.tar", "{token: /home/me/key.json}", "token can only be anon; others come from the environment"),
-        (
-            "gs://b/a.tar",
-            "{endpoint_url: 'http://host'}",
-            "endpoint_url is not allowed; allowed for gs:// are",
-        ),
+        ("gs://b/a.tar", "{endpoint_url: 'http://host'}", "endpoint_url is not allowed; allowed for gs:// are"),
         ("hf://datasets/a.tar", "{endpoint: 'http://host'}", "endpoint is not allowed; allowed for hf:// are none."),
         ("a.tar", "{anon: true}", "storage_options: anon is not allowed; allowed is none for files."),
         ("[s3://b/a.tar, http://h/a.tar]", "{anon: true}", "anon is not allowed; allowed for http, s3:// are none."),

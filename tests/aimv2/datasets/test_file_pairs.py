@@ -95,8 +95,7 @@ def test_captions_of_one_kind_stand_for_both(sides_of):
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"),
-    [("caption", "missing caption"), ("empty", "empty caption"), ("image", "undecodable image")],
+    ("kind", "reason"), [("caption", "missing caption"), ("empty", "empty caption"), ("image", "undecodable image")]
 )
 def test_a_bad_sample_says_why(sides_of, kind, reason):
     train = sides_of(bad={3: kind}).train

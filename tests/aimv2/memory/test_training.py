@@ -88,11 +88,7 @@ def test_prediction_of_other_objectives_matches_allocations(name):
 @pytest.mark.skipif(sys.platform != "linux", reason="the largest resident memory is reset on Linux only")
 @pytest.mark.parametrize(
     ("width", "batch_size", "micro_batch", "saves_inputs"),
-    [
-        (1024, 8, 8, True),
-        (256, 16, 4, False),
-        (None, 512, 512, True),
-    ],
+    [(1024, 8, 8, True), (256, 16, 4, False), (None, 512, 512, True)],
 )
 def test_prediction_matches_the_resident_memory_of_a_fresh_process(width, batch_size, micro_batch, saves_inputs):
     case = Case(

@@ -71,10 +71,7 @@ def test_an_index_that_a_signal_interrupts_is_resumed(tmp_path, monkeypatch, cap
         (["none.yaml"], r"none\.yaml cannot be read"),
         (["none.tar"], "'none.tar' is no description .*write one with the lines shards: none.tar and short: txt"),
         (["a/b.csv"], "'a/b.csv' is no description .*the lines folder: a, table: b.csv and short: COLUMN"),
-        (
-            ["a/b.arrow"],
-            r"'a/b.arrow' is no description .*; pack the images of a saved dataset",
-        ),
+        (["a/b.arrow"], r"'a/b.arrow' is no description .*; pack the images of a saved dataset"),
         (["."], "'.' is no description .*the lines folder: . and short: txt"),
         (["none.yaml", "workers=0"], "workers.*greater than 0"),
         (["openmoji", "audit=true"], "'openmoji' is no description"),

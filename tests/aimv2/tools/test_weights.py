@@ -188,12 +188,7 @@ def ours(foreign, tmp_path):
 
 def test_layout_of_the_config_is_pinned(ours):
     """Users' folders depend on it. If it must change, raise layout_version and read the old layout too."""
-    source = {
-        "layout": "transformers",
-        "file": "model.safetensors",
-        "dtypes": ["float32"],
-        "resampled_from_px": None,
-    }
+    source = {"layout": "transformers", "file": "model.safetensors", "dtypes": ["float32"], "resampled_from_px": None}
     encoder = {
         "width": 128,
         "depth": 1,
