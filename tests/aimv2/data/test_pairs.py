@@ -25,9 +25,8 @@ def test_joined_pairs_are_those_of_their_sources(pairs):
 
 
 def test_sample_ids_of_all_parts_are_different(pairs):
-    ids = [
-        int(value) for part in (pairs.train, pairs.held_out, pairs.unseen) for value in part.sample_ids(np.arange(800))
-    ]
+    parts = (pairs.train, pairs.held_out, pairs.unseen)
+    ids = [int(value) for part in parts for value in part.sample_ids(np.arange(800))]
     assert len(set(ids)) == len(ids)
 
 

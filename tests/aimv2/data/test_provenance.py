@@ -64,10 +64,7 @@ def test_labelled_sets_are_credited_too(tiny, tmp_path):
     assert credits_of([config, config])["sets"] == ["pets (CC BY-SA 4.0)"]
 
 
-@pytest.mark.parametrize("source", SCENE_SOURCES)
-def test_version_of_scenes_is_that_of_their_glyphs_and_of_their_drawing(source):
-    assert version(source) == f"{glyphs.own_version(glyphs_of(source))}_scenes-v{SCENES_VERSION}"
-
-
-def test_version_of_glyphs_is_that_of_their_packages():
+def test_version_is_that_of_the_glyphs_and_of_the_drawing_of_scenes():
+    for source in SCENE_SOURCES:
+        assert version(source) == f"{glyphs.own_version(glyphs_of(source))}_scenes-v{SCENES_VERSION}"
     assert version("openmoji") == glyphs.version("openmoji")

@@ -27,8 +27,6 @@ def test_encode_ends_and_pads_with_id_1(tokenizer):
 
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyzåß漢 ", max_size=40))
 def test_decode_returns_the_cleaned_caption(tokenizer, caption):
-    from aimv2.data.tokenizer import clean
-
     tokens = tokenizer.encode([caption], 256)
     assert tokenizer.decode(tokens[0].tolist()) == clean(caption)
 
