@@ -187,8 +187,11 @@ def test_wrong_arguments_give_one_sentence(tmp_path, picture_folder, arguments, 
 
 
 def test_a_source_without_a_usable_pair_is_refused(tmp_path):
-    path = pictured_source(tmp_path / "mine", 8, bad=dict.fromkeys(range(8), "empty"))
-    with pytest.raises(UsageError, match=r"no pair can be written \(empty caption 8\)"):
+    path = pictured_source(tmp_path / "mine", 8)
+    for number in range(8):
+        (tmp_path / f"mine/{number:02}.png").write_bytes(b"no image")
+    prepare_location(read_source(path))
+    with pytest.raises(UsageError, match=r"no pair can be written \(undecodable image 8\)"):
         write_command([f"to={tmp_path / 'to'}", f"data.sources=[{path}]"])
     assert not (tmp_path / "to").exists()
 
