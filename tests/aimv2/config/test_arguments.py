@@ -134,9 +134,8 @@ class Measure:
 
 def test_options_are_read_with_their_types_and_groups():
     arguments = ["weights=runs/a=b", "workers=3", "crop=0.5", "compiles=true", "knn.neighbours=[5, 7]"]
-    assert read_options(Measure, arguments) == Measure(
-        weights="runs/a=b", workers=3, crop=0.5, compiles=True, knn=Search(neighbours=(5, 7))
-    )
+    values = {"weights": "runs/a=b", "workers": 3, "crop": 0.5, "compiles": True}
+    assert read_options(Measure, arguments) == Measure(**values, knn=Search(neighbours=(5, 7)))
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,11 @@ def test_sides_have_every_sample_once_and_spread_rows_are_from_everywhere(sides_
     assert list(train.spread(100)) == list(range(32))
 
 
-def test_filtered_samples_are_on_no_side(sides_of):
-    sides = sides_of(filters={"json.side": {"any_of": ["train"]}}, held_out={"fraction": 0.3})
+def test_filtered_samples_are_on_no_side_and_transforms_of_a_source_replace_those_of_the_run(sides_of, tiny):
+    values = {"held_out": {"fraction": 0.3}, "transforms": {"flip_probability": 0.25}}
+    sides = sides_of(filters={"json.side": {"any_of": ["train"]}}, **values)
+    config = tiny.augment.of(tiny.data)
+    assert sides.train.augment(0, config) == replace(config, flip_probability=0.25)
     found = numbers(sides.train) + numbers(sides.held_out)
     assert sorted(found) == [number for number in range(40) if number % 5 != 4]
     assert sides.train.caption(3, "short").text.endswith(f"number {numbers(sides.train)[3]}")
@@ -140,12 +143,6 @@ def test_a_broken_question_is_a_bad_sample(sides_of, value):
     train = sides_of({"00.json": json.dumps({"side": "train", "qa": value})}, questions="json.qa").train
     with pytest.raises(BadSampleError, match="broken json"):
         train.questions(0)
-
-
-def test_transforms_of_a_source_replace_those_of_the_run(sides_of, tiny):
-    config = tiny.augment.of(tiny.data)
-    train = sides_of(transforms={"flip_probability": 0.25}).train
-    assert train.augment(0, config) == replace(config, flip_probability=0.25)
 
 
 @given(size=st.integers(1, 60), data=st.data())

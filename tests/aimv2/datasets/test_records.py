@@ -295,9 +295,8 @@ def web(request, tmp_path, monkeypatch):
         start, options = f"{server.url}/shards", {}
         if request.param == "s3":
             start, options = "s3://shards", {"endpoint_url": server.url, "anon": True}
-        place = Location(
-            shards=(f"{start}/{{00000..00002}}.tar",), index=str(tmp_path / "web.index"), storage_options=options
-        )
+        values = {"index": str(tmp_path / "web.index"), "storage_options": options}
+        place = Location(shards=(f"{start}/{{00000..00002}}.tar",), **values)
         records = indexed(place, cache_dir=str(tmp_path / "cache"), cache_bytes=10**9)
         server.sent.clear()
         yield server, records, indexed(location(folder))

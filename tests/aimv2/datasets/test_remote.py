@@ -100,21 +100,17 @@ def test_urls_that_could_do_more_than_read_a_file_are_refused(pattern, message):
         expand([pattern])
 
 
-def test_a_matching_name_that_chains_urls_is_refused():
-    MemoryFileSystem().pipe("/chained/a::b.tar", b"")
-    with pytest.raises(UsageError, match=r"^shards: 'memory://chained/a::b.tar' chains URLs"):
-        expand(["memory://chained/*.tar"])
-
-
 @pytest.mark.parametrize("protocol", ["http", "https", "s3", "gs", "gcs", "hf", "file", "memory"])
 def test_protocols_of_files_are_allowed(protocol):
     assert expand([f"{protocol}://a/{{0..1}}.tar"]) == [f"{protocol}://a/0.tar", f"{protocol}://a/1.tar"]
 
 
-def test_urls_are_expanded():
+def test_urls_are_expanded_and_a_matching_name_that_chains_urls_is_refused():
     system = MemoryFileSystem()
-    for name in ("b", "a"):
-        system.pipe(f"/patterns/{name}.tar", b"")
+    for name in ("patterns/b", "patterns/a", "chained/a::b"):
+        system.pipe(f"/{name}.tar", b"")
+    with pytest.raises(UsageError, match=r"^shards: 'memory://chained/a::b.tar' chains URLs"):
+        expand(["memory://chained/*.tar"])
     assert expand(["memory://patterns/*.tar"]) == ["memory://patterns/a.tar", "memory://patterns/b.tar"]
     assert expand(["memory://pat*/a.tar"]) == ["memory://patterns/a.tar"]
     assert expand(["memory://patterns/{7..8}.tar"]) == ["memory://patterns/7.tar", "memory://patterns/8.tar"]

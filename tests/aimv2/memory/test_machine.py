@@ -171,10 +171,7 @@ def test_kills_for_lack_of_memory_are_those_of_the_own_group(files, own, content
 @pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform != "linux", reason="drivers are looked up on Linux only")
 def test_has_cuda_loads_torch_only_where_a_driver_is(tmp_path):
-    check = (
-        "import sys; from aimv2.memory.machine import has_cuda; "
-        "found = has_cuda(sys.argv[1:]); print(found, 'torch' in sys.modules)"
-    )
+    check = "import sys, aimv2.memory.machine as all; print(all.has_cuda(sys.argv[1:]), 'torch' in sys.modules)"
     absent = [sys.executable, "-c", check, str(tmp_path / "absent"), str(tmp_path / "none")]
     assert subprocess.run(absent, check=True, capture_output=True, text=True).stdout == "False False\n"
     present = subprocess.run([*absent, str(tmp_path)], check=True, capture_output=True, text=True).stdout

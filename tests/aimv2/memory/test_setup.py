@@ -71,10 +71,8 @@ def test_each_node_has_a_copy_where_gradients_would_cross_nodes_for_longer_than_
 
 def test_shards_are_those_of_a_node():
     config = on_gpus(vit_3b(), 64)
-    hsdp, fsdp, whole = (
-        predict(config, Setup(parallel=parallel, micro_batch=16, activation_checkpointing=True))
-        for parallel in ("hsdp", "fsdp", "ddp")
-    )
+    setup = replace(of_size(16), activation_checkpointing=True)
+    hsdp, fsdp, whole = (predict(config, replace(setup, parallel=name)) for name in ("hsdp", "fsdp", "ddp"))
     assert (8 * hsdp.weights, 64 * fsdp.moments) == pytest.approx((whole.weights, whole.moments), rel=1e-6)
 
 

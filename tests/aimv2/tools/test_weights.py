@@ -108,10 +108,8 @@ def test_timm_loads_an_export_in_the_layout_of_apple(make, tmp_path):
     ours = to_ours(tmp_path / "foreign", tmp_path / "ours")
     to_others(ours, tmp_path / "apple", "ml-aim")
     overlay = {"file": str(tmp_path / "apple/weights.safetensors"), "num_classes": 0}
-    sizes = {"img_size": 56, "depth": 1, "num_classes": 0}
-    model = timm.create_model(
-        "aimv2_large_patch14_224", pretrained=True, pretrained_cfg_overlay=overlay, **sizes
-    ).eval()
+    values = {"img_size": 56, "depth": 1, "num_classes": 0, "pretrained": True, "pretrained_cfg_overlay": overlay}
+    model = timm.create_model("aimv2_large_patch14_224", **values).eval()
     image = torch.randn(1, 3, 56, 56)
     assert_same(model.forward_features(image), load_encoder(ours)(image))
 
