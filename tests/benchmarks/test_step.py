@@ -25,12 +25,10 @@ def batch_of(tiny, batch, *, lengths, prefix_len, T=12):
     return batch.of(batch.image, token_BT, torch.tensor(prefix_len), supervised, text_len, tiny)
 
 
-def test_padding_is_not_useful(tiny, batch):
+def test_neither_padding_nor_patches_in_prefixes_are_useful(tiny, batch):
     sizes = {"lengths": [2, 3, 4, 5, 6, 7], "prefix_len": [8] * 6}
     assert useful_flops(tiny, batch_of(tiny, batch, **sizes, T=7)) == useful_flops(tiny, batch_of(tiny, batch, **sizes))
 
-
-def test_patches_in_prefixes_are_not_useful_to_the_pixel_head(tiny, batch):
     long, short = (batch_of(tiny, batch, lengths=[4] * 6, prefix_len=[length] * 6) for length in (12, 4))
     difference = 6 * 8 * 2 * 32 * 48 * 3  # images, patches, and products of width by values, forward and backward
     assert useful_flops(tiny, short) - useful_flops(tiny, long) == difference

@@ -65,10 +65,8 @@ def test_interleaved_repeats_short_calls():
 
 def test_slowing_machine_does_not_change_the_ratio():
     clock = Clock()
-    calls = {
-        "ours": clock.work("ours", lambda now: now / 100),
-        "theirs": clock.work("theirs", lambda now: 1.5 * now / 100),
-    }
+    shares = {"ours": 0.01, "theirs": 0.015}
+    calls = {name: clock.work(name, lambda now, share=share: share * now) for name, share in shares.items()}
     seconds = interleaved(calls, 40, clock=clock)
     assert seconds["ours"][-1] > 2 * seconds["ours"][0]
     assert np.median(seconds["theirs"] / seconds["ours"]) == pytest.approx(1.5, rel=0.02)

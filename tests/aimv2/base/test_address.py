@@ -11,17 +11,16 @@ from aimv2.base.address import Bijection
 def test_uniforms_of_a_batch_are_those_of_each_sample():
     epochs, ids = np.array([0, 3, 0]), np.array([7, 7, 2**62])
     batch = address.uniforms(seed=5, purpose="crop", epoch_B=epochs, sample_id_B=ids, num_draws=4)
-    alone = [
-        address.generator(seed=5, purpose="crop", epoch=int(e), sample_id=int(i)).random(4)
-        for e, i in zip(epochs, ids, strict=True)
-    ]
+    places = zip(epochs.tolist(), ids.tolist(), strict=True)
+    alone = [address.generator(seed=5, purpose="crop", epoch=e, sample_id=i).random(4) for e, i in places]
     np.testing.assert_array_equal(batch, alone)
 
 
-@given(
-    st.tuples(st.integers(0, 2**32), st.sampled_from(["a", "b"]), st.integers(0, 2**32), st.integers(0, 2**63 - 1)),
-    st.tuples(st.integers(0, 2**32), st.sampled_from(["a", "b"]), st.integers(0, 2**32), st.integers(0, 2**63 - 1)),
-)
+NUMBERS = st.integers(0, 2**32)
+PLACES = st.tuples(NUMBERS, st.sampled_from(["a", "b"]), NUMBERS, st.integers(0, 2**63 - 1))
+
+
+@given(PLACES, PLACES)
 def test_draws_are_equal_only_at_the_same_address(one, other):
     def draw(place):
         seed, purpose, epoch, sample_id = place

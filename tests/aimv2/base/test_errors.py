@@ -13,11 +13,8 @@ def test_unknown_suggests_the_closest_name_and_lists_all_once_in_order():
     error = unknown("sweep", "prefix_rato", ["prefix_ratio", "eos", "prefix_ratio"])
     assert isinstance(error, UsageError)
     assert str(error) == "unknown sweep 'prefix_rato'. Did you mean 'prefix_ratio'? Allowed: eos, prefix_ratio."
-
-
-@pytest.mark.parametrize(("name", "suggestion"), [("eso", " Did you mean 'eos'?"), ("resolution", "")])
-def test_did_you_mean_suggests_only_a_close_name(name, suggestion):
-    assert did_you_mean(name, ["eos", "loss_form"]) == suggestion
+    names = ["eos", "loss_form"]
+    assert (did_you_mean("eso", names), did_you_mean("resolution", names)) == (" Did you mean 'eos'?", "")
 
 
 def test_run_failed_error_passes_from_one_process_to_another():
@@ -25,12 +22,10 @@ def test_run_failed_error_passes_from_one_process_to_another():
     assert (type(error), error.cause, str(error)) == (RunFailedError, "data", "the shard is gone")
 
 
-def test_a_package_of_an_extra_is_named_with_what_installs_it():
+def test_a_package_of_an_extra_is_named_with_what_installs_it_and_one_of_no_extra_is_a_bug():
     error = missing(ModuleNotFoundError(name="torch.nn"), "aimv2 train")
     assert str(error) == "aimv2 train needs torch; run: pip install 'aimv2-ablations[train]'"
 
-
-def test_a_package_of_no_extra_is_a_bug():
     with pytest.raises(ModuleNotFoundError):
         missing(ModuleNotFoundError(name="aimv2.nowhere"), "aimv2 train")
 

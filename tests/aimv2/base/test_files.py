@@ -9,15 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import (
-    create_json,
-    read_json,
-    read_object,
-    replacing,
-    share,
-    to_yaml,
-    writable_folder,
-)
+from aimv2.base.files import create_json, read_json, read_object, replacing, share, to_yaml, writable_folder
 from tests.helpers.files import files_limited_to
 
 
@@ -108,13 +100,9 @@ def test_file_without_a_json_object_is_refused(content, tmp_path):
     assert len(str(caught.value)) < 1000
 
 
-def test_writable_folder_names_a_folder_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"runs_dir='.*file/x' cannot be written: Not a directory"):
-        writable_folder(str(tmp_path / "file" / "x"), "runs_dir")
-
-
-def test_writable_folder_notices_a_full_disk(tmp_path, monkeypatch):
+def test_writable_folder_names_a_folder_that_cannot_be_written_and_notices_a_full_disk(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match=r"runs_dir='/dev/null/x' cannot be written: Not a directory"):
+        writable_folder("/dev/null/x", "runs_dir")
     write_bytes = Path.write_bytes
     monkeypatch.setattr(Path, "write_bytes", lambda path, content: write_bytes(Path("/dev/full"), content))
     with pytest.raises(UsageError, match=r"runs_dir=.* cannot be written: No space left on device"):

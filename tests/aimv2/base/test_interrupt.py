@@ -9,14 +9,15 @@ import pytest
 
 from aimv2.base.interrupt import ACKNOWLEDGEMENT, SIGNALS, Interrupts
 
+# SIGHUP discards output to a terminal; capfd keeps that of the test run, which may go to one.
+pytestmark = pytest.mark.usefixtures("capfd")
+
 
 def send(number):
     """Raise a signal in this process; its handler has run when this returns."""
     signal.raise_signal(number)
 
 
-# SIGHUP discards output to a terminal; capfd keeps that of the test run, which may go to one.
-@pytest.mark.usefixtures("capfd")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_signal_raises_at_once(number):
     with Interrupts().listening() as interrupts:
@@ -25,7 +26,6 @@ def test_signal_raises_at_once(number):
         assert interrupts.was_signalled
 
 
-@pytest.mark.usefixtures("capfd")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_deferred_signal_is_requested_and_raises_at_the_end(number):
     requested = []
@@ -34,7 +34,6 @@ def test_deferred_signal_is_requested_and_raises_at_the_end(number):
     assert requested == [False, None, True]
 
 
-@pytest.mark.usefixtures("capfd")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_signal_raises_at_once_within_deferred(number):
     with Interrupts().listening() as interrupts, interrupts.deferred():

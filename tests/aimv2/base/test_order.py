@@ -1,5 +1,5 @@
 import tracemalloc
-from itertools import pairwise, zip_longest
+from itertools import pairwise, product, zip_longest
 
 import numpy as np
 import pytest
@@ -12,16 +12,14 @@ from aimv2.base.order import Order, OrderedPart, equal_edges, quotas
 
 
 def order_of(start, stop, *, num_rows, block_rows=7, seed=3, purpose="order"):
-    return Order([OrderedPart("", equal_edges(num_rows, block_rows))]).at(
-        np.arange(start, stop), seed=seed, purpose=purpose
-    )
+    order = Order([OrderedPart("", equal_edges(num_rows, block_rows))])
+    return order.at(np.arange(start, stop), seed=seed, purpose=purpose)
 
 
 @given(num_rows=st.integers(1, 60), block_rows=st.integers(1, 70), seed=st.integers(0, 1000), epoch=st.integers(0, 5))
 def test_sample_order_shows_every_row_once_per_epoch(num_rows, block_rows, seed, epoch):
-    epochs, rows = order_of(
-        epoch * num_rows, (epoch + 1) * num_rows, seed=seed, num_rows=num_rows, block_rows=block_rows
-    )
+    places = (epoch * num_rows, (epoch + 1) * num_rows)
+    epochs, rows = order_of(*places, seed=seed, num_rows=num_rows, block_rows=block_rows)
     assert set(epochs) == {epoch}
     assert sorted(rows) == list(range(num_rows))
 
@@ -58,8 +56,6 @@ def test_an_order_of_two_billion_rows_takes_the_memory_of_a_block():
 
 
 SOURCES = ("emoji", "icons", "logos")
-
-
 BLOCK_ROWS = (1000, 9, 1000)
 
 
@@ -73,16 +69,11 @@ def of_sources(sizes, shares, num_nodes=1):
     return Order(list(map(OrderedPart, SOURCES, edges)), shares, num_nodes)
 
 
-def mixed(weights, sizes, stop, *, start=0, seed=0, purpose="order"):
-    return of_sources(sizes, quotas(weights)).at(np.arange(start, stop), seed=seed, purpose=purpose)
+def mixed(weights, sizes, stop, *, seed):
+    return of_sources(sizes, quotas(weights)).at(np.arange(stop), seed=seed)
 
 
-weights_and_sizes = st.integers(1, 3).flatmap(
-    lambda num_sources: st.tuples(
-        st.lists(st.integers(0, 9), min_size=num_sources, max_size=num_sources).filter(any),
-        st.lists(st.integers(1, 150), min_size=num_sources, max_size=num_sources),
-    )
-)
+WEIGHTS_AND_SIZES = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 150)), min_size=1, max_size=3)
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=6).filter(any))
@@ -113,9 +104,9 @@ def test_quotas_of_known_weights(weights, expected):
     assert quotas(weights) == expected
 
 
-@given(case=weights_and_sizes, seed=st.integers(0, 1000))
+@given(case=WEIGHTS_AND_SIZES.filter(lambda case: any(weight for weight, _ in case)), seed=st.integers(0, 1000))
 def test_mixture_shows_every_row_of_a_source_once_per_epoch_of_the_source(case, seed):
-    weights, sizes = case
+    weights, sizes = zip(*case, strict=True)
     epochs, rows = mixed(weights, sizes, 1300, seed=seed)
     for own in rows_of(sizes):
         own_epochs, own_rows = (values[np.isin(rows, own)] for values in (epochs, rows))
@@ -135,16 +126,10 @@ def test_mixture_matches_the_obvious_loop():
         dealt = address.generator(seed=seed, purpose="order of sources", epoch=block).permutation(1000)
         source = 0 if dealt[offset] < 667 else 2
         epoch, nth = divmod(seen[source], sizes[source])
-        own = address.generator(seed=seed, purpose=f"order in {SOURCES[source]}", epoch=epoch).permutation(
-            sizes[source]
-        )
-        expected.append((epoch, rows_of(sizes)[source][own[nth]]))
+        own = address.generator(seed=seed, purpose=f"order in {SOURCES[source]}", epoch=epoch)
+        expected.append((epoch, rows_of(sizes)[source][own.permutation(sizes[source])[nth]]))
         seen[source] += 1
     assert list(zip(*mixed(weights, sizes, 2500, seed=seed), strict=True)) == expected
-
-
-def in_turn(sizes, stop, *, start=0, seed=0, purpose="order"):
-    return of_sources(sizes, None).at(np.arange(start, stop), seed=seed, purpose=purpose)
 
 
 def test_sources_in_turn_match_the_obvious_loop():
@@ -166,27 +151,17 @@ def test_sources_in_turn_match_the_obvious_loop():
         shuffled = address.generator(seed=seed, purpose="order of sources", epoch=epoch, sample_id=block)
         source, nth = dealt[1000 * block + shuffled.permutation(min(1000, total - 1000 * block))[within]]
         expected.append((epoch, source, nth))
-    epochs, rows = in_turn(sizes, 2 * total, seed=seed)
-    orders = {
-        (epoch, source): order_of(
-            epoch * sizes[source],
-            (epoch + 1) * sizes[source],
-            seed=seed,
-            num_rows=sizes[source],
-            block_rows=BLOCK_ROWS[source],
-            purpose=f"order in {SOURCES[source]}",
-        )[1]
-        for epoch in range(2)
-        for source in range(3)
-    }
+    epochs, rows = of_sources(sizes, None).at(np.arange(2 * total), seed=seed)
+    orders = {}
+    for epoch, (source, size) in product(range(2), enumerate(sizes)):
+        own = {"num_rows": size, "block_rows": BLOCK_ROWS[source], "purpose": f"order in {SOURCES[source]}"}
+        _, orders[epoch, source] = order_of(epoch * size, (epoch + 1) * size, seed=seed, **own)
     wanted = [(epoch, rows_of(sizes)[source][orders[epoch, source][nth]]) for epoch, source, nth in expected]
     assert list(zip(epochs, rows, strict=True)) == wanted
 
 
 @pytest.mark.parametrize(
-    "order",
-    [Order([OrderedPart("", np.array([0, 5]))]), of_sources((2, 3), quotas((3, 1)))],
-    ids=["natural", "mixed"],
+    "order", [Order([OrderedPart("", np.array([0, 5]))]), of_sources((2, 3), quotas((3, 1)))], ids=["natural", "mixed"]
 )
 def test_orders_of_two_purposes_are_independent(order):
     """As shuffled captions require: every row meets every other in proportion to how often each is shown."""
@@ -250,14 +225,9 @@ def test_places_of_a_batch_are_those_of_the_nodes_one_after_the_other(num_nodes,
 def test_blocks_ahead_are_those_that_the_places_read_now_and_next(sizes, num_nodes, start, batch):
     """Oracle: the blocks and epochs in which the rows of all later places are, in their order."""
     order = of_sources(sizes, quotas([1] * len(sizes)), num_nodes)
-    starts = [0, *np.cumsum(sizes)[:-1]]
-    edges = {
-        int(start + size * node // num_nodes)
-        for start, size in zip(starts, sizes, strict=True)
-        for node in range(num_nodes)
-    }
-    for start_of, size, block in zip(starts, sizes, BLOCK_ROWS, strict=False):
-        edges |= set(range(int(start_of), int(start_of + size), block))
+    edges = set()
+    for own, block in zip(rows_of(sizes), BLOCK_ROWS, strict=False):
+        edges |= {own.start + len(own) * node // num_nodes for node in range(num_nodes)} | set(own[::block])
     first = sorted(edges)
     places = np.arange(start, start + batch + 3000)
     epochs, rows = order.at(places, seed=2)

@@ -37,6 +37,11 @@ def written(path, text):
     return path
 
 
+def green_of_a_child():
+    code = f"import {__name__} as tests; print(tests.COLOURS['green'])"
+    return subprocess.check_output([sys.executable, "-c", code], text=True)
+
+
 @pytest.mark.parametrize("layout", ["mine.py", "mine/__init__.py"])
 def test_a_plugin_is_imported_once_and_known_by_what_it_adds(tmp_path, layout):
     file = written(tmp_path / layout, "assert COLOURS.add('green', 2) == 2")
@@ -67,11 +72,9 @@ def test_a_copy_with_equal_content_is_the_same_plugin_and_another_file_of_its_na
 
 def test_a_context_has_its_plugins_and_its_processes_have_them_too(tmp_path):
     path = written(tmp_path / "a.py", "COLOURS.add('green', 2)")
-    code = f"import {__name__} as tests; print(tests.COLOURS['green'])"
     with using([path]) as (plugin,):
         assert COLOURS["green"] == 2
-        child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert child.stdout == "2\n"
+        assert green_of_a_child() == "2\n"
         with using([path]) as (again,):
             assert again is plugin
         assert COLOURS["green"] == 2
@@ -165,9 +168,8 @@ def test_code_in_a_snapshot_has_the_plugins_of_the_snapshot_and_no_others(tmp_pa
     variables = os.environ | {"PYTHONPATH": str(code), plugins.VARIABLE: json.dumps([str(here / "a.py")])}
 
     def found(command):
-        done = subprocess.run(
-            [sys.executable, "-c", command], cwd=tmp_path, env=variables, capture_output=True, text=True
-        )
+        options = {"cwd": tmp_path, "env": variables, "capture_output": True, "text": True}
+        done = subprocess.run([sys.executable, "-c", command], **options)
         return "".join((done.stdout + done.stderr).splitlines()[-1:])
 
     freeze = "import pathlib, aimv2.base.plugins as all; all.load(pathlib.Path({!r})); all.freeze(pathlib.Path({!r}))"
@@ -203,6 +205,4 @@ def test_a_plugin_is_loaded_from_a_snapshot_unless_there_is_one_of_its_name(tmp_
     assert found.path == tmp_path / f"code/plugins/{plugin.digest}/a.py"
     load_from_snapshots(["a.py@000000000000"], snapshots)
     assert COLOURS.plugin_of("green") is found
-    code = f"import {__name__} as tests; print(tests.COLOURS['green'])"
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert child.stdout == "2\n", "processes that are started have it too"
+    assert green_of_a_child() == "2\n", "processes that are started have it too"

@@ -18,15 +18,12 @@ def divide(numerator, number):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_results_are_in_order_and_from_so_many_processes(workers):
+def test_results_are_in_order_and_from_so_many_processes_and_an_error_of_a_task_is_raised(workers):
     numbers = range(1, 4 * IN_FLIGHT)
     results, processes = zip(*in_processes(partial(divide, 720), numbers, workers, "divides"), strict=True)
     assert list(results) == [720 // number for number in numbers]
     assert len(set(processes) - {os.getpid()}) == (0 if workers == 1 else len(set(processes)))
 
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_of_a_task_is_raised(workers):
     with pytest.raises(UsageError, match="zero is not allowed"):
         list(in_processes(partial(divide, 720), [1, 0, *range(1, 100)], workers, "divides"))
 
@@ -36,13 +33,11 @@ def test_a_killed_process_is_one_sentence():
         list(in_processes(partial(divide, 720), [1, None, 2], 2, "divides"))
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_threads_give_results_in_order(threads):
-    assert list(in_threads(lambda number: (number * 7) % 11, range(50), threads)) == [n * 7 % 11 for n in range(50)]
-
-
-def test_threads_work_at_the_same_time():
-    """Each task waits until all three are at work."""
+def test_threads_give_results_in_order_and_work_at_the_same_time():
+    """In the end, each task waits until all three are at work."""
+    for threads in (1, 3):
+        found = list(in_threads(lambda number: (number * 7) % 11, range(50), threads))
+        assert found == [number * 7 % 11 for number in range(50)]
     together = threading.Barrier(3)
     assert len(set(in_threads(lambda _: (together.wait(60), threading.get_ident())[1], range(3), 3))) == 3
 

@@ -30,19 +30,12 @@ from aimv2.config.data_config import CHECKED
 ROOT = Path(__file__).parents[3]
 
 
-def test_checked_converts_to_the_type():
-    assert checked("seeds", list[int], ["1", 2]) == [1, 2]
-
-
 @pytest.mark.parametrize(("kind", "value"), [(bool, "maybe"), (list[int], "few"), (str, 2024)])
-def test_checked_names_the_key_of_a_value_of_another_type(kind, value):
+def test_checked_converts_to_the_type_or_names_the_key_of_a_value_of_another(kind, value):
+    assert checked("seeds", list[int], ["1", 2]) == [1, 2]
     with pytest.raises(UsageError, match=r"^the_key: Input should be a valid ") as caught:
         checked("the_key", kind, value)
     assert "\n" not in str(caught.value)
-
-
-def test_key_values_maps_keys_to_values():
-    assert key_values(["out=a=b", "run=x"], ["run", "out"]) == {"out": "a=b", "run": "x"}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +47,8 @@ def test_key_values_maps_keys_to_values():
         (["run=x", "run=x"], "run= is given twice; once is allowed"),
     ],
 )
-def test_key_values_refuses_other_forms(arguments, message):
+def test_key_values_maps_keys_to_values_and_refuses_other_forms(arguments, message):
+    assert key_values(["out=a=b", "run=x"], ["run", "out"]) == {"out": "a=b", "run": "x"}
     with pytest.raises(UsageError) as caught:
         key_values(arguments, ["run"])
     assert str(caught.value) == message
@@ -64,21 +58,13 @@ def ended_without_a_reader(*command):
     """Run a command whose output goes to a pipe that nothing reads; return its exit status and errors."""
     reader, writer = os.pipe()
     os.close(reader)
-    try:
-        done = subprocess.run([sys.executable, *command], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, check=False)
-    finally:
-        os.close(writer)
+    with open(writer, "wb") as output:
+        done = subprocess.run([sys.executable, *command], stdout=output, stderr=subprocess.PIPE, cwd=ROOT, check=False)
     return done.returncode, done.stderr.decode()
 
 
 @pytest.mark.parametrize(
-    "command",
-    [
-        "print('x')",
-        "print('x', flush=True)",
-        "print('x' * 10**6)",
-        "Console().print('x')",
-    ],
+    "command", ["print('x')", "print('x', flush=True)", "print('x' * 10**6)", "Console().print('x')"]
 )
 def test_a_command_ends_quietly_once_nothing_reads_its_output(command):
     """``status | head`` printed "Broken pipe"."""
@@ -148,9 +134,8 @@ class Measure:
 
 def test_options_are_read_with_their_types_and_groups():
     arguments = ["weights=runs/a=b", "workers=3", "crop=0.5", "compiles=true", "knn.neighbours=[5, 7]"]
-    assert read_options(Measure, arguments) == Measure(
-        weights="runs/a=b", workers=3, crop=0.5, compiles=True, knn=Search(neighbours=(5, 7))
-    )
+    values = {"weights": "runs/a=b", "workers": 3, "crop": 0.5, "compiles": True}
+    assert read_options(Measure, arguments) == Measure(**values, knn=Search(neighbours=(5, 7)))
 
 
 @pytest.mark.parametrize(
@@ -197,29 +182,22 @@ def test_defaults_and_values_of_a_composed_config():
         options_of(Search, {"neighbours": [2, "x"]})
 
 
-@pytest.fixture
-def clone(tmp_path):
-    (tmp_path / "sweeps").mkdir()
+@pytest.mark.parametrize(
+    ("program", "package", "form"),
+    [
+        ("sweeps/launch.py", "aimv2", CLONE),
+        ("aimv2/__main__.py", "aimv2", CLONE),
+        (".venv/bin/aimv2", "aimv2", COMMAND),
+        ("Scripts/aimv2.exe", "aimv2", COMMAND),
+        ("worker.py", "site-packages/aimv2", COMMAND),
+    ],
+)
+def test_only_scripts_of_a_clone_are_typed_by_their_paths(tmp_path, program, package, form):
+    for folder in ("sweeps", "aimv2", "site-packages/aimv2/sweeps"):
+        (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "sweeps/launch.py").touch()
-    (tmp_path / "aimv2").mkdir()
     (tmp_path / "aimv2/sweeps").symlink_to("../sweeps")
-    return tmp_path / "aimv2"
-
-
-def test_scripts_of_a_clone_are_typed_by_their_paths(clone, tmp_path):
-    assert form_of(tmp_path / "sweeps/launch.py", clone) == CLONE
-    assert form_of(tmp_path / "aimv2/__main__.py", clone) == CLONE
-
-
-def test_the_command_prints_itself_in_a_clone_too(clone, tmp_path):
-    assert form_of(tmp_path / ".venv/bin/aimv2", clone) == COMMAND
-    assert form_of(tmp_path / "Scripts/aimv2.exe", clone) == COMMAND
-
-
-def test_an_installation_and_a_snapshot_have_no_scripts(tmp_path):
-    installed = tmp_path / "site-packages/aimv2"
-    (installed / "sweeps").mkdir(parents=True)
-    assert form_of(tmp_path / "worker.py", installed) == COMMAND
+    assert form_of(tmp_path / program, tmp_path / package) == form
 
 
 @pytest.mark.parametrize(

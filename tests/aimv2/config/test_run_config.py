@@ -1,42 +1,12 @@
 """Checks of a run that need several of its parts, and the steps that follow from its length."""
 
-from dataclasses import replace
-
 import pytest
 
 from aimv2.base.errors import UsageError
+from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.run_config import RunConfig
 from tests.helpers.config import changed
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"ranks": 3}, "budget.batch_size=16 is not divisible by ranks=3"),
-        (
-            {"data": replace(demo().data, canonical_nodes=3)},
-            "batch_size=16 is not divisible by data.canonical_nodes=3",
-        ),
-        ({"data": replace(demo().data, render_px=16)}, "data.render_px=16 is smaller than model.image_px=32"),
-        (
-            {"evaluation": replace(demo().evaluation, probe=replace(demo().evaluation.probe, head_dim=64))},
-            "model.encoder.width=96 is not divisible by evaluation.probe.head_dim=64",
-        ),
-    ],
-)
-def test_parts_that_contradict_each_other_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        replace(demo(), **changes)
-
-
-def with_steps(num_steps, curve_points):
-    run = demo()
-    return replace(
-        run,
-        budget=replace(run.budget, samples=num_steps * run.budget.batch_size),
-        evaluation=replace(run.evaluation, curve_points=curve_points),
-    )
 
 
 @pytest.mark.parametrize(
@@ -44,7 +14,8 @@ def with_steps(num_steps, curve_points):
     [(12, 4, (0, 4, 8, 12)), (10, 4, (0, 3, 7, 10)), (2, 4, (0, 1, 2)), (0, 4, (0,))],
 )
 def test_curve_is_measured_at_equal_distances_from_the_first_step_to_the_last(num_steps, curve_points, curve_steps):
-    assert with_steps(num_steps, curve_points).curve_steps == curve_steps
+    values = {"budget.samples": num_steps * demo().budget.batch_size, "evaluation.curve_points": curve_points}
+    assert replaced(demo(), values).curve_steps == curve_steps
 
 
 @pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)
@@ -55,11 +26,7 @@ def test_dict_round_trip_keeps_every_recipe(recipe):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        (
-            "model.encoder.widht",
-            3,
-            r"unknown key 'model.encoder.widht'. Did you mean 'model.encoder.width'\? Allowed: ",
-        ),
+        ("model.encoder.widht", 3, r"key 'model.encoder.widht'. Did you mean 'model.encoder.width'\? Allowed: "),
         ("model.encoder.width", "wide", r"model.encoder.width: .*integer.*'wide'"),
         ("model.encoder.width", 97, "model.encoder: width=97 is not divisible by num_heads=6"),
         ("model.patch_px", 5, "model: image_px=32 is not a multiple of patch_px=5"),
@@ -69,16 +36,12 @@ def test_dict_round_trip_keeps_every_recipe(recipe):
         ("prefix.per", "imge", r"\(got 'imge'\). Did you mean 'image'\?$"),
         ("data.sources", "own.yaml", r"^data.sources is a list: write data.sources=\[own.yaml\]$"),
         ("data.sources", [], r"data: sources=\[\] must name at least one"),
-        (
-            "data.sources",
-            ["imagenet"],
-            "unknown source 'imagenet'. Allowed: material_scenes, .*, openmoji, or the path of a .yaml file",
-        ),
-        (
-            "data.sources",
-            ["material", "openmojis"],
-            r"unknown source 'openmojis'. Did you mean 'openmoji'\?",
-        ),
+        ("data.sources", ["imagenet"], "'imagenet'. Allowed: material_scenes, .*, openmoji, or the path of a .yaml"),
+        ("data.sources", ["material", "openmojis"], r"unknown source 'openmojis'. Did you mean 'openmoji'\?"),
+        ("ranks", 3, "budget.batch_size=16 is not divisible by ranks=3"),
+        ("data.canonical_nodes", 3, "batch_size=16 is not divisible by data.canonical_nodes=3"),
+        ("data.render_px", 16, "data.render_px=16 is smaller than model.image_px=32"),
+        ("evaluation.probe.head_dim", 64, "model.encoder.width=96 is not divisible by evaluation.probe.head_dim=64"),
         ("augment.min_ratio", 2.0, "min_ratio must not exceed max_ratio"),
         ("budget.samples", 100, "samples=100 is not a multiple of batch_size=16; the nearest are 96 and 112"),
         ("optimizer.peak_lr", float("nan"), "optimizer.peak_lr: Input should be a finite number"),

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.prefix import PrefixDistribution
 from aimv2.config.program import flattened, replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.config.run_config import RunConfig
@@ -34,15 +33,7 @@ def test_added_fields_exist():
 
 # Values that change where or how fast a run computes, or that are named by other values.
 PLACE = {
-    *(
-        "scale",
-        "device",
-        "parallel",
-        "micro_batch",
-        "ranks_per_node",
-        "activation_checkpointing",
-        "compile",
-    ),
+    *("scale", "device", "parallel", "micro_batch", "ranks_per_node", "activation_checkpointing", "compile"),
     *("loader.num_workers", "log.every_steps", "log.tensorboard"),
     *("checkpoint.every_seconds", "start.weights"),
     *("data.cache_dir", "data.cache_gb", "data.max_bad_rate", "data.tokenizer"),
@@ -50,19 +41,15 @@ PLACE = {
 # Another value of each key for which none follows from its type.
 OTHER = {
     "device": "cpu",
-    "residual": "bfloat16",
-    "precision": "bfloat16",
+    **dict.fromkeys(("residual", "precision"), "bfloat16"),
     "parallel": "fsdp",
     "loader.num_workers": 2,
     "micro_batch": 4,
-    "activation_checkpointing": True,
-    "compile": True,
-    "model.encoder.norm": "layer",
-    "model.encoder.ffn": "gelu",
-    "model.encoder.attention": "causal",
+    **dict.fromkeys(("activation_checkpointing", "compile"), True),
+    **dict.fromkeys(("model.encoder.norm", "model.decoder.norm"), "layer"),
+    **dict.fromkeys(("model.encoder.ffn", "model.decoder.ffn"), "gelu"),
+    **dict.fromkeys(("model.encoder.attention", "prefix.law"), "causal"),
     "model.encoder.positions": "sincos",
-    "model.decoder.norm": "layer",
-    "model.decoder.ffn": "gelu",
     "model.decoder.sharing": "separate",
     "model.decoder.order": "text_first",
     "model.patch_order": "spiral",
@@ -76,21 +63,17 @@ OTHER = {
     "objective.pixel_patches": "image",
     "objective.pixel_targets": "raw",
     "objective.text_tokens": "caption",
-    "objective.temperature": 0.5,
-    "prefix.law": "causal",
+    **dict.fromkeys(("objective.temperature", "prefix.full_attention"), 0.5),
     "prefix.per": "batch",
-    "prefix.full_attention": 0.5,
     "native.areas": [8, 16],
     "start.frozen": ["encoder"],
     "data.cache_dir": "elsewhere",
     "data.weights": [1, 2, 0],
     "data.dense_fractions": [0.1, 0.2, 0.3],
-    "data.captions": "shuffled",
-    "data.pixels": "shuffled",
+    **dict.fromkeys(("data.captions", "data.pixels"), "shuffled"),
     "data.scenes.grid": 3,
     "data.scenes.relation_rate": 0.25,
-    "augment.min_scale": 0.5,
-    "augment.flip_probability": 0.5,
+    **dict.fromkeys(("augment.min_scale", "augment.flip_probability"), 0.5),
     "evaluation.metrics": ["cka"],
     "evaluation.sets": ["a.yaml"],
     "evaluation.split": "validation",
@@ -128,9 +111,8 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
 
 @pytest.mark.parametrize("key", ["data.sources", "evaluation.sets"])
 def test_a_description_counts_by_its_name_wherever_it_is(key):
-    here, there, other = (
-        RunConfig.from_dict(changed(key, [path])).name for path in ("a/x.yaml", "/b/x.yaml", "a/y.yaml")
-    )
+    paths = ("a/x.yaml", "/b/x.yaml", "a/y.yaml")
+    here, there, other = (RunConfig.from_dict(changed(key, [path])).name for path in paths)
     assert here == there != other
 
 
@@ -141,21 +123,15 @@ def test_equal_values_written_differently_name_one_run():
 
 def test_arms_that_differ_in_training_alone_share_their_untrained_run():
     one = demo()
-    other = replace(
-        one,
-        model=replace(one.model, encoder=replace(one.model.encoder, attention="causal")),
-        prefix=PrefixDistribution(law="causal"),
-        objective=replace(one.objective, pixel_weight=2.0, pixel_patches="image"),
-        optimizer=replace(one.optimizer, peak_lr=1e-4),
-        budget=replace(one.budget, samples=64),
-        data=replace(one.data, weights=(1, 1, 0), captions="shuffled", pixels="shuffled", dense_fraction=0.5),
-        ranks=2,
-    )
+    values = {"model.encoder.attention": "causal", "prefix.law": "causal", "optimizer.peak_lr": 1e-4, "ranks": 2}
+    values |= {"objective.pixel_weight": 2.0, "objective.pixel_patches": "image", "budget.samples": 64}
+    values |= dict.fromkeys(("data.captions", "data.pixels"), "shuffled")
+    other = replaced(one, values | {"data.weights": (1, 1, 0), "data.dense_fraction": 0.5})
     assert one.untrained().name == other.untrained().name != one.name
     assert replace(one, seed=1).untrained().name != one.untrained().name
-    raw = replace(one, objective=replace(one.objective, pixel_targets="raw"))
+    raw = replaced(one, {"objective.pixel_targets": "raw"})
     assert raw.untrained().name != one.untrained().name, "evaluation reads the targets"
-    deeper = replace(one, model=replace(one.model, encoder=replace(one.model.encoder, depth=5)))
+    deeper = replaced(one, {"model.encoder.depth": 5})
     assert deeper.untrained().name != one.untrained().name
 
 
@@ -188,8 +164,7 @@ def test_initial_encoder_depends_on_the_encoder_and_what_is_measured_of_it(path,
 def test_a_name_is_the_plain_hash_of_the_identity(tiny):
     """Though seeds of a config share most of the hashed text, whatever was named before."""
     other = replace(tiny, budget=replace(tiny.budget, samples=24))
-    for config in (
-        replace(one, seed=seed) for seed in (0, 1, 10**9) for one in (tiny, other, replace(tiny, threads=2))
-    ):
+    configs = (tiny, other, replace(tiny, threads=2))
+    for config in (replace(one, seed=seed) for seed in (0, 1, 10**9) for one in configs):
         digest = hashlib.sha256(json.dumps(identity(config.to_dict()), sort_keys=True).encode()).hexdigest()
         assert config.name == f"v2-{digest[:12]}"

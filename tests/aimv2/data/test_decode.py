@@ -109,12 +109,10 @@ def test_drafts_do_not_move_the_picture():
     """The centre of mass of a white rectangle stays where it is, to a fiftieth of an output pixel."""
     pixels = np.zeros((1603, 1201), dtype=np.uint8)
     pixels[500:1100, 400:800] = 255
-    file = Image.fromarray(pixels)
     for orientation in range(1, 9):
-        exif = {ExifTags.Base.Orientation: orientation}
         centres = []
         for format in ("JPEG", "PNG"):
-            content = encoded(file, format, exif=_exif(exif))
+            content = encoded(Image.fromarray(pixels), format, exif=_exif({ExifTags.Base.Orientation: orientation}))
             picture = crop(content, np.full(NUM_CROP_DRAWS, 0.6), replace(PAPER, min_scale=0.9), 100, LIMIT)
             mass = picture[..., 0].astype(float)
             place = np.arange(100)
@@ -161,9 +159,8 @@ def test_native_crops_are_torchvisions_of_the_upright_image(orientation):
         top, left, height, width, is_flipped = native_crop(uniform_U, upright.height, upright.width, PAPER)
         size = size_within(height, width, patch_px=8, area=30)
         assert abs(size[0] / size[1] * width / height - 1) < 0.6, "the aspect ratio is kept, but for whole patches"
-        expected = functional.resized_crop(
-            upright, top, left, height, width, list(size), InterpolationMode.BICUBIC, antialias=True
-        )
+        box = (top, left, height, width)
+        expected = functional.resized_crop(upright, *box, list(size), InterpolationMode.BICUBIC, antialias=True)
         expected = functional.hflip(expected) if is_flipped else expected
         found = crop(content, uniform_U, PAPER, partial(size_within, patch_px=8, area=30), LIMIT)
         assert found.shape == (*size, 3)
@@ -198,6 +195,7 @@ def _palette():
 GREEN, BLUE, RED = (0, 255, 0), (0, 0, 255), (255, 0, 0)
 CLEAR_COLOUR = struct.pack(">3H", 65535, 0, 0x1234)
 WORDS = struct.pack(">4H", 0, 257 * 60 + 128, 257 * 128 - 128, 65535)
+RGBA = _rgba(OPAQUE_RED, CLEAR_RED, HALF_BLUE, (1, 2, 3, 255))
 BY_HAND = {
     "L": (encoded(Image.fromarray(GREY), "PNG"), [(v, v, v) for v in GREY.flat]),
     "L with a transparent colour": (
@@ -209,14 +207,8 @@ BY_HAND = {
         encoded(Image.fromarray(np.array([[[9, 255], [9, 0]], [[200, 255], [0, 51]]], dtype=np.uint8)), "PNG"),
         [(9, 9, 9), WHITE, (200, 200, 200), (204, 204, 204)],
     ),
-    "RGBA": (
-        encoded(_rgba(OPAQUE_RED, CLEAR_RED, HALF_BLUE, (1, 2, 3, 255)), "PNG"),
-        [RED, WHITE, (127, 127, 255), (1, 2, 3)],
-    ),
-    "RGBA in WebP": (
-        encoded(_rgba(OPAQUE_RED, CLEAR_RED, HALF_BLUE, (1, 2, 3, 255)), "WEBP", lossless=True),
-        [RED, WHITE, (127, 127, 255), (1, 2, 3)],
-    ),
+    "RGBA": (encoded(RGBA, "PNG"), [RED, WHITE, (127, 127, 255), (1, 2, 3)]),
+    "RGBA in WebP": (encoded(RGBA, "WEBP", lossless=True), [RED, WHITE, (127, 127, 255), (1, 2, 3)]),
     "P": (encoded(_palette(), "PNG"), [RED, GREEN, BLUE, RED]),
     "P with a transparent colour": (encoded(_palette(), "PNG", transparency=1), [RED, WHITE, BLUE, RED]),
     "P with alphas": (encoded(_palette(), "PNG", transparency=b"\xff\x00\x80"), [RED, WHITE, (127, 127, 255), RED]),
@@ -224,10 +216,7 @@ BY_HAND = {
         encoded(_rgba(OPAQUE_RED, (0, 255, 0, 9), (0, 0, 255, 9), OPAQUE_RED).convert("RGB"), "PNG", transparency=RED),
         [WHITE, GREEN, BLUE, WHITE],
     ),
-    "16-bit grey": (
-        png(2, 2, 16, 0, [WORDS[:4], WORDS[4:]]),
-        [(0, 0, 0), (60, 60, 60), (128, 128, 128), WHITE],
-    ),
+    "16-bit grey": (png(2, 2, 16, 0, [WORDS[:4], WORDS[4:]]), [(0, 0, 0), (60, 60, 60), (128, 128, 128), WHITE]),
     "16-bit grey with a transparent value": (
         png(2, 2, 16, 0, [WORDS[:4], WORDS[4:]], (b"tRNS", WORDS[2:4])),
         [(0, 0, 0), WHITE, (128, 128, 128), WHITE],
@@ -240,10 +229,7 @@ BY_HAND = {
         png(2, 1, 16, 2, [CLEAR_COLOUR + struct.pack(">3H", 10, 20, 30)], (b"tRNS", CLEAR_COLOUR)),
         [WHITE, (0, 0, 0)],
     ),
-    "16-bit grey and alpha": (
-        png(2, 1, 16, 4, [struct.pack(">4H", 257 * 9, 65535, 257 * 9, 0)]),
-        [(9, 9, 9), WHITE],
-    ),
+    "16-bit grey and alpha": (png(2, 1, 16, 4, [struct.pack(">4H", 257 * 9, 65535, 257 * 9, 0)]), [(9, 9, 9), WHITE]),
     "2-bit grey": (png(2, 2, 2, 0, [b"\x10", b"\xb0"]), [(0, 0, 0), (85, 85, 85), (170, 170, 170), WHITE]),
 }
 
@@ -258,9 +244,8 @@ def test_every_mode_becomes_rgb(name):
             # A box of one pixel, so that nothing is interpolated.
             uniform_U = np.zeros(NUM_CROP_DRAWS)
             uniform_U[-3:] = (row + 0.5) / height, (column + 0.5) / width, 0.5
-            one = replace(
-                WHOLE, min_scale=1 / (width * height), max_scale=1 / (width * height), min_ratio=1, max_ratio=1
-            )
+            share = 1 / (width * height)
+            one = replace(WHOLE, min_scale=share, max_scale=share, min_ratio=1, max_ratio=1)
             found = crop(content, uniform_U, one, 1, LIMIT)
             assert tuple(found[0, 0].tolist()) == tuple(map(int, expected[row * width + column]))
     assert square(content, 2, LIMIT).shape == (2, 2, 3)

@@ -25,20 +25,17 @@ def test_joined_pairs_are_those_of_their_sources(pairs):
 
 
 def test_sample_ids_of_all_parts_are_different(pairs):
-    ids = [
-        int(value) for part in (pairs.train, pairs.held_out, pairs.unseen) for value in part.sample_ids(np.arange(800))
-    ]
+    parts = (pairs.train, pairs.held_out, pairs.unseen)
+    ids = [int(value) for part in parts for value in part.sample_ids(np.arange(800))]
     assert len(set(ids)) == len(ids)
 
 
-def test_subsets_are_nested_and_of_the_requested_size(pairs):
+def test_subsets_are_nested_and_keep_pictures_captions_and_scenes_together(pairs):
     small, large = pairs.held_out.subset(10), pairs.held_out.subset(50)
     assert (len(small), len(large)) == (10, 50)
     assert set(small.keys(np.arange(10))) < set(large.keys(np.arange(50)))
     assert len(pairs.train.subset(10_000)) == len(pairs.train)
 
-
-def test_selected_pairs_keep_pictures_captions_and_scenes_together(pairs):
     subset = pairs.held_out.subset(20)
     row_of = {key: row for row, key in enumerate(pairs.held_out.keys(np.arange(len(pairs.held_out))))}
     rows = np.arange(20)

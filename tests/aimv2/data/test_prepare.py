@@ -13,9 +13,8 @@ from tests.helpers.own_data import own_source
 
 def test_prepare_joins_the_sides_of_all_sources(pairs):
     assert list(pairs.train.rows) == ["openmoji_scenes", "fontawesome_scenes"]
-    sides = [
-        {key.split("-")[1] for key in part.keys(np.arange(10))} for part in (pairs.train, pairs.held_out, pairs.unseen)
-    ]
+    parts = (pairs.train, pairs.held_out, pairs.unseen)
+    sides = [{key.split("-")[1] for key in part.keys(np.arange(10))} for part in parts]
     assert sides == [{"train"}, {"held_out"}, {"unseen"}]
 
 

@@ -47,7 +47,7 @@ def test_built_in_sources_are_credited_once(tiny):
     assert credits_of([tiny, glyphs]) == {"sources": both, "sets": []}
 
 
-def test_own_sources_are_credited_by_their_licence_lines(tiny, tmp_path):
+def test_own_sources_and_labelled_sets_are_credited_by_their_licence_lines(tiny, tmp_path):
     one = own_source(tmp_path, "my_birds", num_pairs=10, licence="CC BY 4.0, by *me*")
     other = own_source(tmp_path, "boats", num_pairs=10, licence="")
     config = replaced(tiny, {"data.sources": (one, other)})
@@ -55,19 +55,13 @@ def test_own_sources_are_credited_by_their_licence_lines(tiny, tmp_path):
     Path(one).unlink()
     unreadable = "my_birds (licence unknown, because the description cannot be read any more)"
     assert credits_of([config])["sources"] == [unreadable, "boats (no licence stated)"]
-
-
-def test_labelled_sets_are_credited_too(tiny, tmp_path):
     path = tmp_path / "pets.yaml"
     path.write_text("test: {folder: pets}\nlabel: folder\nlicence: CC BY-SA 4.0\n")
     config = replaced(tiny, {"evaluation.sets": (str(path),)})
     assert credits_of([config, config])["sets"] == ["pets (CC BY-SA 4.0)"]
 
 
-@pytest.mark.parametrize("source", SCENE_SOURCES)
-def test_version_of_scenes_is_that_of_their_glyphs_and_of_their_drawing(source):
-    assert version(source) == f"{glyphs.own_version(glyphs_of(source))}_scenes-v{SCENES_VERSION}"
-
-
-def test_version_of_glyphs_is_that_of_their_packages():
+def test_version_is_that_of_the_glyphs_and_of_the_drawing_of_scenes():
+    for source in SCENE_SOURCES:
+        assert version(source) == f"{glyphs.own_version(glyphs_of(source))}_scenes-v{SCENES_VERSION}"
     assert version("openmoji") == glyphs.version("openmoji")

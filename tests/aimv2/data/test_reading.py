@@ -169,10 +169,8 @@ def test_pairs_of_the_web_are_those_of_files(shared, nodes, captions):
     server, make = shared
     changes = {"data.canonical_nodes": nodes, "data.captions": captions}
     places = [range(start, start + 16) for start in range(0, 400, 16)]
-    found = [
-        [Reader(config, data.train).read(np.array(place)) for place in places]
-        for config, data in (make(str(server.folder), **changes), make(server.url, **changes))
-    ]
+    runs = (make(str(server.folder), **changes), make(server.url, **changes))
+    found = [[read(*run, place) for place in places] for run in runs]
     assert all(same(one, other) for one, other in zip(*found, strict=True))
 
 

@@ -27,8 +27,6 @@ def test_encode_ends_and_pads_with_id_1(tokenizer):
 
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyzåß漢 ", max_size=40))
 def test_decode_returns_the_cleaned_caption(tokenizer, caption):
-    from aimv2.data.tokenizer import clean
-
     tokens = tokenizer.encode([caption], 256)
     assert tokenizer.decode(tokens[0].tolist()) == clean(caption)
 
@@ -104,16 +102,9 @@ def test_tokens_of_each_word_are_those_of_the_word_alone(request, kind, words, m
 
 def test_token_words_of_several_captions(sentencepiece):
     captions = [("red", "apple"), (), ("apple", "s", "red", "pie")]
-    assert sentencepiece.encode([" ".join(words) for words in captions], 6).tolist() == [
-        [4, 5, 1, 1, 1, 1],
-        [1, 1, 1, 1, 1, 1],
-        [5, 3, 7, 4, 6, 1],
-    ]
-    assert sentencepiece.token_words(captions, 6).tolist() == [
-        [0, 1, -1, -1, -1, -1],
-        [-1, -1, -1, -1, -1, -1],
-        [0, 1, 1, 2, 3, -1],
-    ]
+    tokens = sentencepiece.encode([" ".join(words) for words in captions], 6)
+    assert tokens.tolist() == [[4, 5, 1, 1, 1, 1], [1] * 6, [5, 3, 7, 4, 6, 1]]
+    assert sentencepiece.token_words(captions, 6).tolist() == [[0, 1, -1, -1, -1, -1], [-1] * 6, [0, 1, 1, 2, 3, -1]]
 
 
 @pytest.mark.parametrize(

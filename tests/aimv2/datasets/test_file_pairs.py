@@ -34,7 +34,7 @@ def numbers(pairs):
     return [int(key.removesuffix(".png")) for key in pairs.keys(np.arange(len(pairs)))]
 
 
-def test_sides_have_every_sample_once(sides_of):
+def test_sides_have_every_sample_once_and_spread_rows_are_from_everywhere(sides_of):
     sides = sides_of()
     assert numbers(sides.train) == [number for number in range(40) if number % 5 != 4]
     assert numbers(sides.held_out) == [number for number in range(40) if number % 5 == 4]
@@ -42,10 +42,18 @@ def test_sides_have_every_sample_once(sides_of):
     ids = [*sides.train.sample_ids(np.arange(32)), *sides.held_out.sample_ids(np.arange(8))]
     assert len(set(ids)) == 40
     assert min(ids) >= 0
+    train = sides.train
+    assert train.caption(2, "dense") == train.caption(2, "short"), "captions of one kind stand for both"
+    assert list(train.spread(8)) == [0, 4, 8, 12, 16, 20, 24, 28]
+    assert list(train.spread(20))[-1] == 30
+    assert list(train.spread(100)) == list(range(32))
 
 
-def test_filtered_samples_are_on_no_side(sides_of):
-    sides = sides_of(filters={"json.side": {"any_of": ["train"]}}, held_out={"fraction": 0.3})
+def test_filtered_samples_are_on_no_side_and_transforms_of_a_source_replace_those_of_the_run(sides_of, tiny):
+    values = {"held_out": {"fraction": 0.3}, "transforms": {"flip_probability": 0.25}}
+    sides = sides_of(filters={"json.side": {"any_of": ["train"]}}, **values)
+    config = tiny.augment.of(tiny.data)
+    assert sides.train.augment(0, config) == replace(config, flip_probability=0.25)
     found = numbers(sides.train) + numbers(sides.held_out)
     assert sorted(found) == [number for number in range(40) if number % 5 != 4]
     assert sides.train.caption(3, "short").text.endswith(f"number {numbers(sides.train)[3]}")
@@ -80,23 +88,15 @@ def test_image_and_captions_of_a_row_belong_together(sides_of, tiny):
     train = sides_of(dense="json.long").train
     for row, number in enumerate(numbers(train)):
         assert train.caption(row, "short").text == f"a picture of {COLOURS[number % 4]} number {number}"
-        assert [train.caption(row, "dense", choice).text for choice in (0.0, 0.49, 0.5, 0.99)] == [
-            *[f"long {number}"] * 2,
-            *[f"longer {number}"] * 2,
-        ]
+        dense = [train.caption(row, "dense", choice).text for choice in (0.0, 0.49, 0.5, 0.99)]
+        assert dense == [*[f"long {number}"] * 2, *[f"longer {number}"] * 2]
         image = train.image(row)
         assert image.shape == (24, 24, 3)
         np.testing.assert_array_equal(image, square(train.picture(row), 24, tiny.data.max_pixels))
 
 
-def test_captions_of_one_kind_stand_for_both(sides_of):
-    train = sides_of().train
-    assert train.caption(2, "dense") == train.caption(2, "short")
-
-
 @pytest.mark.parametrize(
-    ("kind", "reason"),
-    [("caption", "missing caption"), ("empty", "empty caption"), ("image", "undecodable image")],
+    ("kind", "reason"), [("caption", "missing caption"), ("empty", "empty caption"), ("image", "undecodable image")]
 )
 def test_a_bad_sample_says_why(sides_of, kind, reason):
     train = sides_of(bad={3: kind}).train
@@ -106,8 +106,10 @@ def test_a_bad_sample_says_why(sides_of, kind, reason):
     assert raised.value.reason == reason
 
 
-def test_an_endless_caption_is_bad_before_it_is_cleaned(sides_of):
-    train = sides_of({"03.txt": "word " * 10_000}).train
+def test_an_endless_caption_is_bad_before_it_is_cleaned_and_one_that_is_no_text_is_missing(sides_of):
+    train = sides_of({"03.txt": "word " * 10_000}, dense="json.number").train
+    with pytest.raises(BadSampleError, match=r"missing caption: json.number is int, not text"):
+        train.caption(0, "dense")
     with pytest.raises(BadSampleError, match="caption over the limit: txt has 50,000 characters"):
         train.text(3, "short")
 
@@ -118,12 +120,6 @@ def test_equal_keys_of_two_sources_have_different_ids(sides_of, tiny, tmp_path):
     copy.write_text(path.read_text() + "index: pictures.index\n")
     one, other = (open_source(str(file), tiny.data).train.sample_ids(np.arange(32)) for file in (path, copy))
     assert not set(one.tolist()) & set(other.tolist())
-
-
-def test_a_caption_that_is_no_text_is_missing(sides_of):
-    train = sides_of(dense="json.number").train
-    with pytest.raises(BadSampleError, match=r"missing caption: json.number is int, not text"):
-        train.caption(0, "dense")
 
 
 def test_questions_of_a_field_are_clean_words(sides_of):
@@ -147,12 +143,6 @@ def test_a_broken_question_is_a_bad_sample(sides_of, value):
     train = sides_of({"00.json": json.dumps({"side": "train", "qa": value})}, questions="json.qa").train
     with pytest.raises(BadSampleError, match="broken json"):
         train.questions(0)
-
-
-def test_transforms_of_a_source_replace_those_of_the_run(sides_of, tiny):
-    config = tiny.augment.of(tiny.data)
-    train = sides_of(transforms={"flip_probability": 0.25}).train
-    assert train.augment(0, config) == replace(config, flip_probability=0.25)
 
 
 @given(size=st.integers(1, 60), data=st.data())
@@ -179,13 +169,6 @@ def test_a_choice_divides_the_unit_interval_by_the_weights(number, weights):
     if 1e-9 < within < 1 - 1e-9:
         assert found == str(expected)
         assert within == pytest.approx(rest / weights[expected], abs=1e-6)
-
-
-def test_spread_rows_are_from_everywhere(sides_of):
-    train = sides_of().train
-    assert list(train.spread(8)) == [0, 4, 8, 12, 16, 20, 24, 28]
-    assert list(train.spread(20))[-1] == 30
-    assert list(train.spread(100)) == list(range(32))
 
 
 def test_content_words_are_all_but_function_words():

@@ -86,16 +86,10 @@ def test_sets_without_training_images_or_with_a_name_that_is_taken_are_refused(t
     assert labelled(tiny) == []
 
 
-def test_labels_are_text_whatever_their_type():
-    found = read_labels(with_field("label", ["cat\n", 3, 3.0, np.int64(4), True]), "label", "test", range(5))
-    assert found == (["cat", "3", "3", "4", "True"], [])
-
-
-def test_a_label_in_a_broken_member_is_a_bad_sample():
-    records = with_field("label", ["cat", BadSampleError("broken json", "at 3"), "dog"])
-    found = read_labels(records, "label", "test", range(3))
-    assert found.text_N == ["cat", "", "dog"]
-    assert found.unusable == [(1, "key-1", "broken json", "at 3")]
+def test_labels_are_text_whatever_their_type_and_one_in_a_broken_member_is_a_bad_sample():
+    records = with_field("label", ["cat\n", BadSampleError("broken json", "at 3"), 3, 3.0, np.int64(4), True])
+    expected = (["cat", "", "3", "3", "4", "True"], [(1, "key-1", "broken json", "at 3")])
+    assert read_labels(records, "label", "test", range(6)) == expected
 
 
 @pytest.mark.parametrize(("value", "message"), [(None, "has no label"), (0.5, "0.5 as"), ("  ", "as"), (["a"], "as")])

@@ -1,7 +1,5 @@
-import io
 import json
 import shutil
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,16 +54,14 @@ def test_indexing_reports_progress_and_what_was_found(tmp_path):
 
 def write_shards(folder):
     """Write shards of ten samples each; every fourth JSON is broken."""
+    folder.mkdir()
     for shard in range(4):
-        path = write(folder / f"{shard:05}.tar", b"")
-        with tarfile.open(path, "w") as tar:
-            for number in range(10 * shard, 10 * shard + 10):
-                broken = number % 4 == 3
-                meta = "{" if broken else json.dumps({"score": number / NUM})
-                for extension, content in (("jpg", picture(number)), ("txt", b"caption"), ("json", meta.encode())):
-                    member = tarfile.TarInfo(f"{number:04}.{extension}")
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
+        members = []
+        for number in range(10 * shard, 10 * shard + 10):
+            meta = "{" if number % 4 == 3 else json.dumps({"score": number / NUM})
+            files = {"jpg": picture(number), "txt": b"caption", "json": meta.encode()}
+            members += [(f"{number:04}.{extension}", content) for extension, content in files.items()]
+        numbered.write_tar(folder / f"{shard:05}.tar", members)
 
 
 @pytest.mark.parametrize("start", ["", "file://"])
@@ -91,9 +87,8 @@ def test_a_location_opens_with_the_samples_that_meet_its_filters(tmp_path):
     prepare_location(location)
     records = open_location(location)
     numbers = [*range(0, NUM, 4), *range(3, NUM, 4)]
-    assert [records.key(row) for row in range(len(records))] == [
-        f"class{number % 4}/{number:02}.jpg" for number in numbers
-    ]
+    keys = [records.key(row) for row in range(len(records))]
+    assert keys == [f"class{number % 4}/{number:02}.jpg" for number in numbers]
     assert [records.image(row) for row in range(len(records))] == [picture(number) for number in numbers]
     assert [records.field(row, "folder") for row in (0, 19)] == ["class0", "class3"]
     hash_B = records.key_hashes(np.array([19, 0]))
@@ -107,10 +102,7 @@ def test_a_location_opens_with_the_samples_that_meet_its_filters(tmp_path):
         ({"short": ["txt", "text"]}, "short: no sample has the field 'text'; there are folder, txt, json"),
         ({"dense": "jsno.caption"}, r"dense: no sample has the field 'jsno\.caption'; there are folder, txt, json"),
         ({"questions": "qa"}, "questions: no sample has the field 'qa'; there are folder, txt, json"),
-        (
-            {"table": "t.csv", "short": "titel"},
-            "short: no sample has the field 'titel'; there are image, title, folder",
-        ),
+        ({"table": "t.csv", "short": "titel"}, "no sample has the field 'titel'; there are image, title, folder"),
     ],
 )
 def test_a_field_that_no_sample_has_is_refused_with_those_that_exist(tmp_path, values, sentence):
@@ -125,9 +117,8 @@ def test_a_field_that_the_first_samples_lack_is_told_when_it_is_indexed(tmp_path
     write_pictures(tmp_path / "pictures")
     write(tmp_path / "pictures/class1/01.json", "{}")
     description = source(tmp_path, folder="pictures", short="txt", dense="json.caption")
-    assert [note for note in prepare_location(description)[1] if note.startswith("warning")] == [
-        "warning: dense: none of the first 40 samples has the field 'json.caption'"
-    ]
+    warnings = [note for note in prepare_location(description)[1] if note.startswith("warning")]
+    assert warnings == ["warning: dense: none of the first 40 samples has the field 'json.caption'"]
     assert not any("warning" in note for note in prepare_location(source(tmp_path, folder="pictures"))[1])
 
 
@@ -161,6 +152,7 @@ def test_a_fingerprint_follows_content_and_description_and_no_paths(tmp_path):
 
 
 PARTS = [DataPart(f"{number:02}.tar", 10, 1000, f"sum {number}") for number in range(9)]
+NEW = DataPart("x.tar", 1, 1, "x")
 
 
 @pytest.mark.parametrize(
@@ -169,13 +161,10 @@ PARTS = [DataPart(f"{number:02}.tar", 10, 1000, f"sum {number}") for number in r
         (PARTS, ""),
         (PARTS[:8], "08.tar is missing"),
         (PARTS[:4], "04.tar, 05.tar, 06.tar and 2 more are missing"),
-        ([*PARTS, DataPart("x.tar", 1, 1, "x")], "x.tar is new"),
+        ([*PARTS, NEW], "x.tar is new"),
         ([PARTS[0]._replace(checksum="other"), *PARTS[1:]], "00.tar is changed"),
         ([part._replace(size=1) for part in PARTS[:2]] + PARTS[2:], "00.tar, 01.tar are changed"),
-        (
-            [DataPart("x.tar", 1, 1, "x"), PARTS[1]._replace(num_samples=9), *PARTS[2:]],
-            "00.tar is missing; x.tar is new; 01.tar is changed",
-        ),
+        ([NEW, PARTS[1]._replace(num_samples=9), *PARTS[2:]], "00.tar is missing; x.tar is new; 01.tar is changed"),
         (PARTS[::-1], "the parts are in another order"),
     ],
 )
@@ -213,27 +202,27 @@ def test_shards_have_the_same_version_wherever_they_are(tmp_path):
     assert versions[0] == versions[1]
 
 
-def test_every_split_of_a_labelled_set_is_checked(tmp_path):
+@pytest.fixture
+def pets(tmp_path):
+    """Return the path of a labelled set of two splits."""
     for name in ("train", "test"):
         own_source(tmp_path, name, num_pairs=12)
-    path = own_set(tmp_path, "pets", "train", "test")
-    check(path)
+    return own_set(tmp_path, "pets", "train", "test")
+
+
+def test_every_split_of_a_labelled_set_is_checked(pets, tmp_path):
+    check(pets)
     write(tmp_path / "test/03.json", "{}")
     opening._check.cache_clear()  # as in a new process
     with pytest.raises(UsageError, match=r"test is not as it was indexed .03\.json is changed.; restore it, or run"):
-        check(path)
-
-
-def test_a_description_that_is_missing_is_one_sentence(tmp_path):
+        check(pets)
     for asked in (check, content_version):
         with pytest.raises(UsageError, match=r"none\.yaml cannot be read"):
             asked(str(tmp_path / "none.yaml"))
 
 
-def test_the_version_of_a_labelled_set_is_that_of_its_content_and_label(tmp_path):
-    for name in ("train", "test"):
-        own_source(tmp_path, name, num_pairs=12)
-    path = Path(own_set(tmp_path, "pets", "train", "test"))
+def test_the_version_of_a_labelled_set_is_that_of_its_content_and_label(pets):
+    path = Path(pets)
     before = content_version(str(path))
     other = path.with_name("other.yaml")
     other.write_text(path.read_text().replace("json.side", "json.number"))
@@ -248,7 +237,9 @@ def config(tiny, tmp_path):
     return replace(tiny, data=replace(tiny.data, sources=sources, fingerprint="a"))
 
 
-def test_the_parts_of_all_sources_are_recorded(config, tmp_path):
+def test_the_parts_of_all_sources_are_recorded_and_a_changed_description_of_the_same_files_is_refused(config, tmp_path):
+    with pytest.raises(RunFailedError, match=r"a description or its content has changed since the plan"):
+        record_content(tmp_path, [], config, "b")
     record_content(tmp_path, [], config, "a")
     assert read_parts(tmp_path / RECORDED) == parts_of(config)
     assert {part.name.partition("/")[0] for part in parts_of(config)} == {"one", "two"}
@@ -275,8 +266,3 @@ def test_the_parts_of_a_labelled_set_are_recorded_beside_built_in_data(tiny, tmp
         prepare_location(place)
     config = replace(tiny, evaluation=replace(tiny.evaluation, sets=(str(path),)))
     assert {part.name.partition("/")[0] for part in parts_of(config)} == {"pets train", "pets test"}
-
-
-def test_a_changed_description_is_refused_even_if_the_files_are_the_same(config, tmp_path):
-    with pytest.raises(RunFailedError, match=r"a description or its content has changed since the plan"):
-        record_content(tmp_path, [], config, "b")

@@ -32,13 +32,6 @@ def test_the_permutations_that_the_order_keeps_are_small():
     assert order.KEPT * order._permutation(0, "test", 0, 0, MAX_BLOCK_ROWS).nbytes <= 2**25
 
 
-def test_other_fields_are_named_if_none_is_or_contains_one(shards):
-    _, records = shards
-    (first, *_) = records.fields()
-    assert records.other_fields(first) == ""
-    assert records.other_fields("nothing.at.all").split(", ")[0] in records.fields()
-
-
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
 def test_records_are_what_webdataset_reads(kind, tmp_path):
     members = [member for number in range(20) for member in sample(number)]
@@ -67,6 +60,9 @@ def test_fields_of_json_members(shards):
     for missing in ("json.nothing", "json.caption.deeper", "json.meta.nothing.at.all", "nothing"):
         assert records.field(3, missing) is None
     assert json.loads(records.field(3, "json"))["meta"] == {"width": 3}
+    first, *_ = records.fields()
+    assert records.other_fields(first) == ""
+    assert records.other_fields("nothing.at.all").split(", ")[0] in records.fields()
 
 
 def test_extensions_with_dots_and_capitals_are_fields(tmp_path):
@@ -97,16 +93,23 @@ def test_the_image_is_the_member_that_is_there_or_the_one_named(tmp_path):
         Records(location(tmp_path, image="tif"))
 
 
+OTHER = [member for number in range(50, 55) for member in sample(number)]
+
+
 def change(path, how):
     content = path.read_bytes()
-    if how == "missing":
+    if how in ("missing", "a folder", "unreadable"):
         path.unlink()
+    if how == "a folder":
+        path.mkdir()
+    elif how == "unreadable":
+        path.symlink_to(path)
     elif how == "truncated":
         path.write_bytes(content[:-2000])
     elif how == "longer":
         path.write_bytes(content + bytes(512))
     elif how == "other samples":
-        write_tar(path, [member for number in range(50, 55) for member in sample(number)])
+        write_tar(path, OTHER)
         assert path.stat().st_size == len(content)
     elif how == "other images":
         path.write_bytes(content.replace(b"image", b"IMAGE"))
@@ -115,12 +118,6 @@ def change(path, how):
         status = path.stat()
         path.write_bytes(content.replace(b"text 000007", b"TEXT 000007").replace(b"image 000007", b"IMAGE 000007"))
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    elif how == "a folder":
-        path.unlink()
-        path.mkdir()
-    elif how == "unreadable":
-        path.unlink()
-        path.symlink_to(path)
 
 
 @pytest.mark.parametrize("read", ["image", "txt"])
@@ -143,10 +140,7 @@ def test_a_shard_that_changes_while_it_is_open_gives_no_wrong_sample(shards):
     paths, records = shards
     records.image(6)
     with paths[1].open("r+b") as file:
-        other = write_tar(
-            paths[1].with_suffix(".new"), [member for number in range(50, 55) for member in sample(number)]
-        )
-        file.write(other.read_bytes())
+        file.write(write_tar(paths[1].with_suffix(".new"), OTHER).read_bytes())
     with pytest.raises(RunFailedError, match="has changed since it was indexed"):
         records.image(7)
 
@@ -186,10 +180,8 @@ def mutate(content: bytes, draw: random.Random) -> bytes:
             case 5:
                 del changed[first : first + length]
             case 6:
-                changed[second : second + len(piece)], changed[first : first + length] = (
-                    piece,
-                    changed[second : second + len(piece)],
-                )
+                other = changed[second : second + len(piece)]
+                changed[second : second + len(piece)], changed[first : first + length] = piece, other
         if len(changed) < 1024:
             break
     return bytes(changed)
@@ -224,29 +216,23 @@ def read_all(records, in_shard, counts):
             counts["run failed"] += 1
 
 
-def check_mutations(folder, seeds):
-    write_shards(folder, num_shards=1, num_samples=12)
-    path = folder / "00000.tar"
+@pytest.mark.exhaustive
+def test_no_mutation_of_a_shard_gives_a_wrong_pair(tmp_path):
+    (path,) = write_shards(tmp_path, num_shards=1, num_samples=12)
     whole = path.read_bytes()
     counts, status, before = Counter(), path.stat(), by_name(path)
-    build(location(folder))
-    for seed in seeds:
+    build(location(tmp_path))
+    for seed in range(400):
         path.write_bytes(mutate(whole, random.Random(seed)))
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as a broken disk would leave it
-        records = Records(location(folder), sleep=no_wait)  # indexed before the mutation
+        records = Records(location(tmp_path), sleep=no_wait)  # indexed before the mutation
         read_all(records, before, counts)
         try:
-            after = indexed(Location(shards=(str(path),), index=str(folder / "after.index")))
+            after = indexed(Location(shards=(str(path),), index=str(tmp_path / "after.index")))
         except UsageError:
             counts["not indexed"] += 1
         else:
             read_all(after, by_name(path), counts)
-    return counts
-
-
-@pytest.mark.exhaustive
-def test_no_mutation_of_a_shard_gives_a_wrong_pair(tmp_path):
-    counts = check_mutations(tmp_path, range(400))
     assert all(counts[outcome] > 66 for outcome in ("read", "run failed", "not indexed"))
 
 
@@ -278,9 +264,7 @@ def test_shards_are_compared_without_reading_them(shards):
 
 def test_a_remote_shard_that_was_replaced_is_read_only_after_it_is_indexed_again(tmp_path):
     system = MemoryFileSystem()
-    first, second = (
-        write_tar(tmp_path / name, sample(number)) for number, name in ((1, "first.tar"), (2, "second.tar"))
-    )
+    first, second = (write_tar(tmp_path / f"{number}.tar", sample(number)) for number in (1, 2))
     assert first.stat().st_size == second.stat().st_size
     place = Location(shards=("memory://replaced/a.tar",), index=str(tmp_path / "remote.index"))
     cache = {"cache_dir": str(tmp_path / "cache"), "cache_bytes": 10**6}
@@ -311,9 +295,8 @@ def web(request, tmp_path, monkeypatch):
         start, options = f"{server.url}/shards", {}
         if request.param == "s3":
             start, options = "s3://shards", {"endpoint_url": server.url, "anon": True}
-        place = Location(
-            shards=(f"{start}/{{00000..00002}}.tar",), index=str(tmp_path / "web.index"), storage_options=options
-        )
+        values = {"index": str(tmp_path / "web.index"), "storage_options": options}
+        place = Location(shards=(f"{start}/{{00000..00002}}.tar",), **values)
         records = indexed(place, cache_dir=str(tmp_path / "cache"), cache_bytes=10**9)
         server.sent.clear()
         yield server, records, indexed(location(folder))
@@ -449,9 +432,8 @@ def test_shards_on_s3_are_those_of_files(s3, tmp_path):
     bucket.mkdir("bucket")
     for path in paths:
         bucket.pipe(f"bucket/set/{path.name}", path.read_bytes())
-    place = Location(
-        shards=("s3://bucket/set/*.tar",), index=str(tmp_path / "s3.index"), storage_options={"endpoint_url": s3}
-    )
+    values = {"index": str(tmp_path / "s3.index"), "storage_options": {"endpoint_url": s3}}
+    place = Location(shards=("s3://bucket/set/*.tar",), **values)
     records = indexed(place, cache_dir=str(tmp_path / "cache"), cache_bytes=10**6)
     local = indexed(location(tmp_path / "shards"))
     assert [part.checksum for part in records.parts()] == [part.checksum for part in local.parts()]
@@ -471,8 +453,7 @@ def test_without_credentials_s3_is_one_sentence(s3, monkeypatch, tmp_path):
         monkeypatch.delenv(f"AWS_{key}")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     S3FileSystem.clear_instance_cache()
-    place = Location(
-        shards=("s3://bucket/a.tar",), index=str(tmp_path / "s3.index"), storage_options={"endpoint_url": s3}
-    )
+    values = {"index": str(tmp_path / "s3.index"), "storage_options": {"endpoint_url": s3}}
+    place = Location(shards=("s3://bucket/a.tar",), **values)
     with pytest.raises(UsageError, match=r"s3://bucket/a.tar cannot be read: .*Unable to locate credentials"):
         indexed(place)

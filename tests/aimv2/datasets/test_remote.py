@@ -27,16 +27,15 @@ from aimv2.datasets.remote import (
     open_url,
     read_url,
 )
+from tests.helpers.own_data import write
 from tests.helpers.shards import SIZE
 from tests.helpers.web_server import serving
 
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("000.tar", "001.tar", "002.tar", "sub/009.tar", "sub/a[1].tar", "notes.txt"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"")
+    for name in ("000.tar", "001.tar", "002.tar", "sub/009.tar", "sub/a[1].tar", "other/a::b.tar", "notes.txt"):
+        write(tmp_path / name, "")
     return tmp_path
 
 
@@ -50,6 +49,7 @@ def folder(tmp_path):
         (["00[02].tar", "{000..001}.tar"], ["000.tar", "002.tar", "001.tar"]),
         (["**/009.tar"], ["sub/009.tar"]),
         (["sub/a[1].tar"], ["sub/a[1].tar"]),
+        (["other/a::b.tar"], ["other/a::b.tar"]),
         (["{sub/*,000}.tar"], ["sub/009.tar", "sub/a[1].tar", "000.tar"]),
     ],
 )
@@ -85,10 +85,7 @@ def test_wrong_patterns_are_one_clear_sentence(folder, patterns, message):
         ("zip://*.tar::memory://patterns/a.zip", "chains URLs"),
         ("memory://patterns/{a,b::s3://c}.tar", "chains URLs"),
         ("memory://patterns/*::a.tar", "chains URLs"),
-        (
-            "sftp://host/{0..2}.tar",
-            "has the protocol sftp; allowed are file, gcs, gs, hf, http, https,",
-        ),
+        ("sftp://host/{0..2}.tar", "has the protocol sftp; allowed are file, gcs, gs, hf, http, https,"),
         ("github://a:b@/*.tar", "has the protocol github"),
         ("{memory,ssh}://patterns/0.tar", "has the protocol ssh"),
         ("MEMORY://patterns/0.tar", "has the protocol MEMORY"),
@@ -103,26 +100,17 @@ def test_urls_that_could_do_more_than_read_a_file_are_refused(pattern, message):
         expand([pattern])
 
 
-def test_a_matching_name_that_chains_urls_is_refused():
-    MemoryFileSystem().pipe("/chained/a::b.tar", b"")
-    with pytest.raises(UsageError, match=r"^shards: 'memory://chained/a::b.tar' chains URLs"):
-        expand(["memory://chained/*.tar"])
-
-
-def test_a_path_may_have_colons(tmp_path):
-    (tmp_path / "a::b.tar").write_bytes(b"")
-    assert expand([f"{tmp_path}/a::b.tar"]) == [f"{tmp_path}/a::b.tar"]
-
-
 @pytest.mark.parametrize("protocol", ["http", "https", "s3", "gs", "gcs", "hf", "file", "memory"])
 def test_protocols_of_files_are_allowed(protocol):
     assert expand([f"{protocol}://a/{{0..1}}.tar"]) == [f"{protocol}://a/0.tar", f"{protocol}://a/1.tar"]
 
 
-def test_urls_are_expanded():
+def test_urls_are_expanded_and_a_matching_name_that_chains_urls_is_refused():
     system = MemoryFileSystem()
-    for name in ("b", "a"):
-        system.pipe(f"/patterns/{name}.tar", b"")
+    for name in ("patterns/b", "patterns/a", "chained/a::b"):
+        system.pipe(f"/{name}.tar", b"")
+    with pytest.raises(UsageError, match=r"^shards: 'memory://chained/a::b.tar' chains URLs"):
+        expand(["memory://chained/*.tar"])
     assert expand(["memory://patterns/*.tar"]) == ["memory://patterns/a.tar", "memory://patterns/b.tar"]
     assert expand(["memory://pat*/a.tar"]) == ["memory://patterns/a.tar"]
     assert expand(["memory://patterns/{7..8}.tar"]) == ["memory://patterns/7.tar", "memory://patterns/8.tar"]
@@ -156,13 +144,7 @@ def fail_times(count, error):
 
 @pytest.mark.parametrize(
     "error",
-    [
-        OSError(errno.EIO, ""),
-        OSError(errno.ESTALE, ""),
-        TimeoutError(),
-        ConnectionResetError(),
-        BlockingIOError(errno.EAGAIN, ""),
-    ],
+    [*map(OSError, (errno.EIO, errno.ESTALE, errno.EAGAIN), [""] * 3), TimeoutError(), ConnectionResetError()],
 )
 def test_transient_errors_are_retried_with_longer_waits_and_counted(error):
     waits = []
@@ -189,9 +171,6 @@ def test_urls_are_read_and_described(urls, tmp_path):
     assert describe_url(f"file://{local}", {}) != before
     with pytest.raises(FileNotFoundError):
         open_url("memory://remote/none.tar", {})
-
-
-def test_an_unknown_kind_of_url_is_one_sentence():
     with pytest.raises(UsageError, match=r"nosuch://a.tar cannot be read: Protocol not known"):
         open_url("nosuch://a.tar", {})
 
@@ -203,7 +182,7 @@ def web(tmp_path):
         yield server
 
 
-def test_web_servers_are_read_whole_and_in_parts(web):
+def test_web_servers_are_read_whole_and_in_parts_and_what_is_replaced_has_another_version(web):
     content = (web.folder / "a.tar").read_bytes()
     url = f"{web.url}/a.tar"
     with open_url(url, {}) as file:
@@ -211,10 +190,6 @@ def test_web_servers_are_read_whole_and_in_parts(web):
     assert web.sent["/a.tar"] == len(content)
     assert read_url(url, 1000, 300, {}) == content[1000:1300]
     assert web.sent["/a.tar"] == len(content) + 300
-
-
-def test_a_file_of_a_web_server_that_is_replaced_has_another_version(web):
-    url = f"{web.url}/a.tar"
     before = describe_url(url, {})
     assert before[0] == 256_000
     (web.folder / "a.tar").write_bytes(bytes(256_000))

@@ -85,74 +85,62 @@ def test_the_control_groups_quota_counts_if_it_is_smaller_than_the_cores(files):
         assert num_cores(files(own, {"sys/fs/cgroup/cpu.max": f"{quota} 100000\n"})) == expected
 
 
-def test_there_is_no_limit_without_groups(tmp_path):
-    limits = (machine.memory_limit, machine.memory_left, machine.cgroup_cores)
-    assert [limit(tmp_path) for limit in limits] == [None, None, None]
+JOB, GROUP, MEMORY, CPU = "system.slice/job_7", "sys/fs/cgroup", "sys/fs/cgroup/memory", "sys/fs/cgroup/cpu,cpuacct"
 
 
-def test_version_2_reads_the_limits_of_a_slurm_job(files):
-    """The job's group limits memory and the user's limits cores; the step of the process has no limit."""
-    job = "sys/fs/cgroup/system.slice/job_7"
-    root = files(
-        "0::/system.slice/job_7/step_0\n",
-        {
-            f"{job}/step_0/memory.max": "max\n",
-            f"{job}/step_0/cpu.max": "max 100000\n",
-            f"{job}/memory.max": f"{8 * GB}\n",
-            f"{job}/memory.current": f"{5 * GB}\n",
-            f"{job}/memory.stat": f"anon {3 * GB}\ninactive_file {2 * GB}\nactive_file 7\n",
-            "sys/fs/cgroup/system.slice/cpu.max": "350000 100000\n",
-        },
-    )
-    assert machine.memory_limit(root) == 8 * GB
-    assert machine.memory_left(root) == 5 * GB, "3 GB are free, and 2 are files that can be read again"
-    assert machine.cgroup_cores(root) == 3.5
-
-
-def test_version_2_reads_a_container_that_sees_its_group_as_the_root(files):
-    root = files(
-        "0::/\n",
-        {
-            "sys/fs/cgroup/memory.max": f"{4 * GB}\n",
-            "sys/fs/cgroup/memory.current": f"{5 * GB}\n",
-            "sys/fs/cgroup/cpu.max": "50000 100000\n",
-        },
-    )
-    assert (machine.memory_limit(root), machine.memory_left(root), machine.cgroup_cores(root)) == (4 * GB, 0, 0.5)
-
-
-def test_version_1_reads_the_smallest_limit_of_all_parents(files):
-    memory = "sys/fs/cgroup/memory"
-    root = files(
-        "4:memory:/outer/inner\n1:cpu,cpuacct:/outer\n0::/\n",
-        {
-            f"{memory}/memory.limit_in_bytes": NO_LIMIT,
-            f"{memory}/outer/memory.limit_in_bytes": f"{6 * GB}\n",
-            f"{memory}/outer/memory.usage_in_bytes": f"{2 * GB}\n",
-            f"{memory}/outer/inner/memory.limit_in_bytes": f"{9 * GB}\n",
-            f"{memory}/outer/inner/memory.usage_in_bytes": f"{6 * GB}\n",
-            f"{memory}/outer/inner/memory.stat": f"inactive_file 1\ntotal_inactive_file {GB // 2}\n",
-            "sys/fs/cgroup/cpu,cpuacct/outer/cpu.cfs_quota_us": "200000\n",
-            "sys/fs/cgroup/cpu,cpuacct/outer/cpu.cfs_period_us": "100000\n",
-            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
-            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
-        },
-    )
-    assert machine.memory_limit(root) == 6 * GB
-    assert machine.memory_left(root) == 3.5 * GB
-    assert machine.cgroup_cores(root) == 2
-
-
-def test_version_1_reads_a_container_whose_path_is_the_hosts(files):
-    root = files(
-        "4:memory:/docker/abc\n",
-        {
-            "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{2 * GB}\n",
-            "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{GB}\n",
-        },
-    )
-    assert (machine.memory_limit(root), machine.memory_left(root)) == (2 * GB, GB)
-    assert machine.cgroup_cores(root) is None
+@pytest.mark.parametrize(
+    ("own", "contents", "expected"),
+    [
+        ("", {}, (None, None, None)),
+        (  # the job's group limits memory and the user's limits cores; 3 GB are free, and 2 are files
+            f"0::/{JOB}/step_0\n",
+            {
+                f"{GROUP}/{JOB}/step_0/memory.max": "max\n",
+                f"{GROUP}/{JOB}/step_0/cpu.max": "max 100000\n",
+                f"{GROUP}/{JOB}/memory.max": f"{8 * GB}\n",
+                f"{GROUP}/{JOB}/memory.current": f"{5 * GB}\n",
+                f"{GROUP}/{JOB}/memory.stat": f"anon {3 * GB}\ninactive_file {2 * GB}\nactive_file 7\n",
+                f"{GROUP}/system.slice/cpu.max": "350000 100000\n",
+            },
+            (8 * GB, 5 * GB, 3.5),
+        ),
+        (
+            "0::/\n",
+            {
+                f"{GROUP}/memory.max": f"{4 * GB}\n",
+                f"{GROUP}/memory.current": f"{5 * GB}\n",
+                f"{GROUP}/cpu.max": "50000 100000\n",
+            },
+            (4 * GB, 0, 0.5),
+        ),
+        (  # the smallest limit of all parents
+            "4:memory:/outer/inner\n1:cpu,cpuacct:/outer\n0::/\n",
+            {
+                f"{MEMORY}/memory.limit_in_bytes": NO_LIMIT,
+                f"{MEMORY}/outer/memory.limit_in_bytes": f"{6 * GB}\n",
+                f"{MEMORY}/outer/memory.usage_in_bytes": f"{2 * GB}\n",
+                f"{MEMORY}/outer/inner/memory.limit_in_bytes": f"{9 * GB}\n",
+                f"{MEMORY}/outer/inner/memory.usage_in_bytes": f"{6 * GB}\n",
+                f"{MEMORY}/outer/inner/memory.stat": f"inactive_file 1\ntotal_inactive_file {GB // 2}\n",
+                f"{CPU}/outer/cpu.cfs_quota_us": "200000\n",
+                f"{CPU}/outer/cpu.cfs_period_us": "100000\n",
+                f"{CPU}/cpu.cfs_quota_us": "-1\n",
+                f"{CPU}/cpu.cfs_period_us": "100000\n",
+            },
+            (6 * GB, 3.5 * GB, 2),
+        ),
+        (
+            "4:memory:/docker/abc\n",
+            {f"{MEMORY}/memory.limit_in_bytes": f"{2 * GB}\n", f"{MEMORY}/memory.usage_in_bytes": f"{GB}\n"},
+            (2 * GB, GB, None),
+        ),
+    ],
+    ids=["no groups", "2, of SLURM", "2, its group is the root", "1, of parents", "1, its path is the host's"],
+)
+def test_limits_are_those_of_the_control_groups_of_versions_1_and_2(files, own, contents, expected):
+    root, limits = files(own, contents), (machine.memory_limit, machine.memory_left, machine.cgroup_cores)
+    assert tuple(limit(root) for limit in limits) == expected
+    assert [limit(root / "none") for limit in limits] == [None] * 3
 
 
 @pytest.mark.parametrize(
@@ -183,10 +171,7 @@ def test_kills_for_lack_of_memory_are_those_of_the_own_group(files, own, content
 @pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform != "linux", reason="drivers are looked up on Linux only")
 def test_has_cuda_loads_torch_only_where_a_driver_is(tmp_path):
-    check = (
-        "import sys; from aimv2.memory.machine import has_cuda; "
-        "found = has_cuda(sys.argv[1:]); print(found, 'torch' in sys.modules)"
-    )
+    check = "import sys, aimv2.memory.machine as all; print(all.has_cuda(sys.argv[1:]), 'torch' in sys.modules)"
     absent = [sys.executable, "-c", check, str(tmp_path / "absent"), str(tmp_path / "none")]
     assert subprocess.run(absent, check=True, capture_output=True, text=True).stdout == "False False\n"
     present = subprocess.run([*absent, str(tmp_path)], check=True, capture_output=True, text=True).stdout
@@ -226,11 +211,5 @@ print(faults())
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is not glibc's")
 def test_a_tensor_takes_the_memory_of_a_freed_one():
     """Oracle: the kernel's count of pages that it maps; a tensor of 64 MB has 16384 of 4 kB, or 32 huge ones."""
-    counts = {
-        name: int(
-            subprocess.run([sys.executable, "-c", COUNT, name], capture_output=True, text=True, check=True).stdout
-        )
-        for name in ("default", "keep")
-    }
-    assert counts["default"] >= 32
-    assert counts["keep"] < 16
+    default, kept = (int(subprocess.check_output([sys.executable, "-c", COUNT, name])) for name in ("default", "keep"))
+    assert kept < 16 < 32 <= default

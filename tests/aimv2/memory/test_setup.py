@@ -28,8 +28,13 @@ def bytes_of(config, **values):
     return predict(config, setup).total
 
 
-def test_the_whole_batch_is_computed_at_once_where_it_fits(on_cpu):
-    assert setup_of(on_cpu, 64 * GB) == Setup(parallel="ddp", micro_batch=16, activation_checkpointing=False)
+def of_size(micro_batch):
+    return Setup(parallel="ddp", micro_batch=micro_batch, activation_checkpointing=False)
+
+
+def test_the_whole_batch_is_computed_at_once_where_it_fits_and_a_small_share_is_enough(on_cpu):
+    assert setup_of(on_cpu, 64 * GB) == of_size(16)
+    assert setup_of(on_gpus(vit_l_2b(), 2048, ranks_per_node=2048), 40 * GB) == of_size(4)
 
 
 @pytest.mark.parametrize("batch_size", [8192, 96, 100])
@@ -60,20 +65,14 @@ def test_each_node_has_a_copy_where_gradients_would_cross_nodes_for_longer_than_
     assert setup_of(replace(large, parallel="ddp"), 80 * GB).parallel == "ddp"
     assert setup_of(replace(large, ranks=8), 80 * GB).parallel == "ddp"
     assert setup_of(replace(large, ranks=64, ranks_per_node=64), 80 * GB).parallel == "ddp"
-
-
-def test_nodes_that_are_not_whole_keep_whole_weights():
-    """Shards of one copy would cross nodes in every micro-batch."""
-    config = on_gpus(vit_l_2b(), 12, budget=replace(vit_l_2b().budget, samples=0, batch_size=192))
-    assert setup_of(config, 80 * GB).parallel == "ddp"
+    uneven = on_gpus(vit_l_2b(), 12, budget=replace(vit_l_2b().budget, samples=0, batch_size=192))
+    assert setup_of(uneven, 80 * GB).parallel == "ddp", "shards of one copy would cross nodes in every micro-batch"
 
 
 def test_shards_are_those_of_a_node():
     config = on_gpus(vit_3b(), 64)
-    hsdp, fsdp, whole = (
-        predict(config, Setup(parallel=parallel, micro_batch=16, activation_checkpointing=True))
-        for parallel in ("hsdp", "fsdp", "ddp")
-    )
+    setup = replace(of_size(16), activation_checkpointing=True)
+    hsdp, fsdp, whole = (predict(config, replace(setup, parallel=name)) for name in ("hsdp", "fsdp", "ddp"))
     assert (8 * hsdp.weights, 64 * fsdp.moments) == pytest.approx((whole.weights, whole.moments), rel=1e-6)
 
 
@@ -87,11 +86,6 @@ def test_blocks_are_computed_twice_only_where_few_images_would_fit():
     without = setup_of(replace(config, activation_checkpointing=False), few - GB)
     assert not without.activation_checkpointing
     assert without.micro_batch < FEW
-
-
-def test_a_small_share_is_enough():
-    config = on_gpus(vit_l_2b(), 2048, ranks_per_node=2048)
-    assert setup_of(config, 40 * GB) == Setup(parallel="ddp", micro_batch=4, activation_checkpointing=False)
 
 
 def test_given_values_are_kept_and_ask_for_no_memory(on_cpu):
@@ -136,10 +130,7 @@ ENOUGH = Available(device=80 * GB, files=400 * GB)
 @pytest.mark.parametrize(
     ("less", "message"),
     [
-        (
-            {"device": 8 * GB},
-            r"takes \d+\.\d GB of GPU memory on each rank, and 7\.2 GB can be used; use a device with",
-        ),
+        ({"device": 8 * GB}, r"takes \d+\.\d GB of GPU memory on each rank, and 7\.2 GB can be used; use a device"),
         ({"files": 8 * GB}, r"takes 35\.8 GB of temporary files on each rank, and 8\.0 GB can be used; set TMPDIR to"),
     ],
     ids=["device", "files"],
@@ -165,13 +156,6 @@ def test_a_choice_fits_if_training_and_evaluation_do():
     assert choice.needed == max(choice.memory.total, choice.evaluation.device)
     small = replace(choice, usable=min(choice.memory.total, choice.evaluation.device))
     assert not small.fits
-
-
-FILES = {"data.sources": ("mine.yaml",), "augment": {"min_scale": 0.4}}
-
-
-def of_size(micro_batch):
-    return Setup(parallel="ddp", micro_batch=micro_batch, activation_checkpointing=False)
 
 
 def on_a_gpu(config, **values):
@@ -211,7 +195,7 @@ def test_an_item_has_the_bytes_of_its_tensors():
     config = demo()
     pixels, others = 3 * 32**2, 16 * 8 + 2 * 16 * 8  # scored patches; tokens and the supervised ones
     assert image_bytes(config, 16) == 4 * pixels + others
-    files = replaced(config, FILES)
+    files = replaced(config, {"data.sources": ("mine.yaml",), "augment": {"min_scale": 0.4}})
     assert image_bytes(files, 16) == pixels + others
     assert image_bytes(replaced(files, {"data.pixels": "shuffled"}), 16) == 2 * pixels + others
     assert image_bytes(replaced(files, {"augment.hidden_fraction": 0.5}), 16) == 5 * pixels + others

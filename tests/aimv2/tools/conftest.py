@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import reduce
 
 import pytest
 import timm
@@ -216,10 +217,7 @@ def edit_json():
         values = json.loads(path.read_text())
         for key, value in changes.items():
             *sections, last = key.split(".")
-            owner = values
-            for section in sections:
-                owner = owner[section]
-            owner[last] = value
+            reduce(dict.__getitem__, sections, values)[last] = value
         path.write_text(json.dumps(values))
 
     return edit

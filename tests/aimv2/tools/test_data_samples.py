@@ -108,8 +108,8 @@ def test_files_keep_their_bytes_fields_and_sides(tmp_path, picture_folder, capsy
     printed = capsys.readouterr().out
     assert "undecodable image: 1" in printed
     assert "missing image: 1" in printed
-    original = {f"sub.dir/pic.{n}.{e}": (picture_folder.parent / "pictures" / f"sub.dir/pic.{n}.{e}").read_bytes()
-                for n, e in enumerate(["jpg", "png", "webp"] * 4) if n >= 2}  # fmt: skip
+    names = [f"sub.dir/pic.{number}.{end}" for number, end in enumerate(["jpg", "png", "webp"] * 4) if number >= 2]
+    original = {name: (tmp_path / "pictures" / name).read_bytes() for name in names}
     samples = read(to)
     assert {json.loads(sample["json"])["key"] for sample in samples} == set(original)
     for sample in samples:
@@ -187,14 +187,12 @@ def test_wrong_arguments_give_one_sentence(tmp_path, picture_folder, arguments, 
 
 
 def test_a_source_without_a_usable_pair_is_refused(tmp_path):
-    (tmp_path / "pictures").mkdir()
-    for name in "abcdefgh":
-        (tmp_path / "pictures" / f"{name}.png").write_bytes(b"no image")
-        (tmp_path / "pictures" / f"{name}.txt").write_text("a caption")
-    (tmp_path / "mine.yaml").write_text("folder: pictures\nshort: txt\nheld_out: {fraction: 0.5}\n")
-    prepare_location(read_source(tmp_path / "mine.yaml"))
+    path = pictured_source(tmp_path / "mine", 8)
+    for number in range(8):
+        (tmp_path / f"mine/{number:02}.png").write_bytes(b"no image")
+    prepare_location(read_source(path))
     with pytest.raises(UsageError, match=r"no pair can be written \(undecodable image 8\)"):
-        write_command([f"to={tmp_path / 'to'}", f"data.sources=[{tmp_path / 'mine.yaml'}]"])
+        write_command([f"to={tmp_path / 'to'}", f"data.sources=[{path}]"])
     assert not (tmp_path / "to").exists()
 
 
@@ -210,9 +208,8 @@ def test_rows_show_the_batches_of_training(tiny, pairs):
         batch, index = batches[1 + number // 8], number % 8
         (picture,), image = row.pictures, unnormalise(batch.image[index])
         is_seen = np.array([patch < batch.prefix_len_B[index] for patch in range(16)]).reshape(4, 4)
-        assert np.array_equal(
-            picture, np.where(np.repeat(np.repeat(is_seen, 4, 0), 4, 1)[..., None], image, PALE[image])
-        )
+        is_seen_pixel = np.repeat(np.repeat(is_seen, 4, 0), 4, 1)[..., None]
+        assert np.array_equal(picture, np.where(is_seen_pixel, image, PALE[image]))
         label, words = row.label, row.words
         assert f"prefix {batch.prefix_len_B[index]} of 16" in label
         text = pairs.tokenizer.decode(batch.token_BT[index].tolist())
@@ -269,10 +266,8 @@ def test_files_show_their_own_kind_of_captions_and_replaced_samples(tiny, tmp_pa
         number, epoch = map(int, re.match(r"short, mine (\d+)\.png, epoch (\d+)", label).groups())
         epochs.add(epoch)
         colour = number % len(COLOURS)
-        assert (
-            np.abs(row.pictures[0][0, 0].astype(int) - 200 * (np.eye(3, dtype=int)[colour] if colour < 3 else 1)).max()
-            <= 1
-        )
+        shown_rgb = 200 * (np.eye(3, dtype=int)[colour] if colour < 3 else 1)
+        assert np.abs(row.pictures[0][0, 0] - shown_rgb).max() <= 1
         assert "".join(word.text.replace("·", "") for word in words) == f"apictureof{COLOURS[colour]}number{number}"
         assert number != 7
     assert len(epochs) > 1

@@ -9,6 +9,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.config.program import replaced
 from aimv2.config.training_config import ObjectiveConfig
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import IMAGENET, Colours
@@ -51,9 +52,8 @@ def test_other_weights_have_another_digest(public, tmp_path):
 
 @pytest.mark.parametrize("objective", ["aimv2", "clip", "siglip"])
 def test_a_finished_run_is_the_trained_network(objective, tiny, tmp_path):
-    encoder = replace(tiny.model.encoder, attention="prefix" if objective == "aimv2" else "bidirectional")
-    model = replace(tiny.model, encoder=encoder)
-    config = replace(tiny, objective=ObjectiveConfig(name=objective), model=model)
+    attention = "prefix" if objective == "aimv2" else "bidirectional"
+    config = replaced(tiny, {"objective.name": objective, "model.encoder.attention": attention})
     network = build(config).eval()
     tokenizer = CaptionTokenizer.train(["a red heart"], 300)
     run = finished_run(tmp_path, config, network, tokenizer=tokenizer)
@@ -157,17 +157,14 @@ def test_another_computation_has_another_folder(extraction, pair):
 def test_unusable_images_are_counted_and_left_out(extraction):
     split = split_of([*FILES[:3], FILES[3][:50], *FILES[4:7], None, *FILES[8:]])
     found = saved(replace(extraction, max_bad_rate=0.2), split, ["mean"])
-    assert [(each.row, each.key, each.reason) for each in found.unusable] == [
-        (3, "key-3", "undecodable image"),
-        (7, "key-7", "missing image"),
-    ]
+    reasons = [(each.row, each.key, each.reason) for each in found.unusable]
+    assert reasons == [(3, "key-3", "undecodable image"), (7, "key-7", "missing image")]
     again = saved(replace(extraction, max_bad_rate=0.2), split, ["mean"])
     assert again.unusable == found.unusable
+    message = r"2 of 10 images cannot be used \(1 undecodable image, 1 missing image"
     for cached in (True, False):
         stricter = replace(extraction, max_bad_rate=0.19, cache_dir=extraction.cache_dir / ("" if cached else "new"))
-        with pytest.raises(
-            RunFailedError, match=r"2 of 10 images cannot be used \(1 undecodable image, 1 missing image"
-        ):
+        with pytest.raises(RunFailedError, match=message):
             saved(stricter, split, ["mean"])
         assert not list(stricter.cache_dir.glob(".*")), "nothing half-written"
 

@@ -11,16 +11,13 @@ from aimv2.tools.options import DATA_COMMANDS, EvaluateOptions, PlanOptions, cos
 NEEDED = ["weights=w", "data=d.yaml"]
 
 
-@pytest.mark.parametrize("typed", ["ranks=1,8", "ranks=[1,8]"])
-def test_ranks_are_a_list_with_or_without_brackets(typed):
-    assert read_options(PlanOptions, [typed]).ranks == (1, 8)
-
-
 def test_values_are_read_and_the_rest_has_its_default():
     given = ["methods=[probe,knn]", "probe.learning_rates=[1e-3,2]", "probe.epochs=7"]
     options = read_options(EvaluateOptions, [*NEEDED, *given])
     assert (options.methods, options.probe.learning_rates, options.probe.epochs) == (("probe", "knn"), (1e-3, 2.0), 7)
     assert options.crop is None
+    for ranks in ("1,8", "[1,8]"):
+        assert read_options(PlanOptions, [f"ranks={ranks}"]).ranks == (1, 8)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from aimv2.tools.sheet import GAP, LINE_PX, MAX_LINES, PADDING, Shown, Word, she
 WRONG = (0xD5, 0x5E, 0x00)
 
 
-def pixels(rows, columns=("image",)):
-    return np.asarray(Image.open(io.BytesIO(sheet(rows, "title", columns))).convert("RGB"))
+def pixels(rows, columns=("image",), title="title"):
+    return np.asarray(Image.open(io.BytesIO(sheet(rows, title, columns))).convert("RGB"))
 
 
 def grey(level):
@@ -42,9 +42,7 @@ def test_wrong_words_are_coloured_and_long_captions_cut():
     top = int(np.nonzero((long == 60).all(axis=2))[0].min())
     captions = long[:, PADDING + 128 + GAP :]
     (ink_N,) = np.nonzero((captions[top:] != 255).any(axis=(1, 2)))
-    assert LINE_PX * (MAX_LINES + 1) < ink_N.max() < LINE_PX * (MAX_LINES + 2), (
-        "two lines of the label, and at most five"
-    )
+    assert LINE_PX * (MAX_LINES + 1) < ink_N.max() < LINE_PX * (MAX_LINES + 2), "two of the label, and at most five"
 
 
 def test_colours_keep_to_their_words_after_an_ellipsis():
@@ -59,7 +57,6 @@ def test_colours_keep_to_their_words_after_an_ellipsis():
 
 
 def test_a_sheet_is_as_wide_as_its_title():
-    title = "a title " * 20
-    image = np.asarray(Image.open(io.BytesIO(sheet([Shown([grey(60)], "", [])], title, ["image"]))).convert("RGB"))
+    image = pixels([Shown([grey(60)], "", [])], title="a title " * 20)
     (ink_N,) = np.nonzero((image != 255).any(axis=(0, 2)))
     assert ink_N.max() < image.shape[1] - PADDING

@@ -18,8 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Aimv2VisionModel, AutoImageProcessor
 
 from aimv2.base.errors import UsageError
-from aimv2.config.model_config import DecoderConfig
-from aimv2.config.training_config import ObjectiveConfig
+from aimv2.config.program import replaced
 from aimv2.data.transforms import Colours, network_input
 from aimv2.datasets.labelled import Shape
 from aimv2.objectives.build import build
@@ -109,10 +108,8 @@ def test_timm_loads_an_export_in_the_layout_of_apple(make, tmp_path):
     ours = to_ours(tmp_path / "foreign", tmp_path / "ours")
     to_others(ours, tmp_path / "apple", "ml-aim")
     overlay = {"file": str(tmp_path / "apple/weights.safetensors"), "num_classes": 0}
-    sizes = {"img_size": 56, "depth": 1, "num_classes": 0}
-    model = timm.create_model(
-        "aimv2_large_patch14_224", pretrained=True, pretrained_cfg_overlay=overlay, **sizes
-    ).eval()
+    values = {"img_size": 56, "depth": 1, "num_classes": 0, "pretrained": True, "pretrained_cfg_overlay": overlay}
+    model = timm.create_model("aimv2_large_patch14_224", **values).eval()
     image = torch.randn(1, 3, 56, 56)
     assert_same(model.forward_features(image), load_encoder(ours)(image))
 
@@ -188,41 +185,20 @@ def ours(foreign, tmp_path):
 
 def test_layout_of_the_config_is_pinned(ours):
     """Users' folders depend on it. If it must change, raise layout_version and read the old layout too."""
-    source = {
-        "layout": "transformers",
-        "file": "model.safetensors",
-        "dtypes": ["float32"],
-        "resampled_from_px": None,
-    }
-    encoder = {
-        "width": 128,
-        "depth": 1,
-        "num_heads": 1,
-        "norm": "rms",
-        "ffn": "swiglu",
-        "attention": "auto",
-        "positions": "learned",
-    }
-    assert json.loads((ours / "config.json").read_text()) == {
-        "layout_version": 1,
-        "source": source,
-        "image_px": 56,
-        "patch_px": 14,
-        "patch_order": "raster",
-        "encoder": encoder,
-    }
+    source = {"layout": "transformers", "file": "model.safetensors", "dtypes": ["float32"], "resampled_from_px": None}
+    sizes = {"width": 128, "depth": 1, "num_heads": 1}
+    encoder = sizes | {"norm": "rms", "ffn": "swiglu", "attention": "auto", "positions": "learned"}
+    model = {"image_px": 56, "patch_px": 14, "patch_order": "raster", "encoder": encoder}
+    assert json.loads((ours / "config.json").read_text()) == {"layout_version": 1, "source": source} | model
 
 
 def test_another_ffn_is_written_and_read(ours, tmp_path):
     weights = read_weights(ours)
     encoder = replace(weights.config.encoder, ffn_multiple=32)  # 352 at width 128, where 256 gives 512
-    tensors = {
-        name: value[:704]
-        if name.endswith("ffn.gate_up.weight")
-        else value[:, :352].contiguous()
-        if "ffn.down" in name
-        else value
-        for name, value in weights.tensors.items()
+    ffn = "encoder.blocks.0.ffn"
+    tensors = weights.tensors | {
+        f"{ffn}.gate_up.weight": weights.tensors[f"{ffn}.gate_up.weight"][:704],
+        f"{ffn}.down.weight": weights.tensors[f"{ffn}.down.weight"][:, :352].contiguous(),
     }
     other = weights._replace(config=replace(weights.config, encoder=encoder), tensors=tensors)
     write_weights(other, tmp_path / "other")
@@ -250,12 +226,9 @@ def test_folder_of_ours_with_a_wrong_config_is_refused(key, value, message, ours
     assert message in refusal(read_weights, ours)
 
 
-def test_other_folders_are_refused(foreign, refusal, tmp_path):
+def test_other_folders_are_refused(foreign, initialised_run, tiny, refusal, tmp_path):
     assert "weights import" in refusal(read_weights, foreign)
     assert "is neither the folder of a run nor one of: weights import" in refusal(read_weights, tmp_path)
-
-
-def test_import_of_a_run_refers_to_export(initialised_run, tiny, refusal, tmp_path):
     folder, _ = initialised_run(tmp_path / "runs", tiny)
     assert "is the folder of a run; use: weights export" in refusal(read_published, folder)
     for weights in (folder / "attempts/0001", folder / "attempts/0001/weights.safetensors"):
@@ -273,17 +246,23 @@ def test_loaded_encoder_is_in_eval_mode_and_trainable(ours):
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("layout", "positions"), [("transformers", "learned"), ("transformers", "sincos"), ("ml-aim", "learned")]
+    ("layout", "values", "omitted"),
+    [
+        ("transformers", {}, "decoder"),
+        ("transformers", {"model.encoder.positions": "sincos"}, "decoder"),
+        ("ml-aim", {}, "decoder"),
+        ("transformers", {"objective.name": "siglip"}, "image_head, similarity, text_tower"),
+    ],
 )
-def test_encoder_of_a_finished_run_is_exported(layout, positions, initialised_run, tiny, images, load, tmp_path):
-    encoder = replace(tiny.model.encoder, positions=positions)
-    folder, network = initialised_run(tmp_path / "runs", replace(tiny, model=replace(tiny.model, encoder=encoder)))
+def test_encoder_of_a_finished_run_is_exported(layout, values, omitted, initialised_run, tiny, images, load, tmp_path):
+    folder, network = initialised_run(tmp_path / "runs", replaced(tiny, values))
     expected = network.encoder(images)
     assert torch.equal(load_encoder(folder)(images), expected)
     run = read_weights(folder)
-    assert run.omitted == "decoder"
+    assert run.omitted == omitted
     write_published(run, tmp_path / "there", layout)
-    assert json.loads((tmp_path / "there/config.json").read_text())["is_native"] is (positions == "sincos")
+    is_native = json.loads((tmp_path / "there/config.json").read_text())["is_native"]
+    assert is_native is ("model.encoder.positions" in values)
     torch.testing.assert_close(load[layout](tmp_path / "there")(images), expected)
     write_weights(read_published(tmp_path / "there"), tmp_path / "ours")
     assert torch.equal(load_encoder(tmp_path / "ours")(images), expected)
@@ -293,22 +272,13 @@ def test_encoder_of_a_finished_run_is_exported(layout, positions, initialised_ru
 @pytest.mark.parametrize("log_scale", [2.5, 6.0])  # 6 is above the largest scale, 100
 def test_both_encoders_are_those_of_transformers(log_scale, tiny, assert_same_pair):
     """Oracle of the network that contrastive objectives train."""
-    model = replace(tiny.model, decoder=DecoderConfig(width=32, depth=1, num_heads=2))
-    network = build(replace(tiny, model=model, objective=ObjectiveConfig(name="clip"))).eval()
+    model = tiny.model
+    network = build(replaced(tiny, {"objective.name": "clip"})).eval()
     network.similarity.logit_scale.data.fill_(log_scale)
     theirs = as_pair_of_transformers(network, model, end_id=1)
     # Padding with 0 or with end-of-text: nothing after the first end-of-text is read.
     for padding in (0, 1):
         assert_same_pair(network, theirs, end_id=1, num_tokens=12, vocab_size=model.vocab_size, padding=padding)
-
-
-@torch.no_grad()
-def test_of_a_run_with_a_text_encoder_that_of_images_is_exported(initialised_run, tiny, images, load, tmp_path):
-    folder, network = initialised_run(tmp_path / "runs", replace(tiny, objective=ObjectiveConfig(name="siglip")))
-    run = read_weights(folder)
-    assert run.omitted == "image_head, similarity, text_tower"
-    write_published(run, tmp_path / "there")
-    torch.testing.assert_close(load["transformers"](tmp_path / "there")(images), network.encoder(images))
 
 
 def test_of_an_older_folder_with_a_pair_the_image_encoder_is_read(ours, edit_json):
@@ -327,18 +297,17 @@ def test_of_an_older_folder_with_a_pair_the_image_encoder_is_read(ours, edit_jso
 @torch.no_grad()
 @pytest.mark.parametrize("layout", ["transformers", "ml-aim"])
 @pytest.mark.parametrize(
-    ("encoder", "model", "reason"),
+    ("key", "value", "reason"),
     [
-        ({"norm": "layer"}, {}, "norm='layer' in place of 'rms'"),
-        ({"ffn": "gelu"}, {}, "ffn='gelu' in place of 'swiglu'"),
-        ({}, {"patch_order": "spiral"}, "patch_order='spiral' in place of 'raster'"),
+        ("encoder.norm", "layer", "norm='layer' in place of 'rms'"),
+        ("encoder.ffn", "gelu", "ffn='gelu' in place of 'swiglu'"),
+        ("patch_order", "spiral", "patch_order='spiral' in place of 'raster'"),
     ],
 )
 def test_encoder_that_no_layout_has_is_loaded_but_not_exported(
-    encoder, model, reason, layout, initialised_run, tiny, images, refusal, tmp_path
+    key, value, reason, layout, initialised_run, tiny, images, refusal, tmp_path
 ):
-    config = replace(tiny, model=replace(tiny.model, encoder=replace(tiny.model.encoder, **encoder), **model))
-    folder, network = initialised_run(tmp_path / "runs", config)
+    folder, network = initialised_run(tmp_path / "runs", replaced(tiny, {f"model.{key}": value}))
     assert torch.equal(load_encoder(folder)(images), network.encoder(images))
     message = refusal(write_published, read_weights(folder), tmp_path / "there", layout)
     assert reason in message
@@ -390,11 +359,6 @@ def write_index(folder, file_of):
     return folder / INDEX
 
 
-def assert_equal(read, tensors):
-    assert read.keys() == tensors.keys()
-    assert all(torch.equal(read[name], tensors[name]) for name in tensors)
-
-
 def test_a_pickle_is_not_opened(refusal, tmp_path):
     class Trap:
         def __reduce__(self):
@@ -403,10 +367,6 @@ def test_a_pickle_is_not_opened(refusal, tmp_path):
     torch.save({"a": Trap()}, tmp_path / "aimv2.pth")
     assert "convert one of torch.save" in refusal(read_tensors, tmp_path / "aimv2.pth")
     assert not (tmp_path / "trapped").exists()
-
-
-def test_shards_are_read_as_one(shards, tensors):
-    assert_equal(read_tensors(write_index(*shards)), tensors)
 
 
 def test_weights_are_found_in_a_folder(shards, tmp_path):
@@ -526,10 +486,11 @@ def test_transformers_prepares_images_as_an_evaluation_does(preprocessing, tmp_p
 @given(
     mean=st.tuples(*[st.floats(0, 1)] * 3),
     std=st.tuples(*[st.floats(0.01, 1)] * 3),
-    sizes=st.tuples(st.integers(1, 600), st.integers(0, 300)),
+    side=st.integers(1, 600),
+    border=st.integers(0, 300),
 )
-def test_what_is_written_is_read(tmp_path_factory, mean, std, sizes):
-    folder, (side, border) = tmp_path_factory.mktemp("weights"), sizes
+def test_what_is_written_is_read(tmp_path_factory, mean, std, side, border):
+    folder = tmp_path_factory.mktemp("weights")
     written = Preprocessing(Colours(mean, std), side / (side + border))
     (folder / PREPROCESSING).write_text(written.to_json(side))
     found = read_preprocessing(folder)

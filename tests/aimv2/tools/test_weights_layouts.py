@@ -167,11 +167,7 @@ def test_tensors_of_another_encoder_are_refused(edit, message, foreign, refusal)
     ],
 )
 def test_invalid_config_of_ours_is_refused(changes, message, refusal):
-    values = {
-        "source": {"layout": "ml-aim", "file": "x", "dtypes": ["float32"]},
-        "image_px": 56,
-        "patch_px": 14,
-        "encoder": {"width": 128, "depth": 1, "num_heads": 1},
-    }
+    values = {"source": {"layout": "ml-aim", "file": "x", "dtypes": ["float32"]}, "image_px": 56, "patch_px": 14}
+    values["encoder"] = {"width": 128, "depth": 1, "num_heads": 1}
     assert weights_config("config.json", values).encoder.width == 128
     assert message in refusal(weights_config, "config.json", values | changes)

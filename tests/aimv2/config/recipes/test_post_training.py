@@ -28,17 +28,18 @@ def test_every_recipe_gives_a_run_of_every_scale(recipe, scale):
     assert after != scale()
 
 
+HIGH_RES_TRAINING = {
+    "budget.samples": 250_000 * 8192,
+    "optimizer.weight_decay": 0.0,
+    "optimizer.peak_lr": pytest.approx(1e-4),
+    "data.dense_fraction": 0.0,
+}
+
+
 def test_high_res_has_the_papers_values_at_the_papers_scale():
     """Section 2.4: 336 px, 2B of 12B pairs, no weight decay. A sixth of 12.29B pairs is 250,000 steps."""
     after = high_res(vit_l())
-    assert differences(after, vit_l()) == {
-        "model.image_px": 336,
-        "data.render_px": 384,
-        "budget.samples": 250_000 * 8192,
-        "optimizer.weight_decay": 0.0,
-        "optimizer.peak_lr": pytest.approx(1e-4),
-        "data.dense_fraction": 0.0,
-    }
+    assert differences(after, vit_l()) == HIGH_RES_TRAINING | {"model.image_px": 336, "data.render_px": 384}
 
 
 def test_lit_has_the_papers_values_at_the_papers_scale():
@@ -58,14 +59,8 @@ def test_lit_has_the_papers_values_at_the_papers_scale():
 def test_native_has_the_papers_values_at_the_papers_scale():
     """Section 2.4: 128 to 4096 patches, sin-cos positions. Its samples are as many as for high resolution."""
     before = with_attention(vit_l())
-    assert differences(native(before), before) == {
-        "native.areas": [128, 256, 512, 1024, 2048, 4096],
-        "model.encoder.positions": "sincos",
-        "budget.samples": 250_000 * 8192,
-        "optimizer.weight_decay": 0.0,
-        "optimizer.peak_lr": pytest.approx(1e-4),
-        "data.dense_fraction": 0.0,
-    }
+    images = {"native.areas": [128, 256, 512, 1024, 2048, 4096], "model.encoder.positions": "sincos"}
+    assert differences(native(before), before) == HIGH_RES_TRAINING | images
 
 
 @pytest.mark.parametrize(
@@ -78,12 +73,9 @@ def test_native_has_whole_images_of_each_area(image_px, batch_size, expected):
     assert len(after.native.areas) == 6
 
 
-@pytest.mark.parametrize("recipe", [high_res, lit])
-def test_other_recipes_train_on_images_of_one_size(recipe):
-    assert recipe(native(with_attention(demo()))).native.areas == ()
-
-
-def test_a_short_run_is_adapted_for_a_batch_at_least():
+def test_other_recipes_train_on_images_of_one_size_and_for_a_batch_at_least():
+    for recipe in (high_res, lit):
+        assert recipe(native(with_attention(demo()))).native.areas == ()
     assert high_res(replaced(demo(), {"budget.samples": 0})).budget.num_steps == 1
 
 

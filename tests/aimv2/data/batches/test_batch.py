@@ -39,19 +39,11 @@ def test_micro_batches_have_the_tokens_and_images_of_the_batch(batch):
 SOURCES = ["one", "two"]
 
 
-def samples(part_B, is_dense_B, bad=()):
-    return Samples(
-        row_B=np.empty(0),
-        epoch_B=np.empty(0),
-        sample_id_B=np.empty(0),
-        part_B=np.array(part_B),
-        is_dense_B=np.array(is_dense_B, dtype=bool),
-        pictures=[],
-        targets=[],
-        captions=[],
-        bad=list(bad),
-        num_retries=len(part_B) // 2,
-    )
+def samples(part_B, is_dense_B, bad):
+    unread = {"pictures": [], "targets": [], "captions": []}
+    unread |= dict.fromkeys(("row_B", "epoch_B", "sample_id_B"), np.empty(0))
+    counted = {"part_B": np.array(part_B), "is_dense_B": np.array(is_dense_B, dtype=bool)}
+    return Samples(**unread, **counted, bad=bad, num_retries=len(part_B) // 2)
 
 
 def bad(source, reason):
@@ -66,21 +58,15 @@ TALLY = Tally.of_samples(
 )
 
 
-def test_samples_are_counted_by_source_and_kind():
+def test_samples_are_counted_by_source_and_kind_and_the_record_has_epochs_and_reasons():
     assert (TALLY.num_supervised, TALLY.num_scored, TALLY.num_scored_images, TALLY.num_bad) == (9, 5, 2, 2)
     assert TALLY.num_retries == 2
     assert TALLY.shown_SK.tolist() == [[0, 1], [2, 1]]
     assert TALLY.bad_SR[:, REASONS.index("empty caption")].tolist() == [0, 2]
-
-
-def test_counts_make_the_same_tally_again_and_add_up():
     again = Tally.of(TALLY.counts.tolist(), 2)
     assert again.counts.tolist() == TALLY.counts.tolist()
     assert (TALLY + again).counts.tolist() == (2 * TALLY.counts).tolist()
     assert not (Tally.empty(2)).counts.any()
-
-
-def test_the_record_has_epochs_and_reasons():
     assert TALLY.by_source({"one": 10, "two": 6}) == {
         "one": {"samples": 1, "short": 0, "dense": 1, "epochs": 0.1, "bad": {}},
         "two": {"samples": 3, "short": 2, "dense": 1, "epochs": 0.5, "bad": {"empty caption": 2}},
@@ -92,14 +78,11 @@ def test_the_record_has_epochs_and_reasons():
 )
 def test_a_run_stops_above_the_rate_of_bad_samples(num_good, num_bad, fails):
     """Below a thousand samples, as if there were a thousand: at the start, one bad sample is no rate."""
-    tally = Tally.of_samples(
-        samples([0] * num_good, [0] * num_good, [bad("one", "missing image")] * num_bad), SOURCES, 0, np.zeros(1)
-    )
-    if fails:
-        with pytest.raises(
-            RunFailedError, match=rf"{num_bad} bad samples .* \(one: missing image {num_bad}\)"
-        ) as raised:
-            tally.check(0.01, SOURCES)
-        assert raised.value.cause == "data"
-    else:
+    read = samples([0] * num_good, [0] * num_good, [bad("one", "missing image")] * num_bad)
+    tally = Tally.of_samples(read, SOURCES, 0, np.zeros(1))
+    if not fails:
         tally.check(0.01, SOURCES)
+        return
+    with pytest.raises(RunFailedError, match=rf"{num_bad} bad samples .* \(one: missing image {num_bad}\)") as raised:
+        tally.check(0.01, SOURCES)
+    assert raised.value.cause == "data"

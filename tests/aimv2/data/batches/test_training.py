@@ -14,7 +14,8 @@ from aimv2.config.program import replaced
 from aimv2.data.batches.batch import of_step
 from aimv2.data.batches.training import TrainBatches, loaded, loader
 from aimv2.data.pairs import Joined, Selected, usable_captions
-from aimv2.data.prepare import prepare
+from aimv2.data.prepare import order_of, prepare
+from aimv2.data.transforms import crop_and_resize
 from aimv2.definitions.objectives import objective
 from aimv2.memory.setup import setup_of
 from aimv2.objectives.build import build, implementation_of
@@ -33,6 +34,11 @@ def loader_of(config, pairs):
     return whole_batches(batches(config, pairs))
 
 
+def assert_equal(one, other, *names):
+    for name in names:
+        assert torch.equal(getattr(one, name), getattr(other, name)), name
+
+
 @pytest.fixture
 def longer(tiny, with_samples):
     return with_samples(tiny, 80)
@@ -42,8 +48,7 @@ def test_prefix_distribution_changes_only_the_prefix_lengths(longer, pairs):
     uniform = batches(longer, pairs)[3]
     fixed = batches(replace(longer, prefix=PrefixDistribution(law="fixed", fraction=0.5)), pairs)[3]
     assert set(fixed.prefix_len_B.tolist()) == {8}
-    for name in ("image", "token_BT", "supervised_N"):
-        assert torch.equal(getattr(uniform, name), getattr(fixed, name)), name
+    assert_equal(uniform, fixed, "image", "token_BT", "supervised_N")
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -95,9 +100,8 @@ def few(pairs):
     parts, seen = {}, set()
     for source, rows in pairs.train.rows.items():
         chosen = []
-        for row, tokens in zip(
-            rows, pairs.tokenizer.encode(usable_captions(pairs.train, rows, "dense"), 12), strict=True
-        ):
+        token_NT = pairs.tokenizer.encode(usable_captions(pairs.train, rows, "dense"), 12)
+        for row, tokens in zip(rows, token_NT, strict=True):
             if len(chosen) < 20 and tuple(tokens) not in seen:
                 seen.add(tuple(tokens))
                 chosen.append(row)
@@ -127,32 +131,26 @@ def test_shuffled_captions_are_a_new_permutation_every_epoch(longer, few, with_s
 def test_shuffled_captions_change_only_the_tokens(longer, pairs):
     shuffled = replace(longer, data=replace(longer.data, captions="shuffled"))
     for one, other in zip(loader_of(longer, pairs), loader_of(shuffled, pairs), strict=True):
-        assert torch.equal(one.image, other.image)
-        assert torch.equal(one.prefix_len_B, other.prefix_len_B)
+        assert_equal(one, other, "image", "prefix_len_B")
         assert not torch.equal(one.token_BT, other.token_BT)
 
 
 def test_images_are_crops_of_the_rendered_pictures(longer, pairs):
     """Without augmentation a batch has exactly the rendered pictures of its rows."""
-    from aimv2.data.prepare import order_of
-    from aimv2.data.transforms import centred_images, crop_and_resize
-
     train = pairs.train
-    plain = replace(longer.augment, min_scale=1, max_scale=1, min_ratio=1, max_ratio=1, flip_probability=0)
-    batch = batches(replace(longer, augment=plain), pairs)[0]
+    plain = {"min_scale": 1, "max_scale": 1, "min_ratio": 1, "max_ratio": 1, "flip_probability": 0}
+    batch = batches(replaced(longer, {"augment": plain}), pairs)[0]
     _, rows = order_of(longer.data, train).at(np.arange(8), seed=0)
     whole = np.tile([0, 0, 24, 24], (8, 1))
     expected = crop_and_resize(torch.from_numpy(train.images(rows)), whole, np.zeros(8, dtype=bool), 16)
     torch.testing.assert_close(batch.image, expected)
-    assert centred_images(train.images(rows), 16).shape == (8, 3, 16, 16)
 
 
 def test_shuffled_pixels_change_only_the_targets_of_the_pixel_loss(longer, pairs):
     shuffled = replace(longer, data=replace(longer.data, pixels="shuffled"))
     targets = []
     for one, other in zip(loader_of(longer, pairs), loader_of(shuffled, pairs), strict=True):
-        for name in ("image", "token_BT", "prefix_len_B"):
-            assert torch.equal(getattr(one, name), getattr(other, name)), name
+        assert_equal(one, other, "image", "token_BT", "prefix_len_B")
         assert one.target_image is None
         targets.append(other.target_image)
         assert not torch.equal(other.target_image, one.image)
@@ -235,15 +233,9 @@ def test_batches_of_canonical_nodes_are_the_same_on_any_ranks(longer, pairs, nod
             assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)), name
 
 
-def load(config, pairs, first_step=0):
-    batches = TrainBatches(config, pairs.train, pairs.tokenizer)
-    return list(whole_batches(batches, first_step))
-
-
 def assert_same(one, other):
     assert one.num_scored == other.num_scored
-    tensors = [name for name, value in one._asdict().items() if isinstance(value, torch.Tensor)]
-    assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in tensors)
+    assert_equal(one, other, *(name for name, value in one._asdict().items() if isinstance(value, torch.Tensor)))
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -252,9 +244,8 @@ def assert_same(one, other):
 )
 def test_batches_do_not_depend_on_the_number_of_loader_workers(longer, pairs, num_workers, changes):
     longer = replace(longer, data=replace(longer.data, **changes))
-    alone = load(longer, pairs)
-    config = replace(longer, loader=replace(longer.loader, num_workers=num_workers))
-    shared = load(config, pairs)
+    alone = list(loader_of(longer, pairs))
+    shared = list(loader_of(replaced(longer, {"loader.num_workers": num_workers}), pairs))
     assert len(alone) == len(shared) == 10
     for one, other in zip(alone, shared, strict=True):
         assert_same(one, other)

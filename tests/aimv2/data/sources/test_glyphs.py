@@ -167,13 +167,7 @@ def test_groups_join_concepts_names_and_pictures_in_chains(icons):
         replace(second, key="2", concept="d", name="two"),  # the concept of 1
         replace(third, key="3", concept="c", name="Two!"),  # the name of 2
         replace(third, key="4", concept="b", name="four"),  # the picture of 3
-        replace(
-            second,
-            key="5",
-            concept="a",
-            name="five",
-            render=lambda px: np.eye(px, dtype=np.uint8)[..., None] * [1, 1, 1],
-        ),
+        replace(second, key="5", concept="a", name="five", render=lambda px: np.eye(px)[..., None] * [1, 1, 1]),
     ]
     assert group_names(chain) == {"1": "b", "2": "b", "3": "b", "4": "b", "5": "a"}
     assert group_names(chain[::-1]) == group_names(chain)

@@ -16,6 +16,8 @@ from aimv2.data.sources.scene import (
 )
 
 ALT_TEXT = Caption(("star",), ("object",))
+DOWN = {"top": 0, "middle": 1, "bottom": 2}
+ACROSS = {"left": 0, "centre": 1, "right": 2}
 
 
 def thing(name, ink, cell, side=10):
@@ -29,11 +31,7 @@ def scene(*things, form="places", order=None, grid=2):
 def test_places_caption_names_every_object_in_reading_order():
     caption = dense_caption(scene(thing("rocket", "purple", 0), thing("star", "red", 3)))
     assert caption.text == "on yellow two purple rocket top left red star bottom right"
-    assert caption.classes == (
-        *("other", "other", "count"),
-        *("ink", "object", "place", "place"),
-        *("ink", "object", "place", "place"),
-    )
+    assert caption.classes == ("other", "other", "count", *("ink", "object", "place", "place") * 2)
 
 
 def test_relations_caption_compares_each_object_with_the_next_in_its_own_order():
@@ -47,12 +45,9 @@ def test_relations_caption_compares_each_object_with_the_next_in_its_own_order()
 @given(one=st.integers(0, 8), other=st.integers(0, 8))
 def test_relation_agrees_with_the_words_of_the_places(one, other):
     """An obvious reading of the words: top before middle before bottom, and left before centre before right."""
-    order = {
-        word: number
-        for words in (("top", "middle", "bottom"), ("left", "centre", "right"))
-        for number, word in enumerate(words)
-    }
-    (row, column), (other_row, other_column) = (map(order.get, place(cell, 3).split()) for cell in (one, other))
+    (row, column), (other_row, other_column) = (
+        map((DOWN | ACROSS).get, place(cell, 3).split()) for cell in (one, other)
+    )
     if one == other:
         return
     expected = "above" if row < other_row else "below" if row > other_row else None
@@ -66,8 +61,6 @@ def test_largest_of_equal_objects_is_the_first():
 
 
 NAMES = ("star", "rocket", "umbrella", "bug")
-DOWN = {"top": 0, "middle": 1, "bottom": 2}
-ACROSS = {"left": 0, "centre": 1, "right": 2}
 
 
 @st.composite
@@ -75,11 +68,8 @@ def scenes(draw):
     """Scenes of up to four objects, of which several may have one name."""
     grid = draw(st.sampled_from((2, 3)))
     cells = sorted(draw(st.lists(st.integers(0, grid**2 - 1), min_size=1, max_size=4, unique=True)))
-    things = tuple(
-        Thing(draw(st.sampled_from(NAMES)), draw(st.sampled_from(list(INKS))), cell, 1, 0, 0) for cell in cells
-    )
-    order = tuple(range(len(things)))
-    return Scene("icons", "mint", grid, things, order, "places", Caption((things[0].name,), ("object",)))
+    names, inks = st.sampled_from(NAMES), st.sampled_from(list(INKS))
+    return scene(*(thing(draw(names), draw(inks), cell) for cell in cells), grid=grid)
 
 
 def read(scene):

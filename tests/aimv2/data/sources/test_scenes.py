@@ -1,3 +1,4 @@
+import hashlib
 import pickle
 import subprocess
 import sys
@@ -40,8 +41,6 @@ def test_another_process_draws_the_same_scenes(sides):
         "import pickle, sys, numpy as np, hashlib; pairs = pickle.load(sys.stdin.buffer);"
         "print(hashlib.sha256(pairs.images(np.arange(40)).tobytes()).hexdigest())"
     )
-    import hashlib
-
     sent = pickle.dumps(sides.train)
     shown = subprocess.run([sys.executable, "-c", script], input=sent, capture_output=True, check=True).stdout
     assert shown.decode().strip() == hashlib.sha256(sides.train.images(np.arange(40)).tobytes()).hexdigest()
@@ -77,14 +76,10 @@ def test_no_training_word_names_an_unseen_object(sides):
         assert not unseen & words
 
 
-def test_unseen_objects_are_unseen_in_every_source():
-    seen, unseen = zip(
-        *(vocabulary(source, CONFIG.scenes) for source in ("material", "fontawesome", "openmoji")), strict=True
-    )
+def test_unseen_objects_are_unseen_in_every_source_and_a_larger_vocabulary_contains_a_smaller_one():
+    found = [vocabulary(source, CONFIG.scenes) for source in ("material", "fontawesome", "openmoji")]
+    seen, unseen = zip(*found, strict=True)
     assert not {name for part in seen for name in part} & {name for part in unseen for name in part}
-
-
-def test_larger_vocabulary_contains_a_smaller_one():
     small, _ = vocabulary("openmoji", CONFIG.scenes)
     large, _ = vocabulary("openmoji", replace(CONFIG.scenes, num_objects=20))
     assert list(large)[:6] == list(small)
@@ -157,9 +152,8 @@ def test_half_of_the_dense_captions_of_several_objects_give_relations(scenes):
     several = [scene for scene in scenes if len(scene.things) > 1]
     related = [scene for scene in several if scene.form == "relations"]
     assert len(related) == pytest.approx(len(several) / 2, abs=80)
-    first = Counter(
-        next(word for word, kind in zip(*dense_caption(scene), strict=True) if kind == "relation") for scene in related
-    )
+    words = (zip(*dense_caption(scene), strict=True) for scene in related)
+    first = Counter(next(word for word, kind in own if kind == "relation") for own in words)
     for one, other in (("above", "below"), ("left", "right")):  # no relation is more likely than its opposite
         total = first[one] + first[other]
         assert first[one] == pytest.approx(total / 2, abs=2.5 * total**0.5)
@@ -205,9 +199,8 @@ def test_scenes_of_one_composition_are_one_item(sides):
 def test_side_without_compositions_is_refused(fraction, side):
     scenes = open_scenes("material", replace(CONFIG, held_out_fraction=fraction))
     pairs = scenes.held_out if side == "held-out" else scenes.train
-    with pytest.raises(
-        UsageError, match=rf"^data.held_out_fraction=.* leaves no {side} scene of material_scenes with \d objects"
-    ):
+    message = rf"^data.held_out_fraction=.* leaves no {side} scene of material_scenes with \d objects"
+    with pytest.raises(UsageError, match=message):
         pairs.scene(0)
 
 
