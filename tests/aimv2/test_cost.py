@@ -304,11 +304,7 @@ def native_batch(config, area):
 def test_flops_of_a_native_batch_match_torchs_counter(name, sharing, area):
     config = replaced(
         shallow(demo(), name),
-        {
-            "model.decoder.sharing": sharing,
-            "model.encoder.positions": "sincos",
-            "native.areas": (8, 32),
-        },
+        {"model.decoder.sharing": sharing, "model.encoder.positions": "sincos", "native.areas": (8, 32)},
     )
     batch, model = native_batch(config, area), build_empty(config)
     parts = objective(name).cost(config, area=area)

@@ -48,10 +48,7 @@ def test_a_composition_does_not_change_the_next_one():
     ("override", "message"),
     [
         ("scale=dmeo", r"unknown scale 'dmeo'. Did you mean 'demo'\? Allowed: demo"),
-        (
-            "modle.encoder.width=3",
-            "Did you mean 'model.encoder.width' or 'model.decoder.width' or",
-        ),
+        ("modle.encoder.width=3", "Did you mean 'model.encoder.width' or 'model.decoder.width' or"),
         ("model.encoder.widht=3", r"Did you mean 'model.encoder.width'\?"),
         ("samples=3", "unknown key 'samples'. Did you mean 'budget.samples'?"),
         ("encoder.width=3", "unknown key 'encoder.width'. Did you mean 'model.encoder.width'?"),

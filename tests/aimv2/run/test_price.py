@@ -87,13 +87,7 @@ def test_limit_of_zero_or_infinity_is_refused(text, part):
 
 
 def test_plan_above_a_limit_is_refused():
-    cost = Price(
-        flops=10**15,
-        seconds=7200,
-        longest_seconds=3000,
-        weights_bytes=8 * 10**8,
-        checkpoint_bytes=10**8,
-    )
+    cost = Price(flops=10**15, seconds=7200, longest_seconds=3000, weights_bytes=8 * 10**8, checkpoint_bytes=10**8)
     check_limits(read_limits("1h,1GB,1PFLOPs"), cost, num_workers=2)
     for limit, what in (
         ("30min", "60 min with 2 workers, 2 times limit=30min"),

@@ -7,13 +7,7 @@ import torch
 
 from aimv2.memory.machine import missing_for_compile
 from aimv2.objectives.build import build
-from aimv2.training.device import (
-    autocast,
-    compiles,
-    hold_half_,
-    resident_bytes,
-    set_float32_products,
-)
+from aimv2.training.device import autocast, compiles, hold_half_, resident_bytes, set_float32_products
 
 
 @pytest.mark.parametrize(("value", "expected"), [("auto", False), (True, True), (False, False)])
