@@ -21,10 +21,7 @@ def test_interrupted_command_says_how_to_resume(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            ["fly"],
-            "unknown command 'fly'. Allowed: cost, data, evaluate, manage, report, scaling, sweep,",
-        ),
+        (["fly"], "unknown command 'fly'. Allowed: cost, data, evaluate, manage, report, scaling, sweep,"),
         (["train", "scale=huge"], "unknown scale 'huge'"),
         (["train", "model.encoder.num_heads=5"], "width=96 is not divisible by num_heads=5"),
         (["train", "prefix.law=fixed", "prefix.fraction=0"], "prefix.fraction: Input should be greater than 0 (got 0)"),

@@ -26,15 +26,11 @@ ENCODER = Part(name="encoder", module="encoder", parameters=7, products=100, att
 HEAD = Part(name="head", module="head", parameters=5, products=30, per_token=2)
 
 
-def test_forward_pass_costs_images_and_tokens():
+def test_costs_of_parts_add_up():
+    """A backward pass costs twice the forward pass, without gradients of the input; a frozen part has none."""
+    assert num_parameters([ENCODER, HEAD]) == 12
     assert forward_flops([ENCODER, HEAD], num_images=3, num_tokens=11) == 3 * (100 + 20 + 30) + 11 * 2
-
-
-def test_backward_pass_costs_twice_the_forward_pass_without_gradients_of_the_input():
     assert train_flops([ENCODER, HEAD], num_images=3, num_tokens=11) == 3 * (450 + 22) - 3 * 10
-
-
-def test_frozen_part_has_no_backward_pass():
     frozen = Part(name="encoder", module="encoder", parameters=7, products=100, of_input=10, is_frozen=True)
     assert train_flops([frozen, HEAD], num_images=3, num_tokens=11) == 3 * 100 + 3 * (3 * 30 + 11 * 2)
 
@@ -45,10 +41,6 @@ def test_tokens_are_counted_once_over_all_areas():
     assert train_flops_by_area(by_area, {4: 3, 9: 2}, num_tokens=11) == expected
 
 
-def test_parameters_are_those_of_all_parts():
-    assert num_parameters([ENCODER, HEAD]) == 12
-
-
 @pytest.mark.parametrize(
     "law", [PrefixDistribution(), PrefixDistribution(law="beta", alpha=3, beta=1, full_attention=0.2)], ids=str
 )
@@ -56,12 +48,8 @@ def test_useful_attention_is_the_share_that_the_mask_lets_through(law):
     config = with_attention(replace(demo(), prefix=law))
     shares = prefix_mask(torch.arange(1, 17), 16).double().mean(dim=(1, 2, 3)).numpy()
     assert visible_share(config) == pytest.approx(float(law.pmf(16) @ shares))
-
-
-@pytest.mark.parametrize(("attention", "share"), [("causal", 17 / 32), ("bidirectional", 1)])
-def test_visible_share_of_other_masks(attention, share):
-    config = replace(demo(), model=replace(demo().model, encoder=replace(demo().model.encoder, attention=attention)))
-    assert visible_share(config) == pytest.approx(share)
+    for attention, share in (("causal", 17 / 32), ("bidirectional", 1)):
+        assert visible_share(replaced(config, {"model.encoder.attention": attention})) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +76,7 @@ def test_encoders_have_the_papers_size(scale, encoder_millions):
 )
 def test_decoders_have_the_papers_size(changes, millions):
     """Tables 9e and 9f at ViT-L; sizes derived in the paper's facts from the released code."""
-    config = SCALES["vit_l"]()
-    config = replace(config, model=replace(config.model, decoder=replace(config.model.decoder, **changes)))
+    config = replaced(SCALES["vit_l"](), {f"model.decoder.{name}": value for name, value in changes.items()})
     assert parameters_by_part(config)["decoder"] / 1e6 == pytest.approx(millions, abs=0.05 if millions != 170 else 0.5)
 
 
@@ -304,11 +291,7 @@ def native_batch(config, area):
 def test_flops_of_a_native_batch_match_torchs_counter(name, sharing, area):
     config = replaced(
         shallow(demo(), name),
-        {
-            "model.decoder.sharing": sharing,
-            "model.encoder.positions": "sincos",
-            "native.areas": (8, 32),
-        },
+        {"model.decoder.sharing": sharing, "model.encoder.positions": "sincos", "native.areas": (8, 32)},
     )
     batch, model = native_batch(config, area), build_empty(config)
     parts = objective(name).cost(config, area=area)

@@ -50,10 +50,7 @@ def test_table_sums_the_parts_of_an_item_and_keeps_the_value(rows):
     assert len(found) == len(expected)
 
 
-def test_weight_is_one_unless_given():
+def test_weight_is_one_unless_given_and_the_table_of_nothing_is_empty():
     assert Items.of(np.array([4, 9]), np.array([0.5, 1.0])).weight_N.tolist() == [1, 1]
-
-
-def test_table_of_nothing_is_empty():
     assert table({}).empty
     assert tuple(table({}).columns) == COLUMNS

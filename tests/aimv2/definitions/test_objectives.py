@@ -17,7 +17,6 @@ from aimv2.definitions.programs import with_plugins
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.objectives.base import Implementation
 from aimv2.objectives.build import build, implementation_of
-from aimv2.request.compose import compose, run_config
 from aimv2.request.resolve import with_attention
 from aimv2.run.execute import execute
 from aimv2.runs.record import RunFolder
@@ -108,8 +107,3 @@ def test_an_optimizer_holds_as_many_moments_as_are_priced(tiny):
     state = [value for one in optimizer.state.values() for key, value in one.items() if key != "step"]
     assert sum(value.numel() for value in state) == NUM_MOMENTS * sizes
     assert {value.dtype for value in state} <= {torch.float32}
-
-
-def test_an_unknown_optimizer_is_refused():
-    with pytest.raises(UsageError, match=r"optimizer.name: .*'adamw'.*got 'adam'.*Did you mean 'adamw'"):
-        run_config(compose(["optimizer.name=adam"], defaults={}))

@@ -152,11 +152,7 @@ def test_value_that_is_not_finite_fails_the_run(tiny, pairs):
 
 @pytest.mark.parametrize(
     ("name", "column"),
-    [
-        ("aimv2", "held_out_caption_loss"),
-        ("image_only", "held_out_pixel_loss"),
-        ("siglip", "held_out_recall"),
-    ],
+    [("aimv2", "held_out_caption_loss"), ("image_only", "held_out_pixel_loss"), ("siglip", "held_out_recall")],
 )
 def test_curve_measures_the_first_report_of_the_objective(tiny, pairs, name, column):
     config = variant(tiny, name)

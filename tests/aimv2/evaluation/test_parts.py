@@ -1,5 +1,7 @@
 """An evaluation that is interrupted, however often, ends bitwise like one that is not."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -121,25 +123,27 @@ def test_part_of_other_weights_is_measured_again(attempts, capsys):
     assert not attempts.part()[1], "the first is still there"
 
 
-@pytest.mark.parametrize("name", ["run", "code", "torch"])
-def test_part_of_another_origin_is_measured_again(attempts, capsys, name):
-    attempts.part()
-    about, tensors = read_described(attempts.file(1), {})
-    write_described(tensors, attempts.file(1), about | {name: "0123456789ab"})
-    assert attempts.part()[1]
-    assert f"is not used: it was saved with {name}=0123456789ab, not " in capsys.readouterr().err
+def of_another(name, path):
+    about, tensors = read_described(path, {})
+    write_described(tensors, path, about | {name: "0123456789ab"})
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda content: b"", lambda content: content[:-3], lambda content: content[:-1] + b"x"]
+    ("damage", "message"),
+    [
+        *((partial(of_another, name), f"it was saved with {name}=0123456789ab, ") for name in ("run", "code", "torch")),
+        (lambda path: path.write_bytes(b""), ""),
+        (lambda path: path.write_bytes(path.read_bytes()[:-3]), ""),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"), ""),
+    ],
 )
-def test_damaged_part_is_measured_again(attempts, capsys, damage):
+def test_damaged_part_and_one_of_another_origin_are_measured_again(attempts, capsys, damage, message):
     attempts.part()
-    attempts.file(1).write_bytes(damage(attempts.file(1).read_bytes()))
+    damage(attempts.file(1))
     found, is_new = attempts.part()
     assert is_new
     same(found, FOUND)
-    assert capsys.readouterr().err.startswith(f"{attempts.file(1)} is not used: ")
+    assert capsys.readouterr().err.startswith(f"{attempts.file(1)} is not used: {message}")
 
 
 def test_part_is_progress_and_has_its_time(attempts):

@@ -23,7 +23,7 @@ def test_evaluation_data_is_prepared_once_for_all_runs_on_the_same_data(tiny, pa
     assert len(prepared.unseen) == 32
 
 
-def test_validation_shares_no_pair_with_the_test(tiny, pairs):
+def test_validation_shares_no_pair_with_the_test_and_needs_as_many(tiny, pairs):
     evaluation = tiny.evaluation
     test = of_split(pairs.held_out, evaluation.num_items, evaluation)
     validation = of_split(pairs.held_out, evaluation.num_items, replace(evaluation, split="validation"))
@@ -31,8 +31,6 @@ def test_validation_shares_no_pair_with_the_test(tiny, pairs):
     assert len(test) == len(validation) == evaluation.num_items
     assert not set(test.keys(rows)) & set(validation.keys(rows))
 
-
-def test_too_few_pairs_for_a_validation_split_are_refused(tiny, pairs):
     many = replace(tiny.evaluation, split="validation", num_items=len(pairs.held_out) // 2 + 1)
     with pytest.raises(UsageError, match=r"lower evaluation\.num_items"):
         of_split(pairs.held_out, 16, many)

@@ -53,9 +53,10 @@ def test_k_nearest_vote_or_all_if_there_are_fewer(num_neighbours, expected):
     assert knn_score(train, on_circle([0.0], [1]), 2, num_neighbours).num_right_N.tolist() == [expected]
 
 
-def test_neighbours_vote_as_scikit_learns():
+def test_neighbours_vote_as_scikit_learns_and_in_half_as_in_float32():
     generator = np.random.default_rng(0)
-    train, test = (torch.from_numpy(generator.normal(size=(n, 3, 8))) for n in (60, 40))
+    half, other_half = (torch.from_numpy(generator.normal(size=(n, 3, 8))).half() for n in (60, 40))
+    train, test = half.double(), other_half.double()
     labels = torch.from_numpy(generator.integers(0, 4, (100, 2)))
     found = knn_score(Features(train, labels[:60]), Features(test, labels[60:]), 4, 5)
     known = KNeighborsClassifier(n_neighbors=5, metric="cosine", weights="distance")
@@ -63,16 +64,8 @@ def test_neighbours_vote_as_scikit_learns():
     right = known.predict(test.mean(dim=1).numpy()) == labels[60:].numpy()
     assert found.num_right_N.tolist() == right.sum(axis=1).tolist()
     assert found.num_labels_N.tolist() == [2] * 40
-
-
-def test_neighbours_in_half_are_those_of_the_same_values_in_float32():
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(4, (100, 2), generator=generator)
-    half = torch.randn(100, 3, 8, generator=generator).half()
-    halves, wholes = (
-        [Features(values[:60], labels[:60]), Features(values[60:], labels[60:])] for values in (half, half.float())
-    )
-    assert knn_score(*halves, 4, 5).num_right_N.tolist() == knn_score(*wholes, 4, 5).num_right_N.tolist()
+    in_half = knn_score(Features(half, labels[:60]), Features(other_half, labels[60:]), 4, 5)
+    assert in_half.num_right_N.tolist() == found.num_right_N.tolist()
 
 
 def test_neighbours_without_the_label_do_not_vote():

@@ -57,25 +57,15 @@ def test_token_nats_match_a_loop_over_tokens(tiny, prepared, changes, kind, is_c
     assert (kind == "dense") == bool((captions.text_len_N == 14).any())
 
 
-def test_features_in_half_are_read_as_the_same_values_in_float32(tiny, prepared):
-    data, model = prepared(tiny), build(tiny)
-    half_NID = encode(model.encoder, data.images, tiny).half()
-    found = token_nats(model, half_NID, data.dense, tiny)
-    assert torch.equal(found, token_nats(model, half_NID.float(), data.dense, tiny))
-
-
-def test_other_images_are_given_by_row(tiny, prepared):
+def test_token_nats_of_features_in_half_of_images_by_row_and_of_captions_without_a_supervised_token(tiny, prepared):
     data, model = prepared(tiny), build(tiny)
     features = encode(model.encoder, data.images, tiny)
+    in_half = token_nats(model, features.half(), data.dense, tiny)
+    assert torch.equal(in_half, token_nats(model, features.half().float(), data.dense, tiny))
     other = torch.arange(NUM_PAIRS).roll(5).numpy()
     found = token_nats(model, features, data.dense, tiny, image_of_N=other)
     torch.testing.assert_close(found, token_nats(model, features[other], data.dense, tiny))
     assert not torch.equal(found, token_nats(model, features, data.dense, tiny))
-
-
-def test_captions_without_a_supervised_token_have_no_loss(tiny, prepared):
-    data, model = prepared(tiny), build(tiny)
-    features = encode(model.encoder, data.images, tiny)
     nothing = replace(data.dense, supervised_NT=torch.zeros_like(data.dense.supervised_NT))
     assert not token_nats(model, features, nothing, tiny).any()
 

@@ -47,9 +47,10 @@ def large_norm(x):
     return fused._RMSNorm.apply(x, torch.ones(8), 1e-5, x.dtype)
 
 
-def test_norm_passes_gradcheck():
+def test_norm_and_silu_product_pass_gradcheck():
     x, weight = random(3, 5, 8), norm_of(8, torch.float64).weight
     assert torch.autograd.gradcheck(lambda x, weight: fused._RMSNorm.apply(x, weight, 1e-5, x.dtype), (x, weight))
+    assert torch.autograd.gradcheck(SiluProduct.apply, random(2, 3, 8))
 
 
 @pytest.mark.parametrize(("feeds_product", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
@@ -77,10 +78,6 @@ def test_silu_product_has_the_values_and_gradients_of_the_formula(rows, dtype):
     torch.testing.assert_close(
         torch.autograd.grad(found, gate_up, upstream), torch.autograd.grad(expected, gate_up, upstream)
     )
-
-
-def test_silu_product_passes_gradcheck():
-    assert torch.autograd.gradcheck(SiluProduct.apply, random(2, 3, 8))
 
 
 @pytest.mark.parametrize("function", [large_norm, SiluProduct.apply])

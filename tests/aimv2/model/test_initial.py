@@ -2,13 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from aimv2.model.initial import (
-    init_weights_,
-    normal,
-    truncated_normal,
-    uniform,
-    xavier_uniform,
-)
+from aimv2.model.initial import init_weights_, normal, truncated_normal, uniform, xavier_uniform
 
 
 class Leaf(nn.Module):

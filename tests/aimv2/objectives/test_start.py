@@ -67,7 +67,7 @@ def test_an_imported_folder_gives_its_encoder(tiny, source, finished, pairs, tmp
     assert_equal(state, build(tiny).state_dict(), state.keys() - set(encoder))
 
 
-def test_positions_are_resampled_as_pillow_resizes(tiny, source, finished, pairs):
+def test_learned_positions_are_resampled_as_pillow_resizes_or_left_out(tiny, source, finished, pairs):
     """Oracle: Pillow's bicubic filter, which is torch's with antialiasing."""
     larger = {"model.image_px": 24}
     state = started(tiny, finished.path, pairs, **larger)
@@ -78,6 +78,8 @@ def test_positions_are_resampled_as_pillow_resizes(tiny, source, finished, pairs
     ]
     assert state["encoder.pos_embed"].shape == (1, 36, 32)
     np.testing.assert_allclose(state["encoder.pos_embed"][0].reshape(6, 6, -1), np.stack(expected, -1), atol=1e-6)
+    computed = started(tiny, finished.path, pairs, **{"model.encoder.positions": "sincos"})
+    assert "encoder.pos_embed" not in computed
 
 
 def test_positions_of_the_decoder_are_resampled_in_their_place(tiny, pairs, tmp_path):
@@ -94,11 +96,6 @@ def test_positions_of_the_decoder_are_resampled_in_their_place(tiny, pairs, tmp_
     raster[list(reading_order("spiral", 8))] = found
     inner = raster.reshape(8, 8)[3:5, 3:5]  # far from the borders, where the filter is cut
     torch.testing.assert_close(inner, torch.tensor([[13.75, 14.25], [18.75, 19.25]]))
-
-
-def test_learned_positions_are_left_out_where_they_are_computed(tiny, finished, pairs):
-    state = started(tiny, finished.path, pairs, **{"model.encoder.positions": "sincos"})
-    assert "encoder.pos_embed" not in state
 
 
 def test_text_parts_need_their_tokenizer(tiny, finished, pairs):
@@ -152,7 +149,4 @@ def test_a_run_starts_from_a_finished_one_and_says_so(tiny, finished, tmp_path):
         "sha256": hashlib.sha256(finished.file("weights.safetensors").read_bytes()).hexdigest(),
         "parts": ["decoder", "encoder"],
     }
-
-
-def test_the_manifest_of_another_run_says_nothing_of_a_start(tiny):
     assert content_of_start(tiny) is None

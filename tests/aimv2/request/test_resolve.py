@@ -14,16 +14,8 @@ def test_resolve_replaces_auto_by_the_devices_values(available, precision):
     config = resolve(demo(), available=available)
     assert (config.device, config.precision) == (available, precision)
     assert resolve(config, available=available) == config
-
-
-def test_resolve_keeps_values_that_are_given(tiny):
-    config = resolve(replace(tiny, precision="bfloat16"), available="cpu")
-    assert (config.device, config.precision) == ("cpu", "bfloat16")
-
-
-def test_resolve_refuses_cuda_without_a_device(tiny):
-    with pytest.raises(UsageError, match="device=cuda, but torch finds no CUDA device"):
-        resolve(replace(tiny, device="cuda"), available="cpu")
+    given = resolve(replace(demo(), device="cpu", precision="bfloat16"), available=available)
+    assert (given.device, given.precision) == ("cpu", "bfloat16")
 
 
 def test_data_fingerprint_depends_on_the_sources(tiny):
@@ -45,7 +37,9 @@ def test_compile_without_a_compiler_is_refused_before_training(monkeypatch):
     assert resolve(config, available="cpu").compile is True, "the host of a launch need not have what nodes have"
 
 
-def test_tf32_is_refused_on_the_cpu():
+def test_cuda_and_tf32_are_refused_on_the_cpu(tiny):
+    with pytest.raises(UsageError, match="device=cuda, but torch finds no CUDA device"):
+        resolve(replace(tiny, device="cuda"), available="cpu")
     config = replace(demo(), precision="tf32")
     with pytest.raises(UsageError, match="precision=tf32 is computed by the tensor cores of GPUs; on the CPU use"):
         resolve(config, available="cpu")

@@ -17,6 +17,7 @@ from tests.helpers.own_data import own_source
 from tests.helpers.training import small_run
 
 ROOT = Path(__file__).parents[3]
+FAILING = ("budget.samples=80", "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
 
 
 @pytest.fixture
@@ -98,15 +99,14 @@ def test_a_run_that_takes_days_on_a_cpu_needs_a_limit(train, tmp_path):
 
 
 def test_price_of_a_resumed_run_is_that_of_the_samples_that_are_left(train, tmp_path):
-    failing = ("budget.samples=80", "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
-    assert "\nsetup: 80 samples in batches of 8;" in train(*failing)[1]
+    assert "\nsetup: 80 samples in batches of 8;" in train(*FAILING)[1]
     attempt = next((tmp_path / "runs").rglob("manifest.json")).parent
     (attempt / "checkpoint" / "000000003").mkdir(parents=True)
-    assert "\nsetup: 56 samples in batches of 8;" in train(*failing, "limit=1FLOPs")[1]
+    assert "\nsetup: 56 samples in batches of 8;" in train(*FAILING, "limit=1FLOPs")[1]
 
 
 def test_failed_run_names_cause_and_traceback_file(train, tmp_path):
-    status, printed, errors = train("budget.samples=80", "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
+    status, printed, errors = train(*FAILING)
     assert status == 1
     assert "not finite" in errors
     assert "Traceback" not in errors + printed
@@ -118,8 +118,7 @@ def test_failed_run_names_cause_and_traceback_file(train, tmp_path):
 
 def test_train_waits_until_it_knows_whether_a_process_of_another_host_is_alive(train, tmp_path, monkeypatch):
     """After a reboot, a host is another one."""
-    failing = ("budget.samples=80", "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
-    train(*failing)
+    train(*FAILING)
     attempt = next((tmp_path / "runs").glob("*/attempts/0001/failure.json")).parent
     (attempt / "released").unlink()
     (attempt / "holder.json").write_text(json.dumps({"host": "elsewhere"}))
@@ -131,7 +130,7 @@ def test_train_waits_until_it_knows_whether_a_process_of_another_host_is_alive(t
             (attempt / "released").touch()
 
     monkeypatch.setattr(time, "sleep", sleep)
-    printed = train(*failing)[1]
+    printed = train(*FAILING)[1]
     assert "watching for 90 s whether another process works on run" in printed.replace("\n", " ")
     assert len(waited) == 3
     assert (attempt.with_name("0002") / "failure.json").exists()
@@ -139,12 +138,11 @@ def test_train_waits_until_it_knows_whether_a_process_of_another_host_is_alive(t
 
 @pytest.mark.exhaustive
 def test_run_that_other_code_has_begun_is_announced_to_start_again(train, tmp_path):
-    failing = ("budget.samples=80", "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
-    assert "step 0" not in train(*failing)[1]
+    assert "step 0" not in train(*FAILING)[1]
     manifest = next((tmp_path / "runs").rglob("manifest.json"))
     manifest.write_text(json.dumps({"code": "0123456789ab"}))
     (manifest.parent / "checkpoint" / "000000001").mkdir(parents=True)
-    assert "starts again at step 0: its checkpoint is of other code (0123456789ab)" in train(*failing)[1]
+    assert "starts again at step 0: its checkpoint is of other code (0123456789ab)" in train(*FAILING)[1]
 
 
 @pytest.mark.exhaustive

@@ -71,24 +71,17 @@ def test_items_of_the_record_give_every_metrics_value(finished):
         assert sums.loc[name, "total"] / sums.loc[name, "weight"] == pytest.approx(value, rel=1e-4, abs=1e-5)
 
 
-def test_rows_have_what_the_machine_took(finished):
-    columns = finished.metrics().columns
-    assert {name for name in OF_MACHINE if name not in columns} == {"gemm_share"}, "which older runs have"
+def test_rows_have_what_the_machine_took_and_events_their_losses(finished):
+    rows = finished.metrics()
+    assert {name for name in OF_MACHINE if name not in rows.columns} == {"gemm_share"}, "which older runs have"
+    losses = rows.set_index("step")["text_loss"].dropna().astype("float32")
+    assert read_events(finished.file(EVENTS))[0]["train/text_loss"] == list(losses.items())
 
 
-def test_run_writes_events(finished):
-    scalars, _ = read_events(finished.file(EVENTS))
-    losses = finished.metrics().set_index("step")["text_loss"].dropna().astype("float32")
-    assert scalars["train/text_loss"] == list(losses.items())
-
-
-def test_manifest_has_the_predicted_memory(finished, tiny):
+def test_manifest_has_the_predicted_memory_and_saved_weights_and_tokenizer_load(finished, tiny):
     setup = json.loads(finished.file("manifest.json").read_text())["setup"]
     assert setup["predicted_evaluation_bytes"] == asdict(predict_evaluation(tiny))
     assert sum(setup["predicted_bytes"].values()) > 0
-
-
-def test_saved_weights_and_tokenizer_load(finished, tiny):
     EncoderDecoder(tiny.model).load_state_dict(load_file(finished.file("weights.safetensors")), strict=True)
     assert CaptionTokenizer.load(finished.file("tokenizer.json")).end_id == 1
 
@@ -161,43 +154,33 @@ def test_failure_is_recorded_with_its_cause_and_leaves_no_result(tiny, tmp_path,
 
 
 @pytest.mark.usefixtures("pairs")  # rendered before the disk is full
-def test_full_disk_fails_the_run_and_leaves_no_partial_weights(tiny, tmp_path):
-    config = tiny.untrained()
+@pytest.mark.parametrize(
+    ("is_trained", "limit", "message"),
+    [
+        (False, 30_000, "File too large"),  # less than the weights, more than every other file
+        (True, 100_000, r"checkpoint/0+\d cannot be written: .*File too large"),
+    ],
+)
+def test_full_disk_fails_the_run_and_leaves_no_partial_weights(tiny, tmp_path, is_trained, limit, message):
+    config = tiny if is_trained else tiny.untrained()
     run = RunFolder(tmp_path, config.name)
-    with files_limited_to(30_000):  # less than the weights, more than every other file
+    with files_limited_to(limit):
         failure = execute(run.acquire(config), config, evaluate=unevaluated)
-    assert failure.cause == "node"
-    assert "File too large" in failure.message
-    assert run.state() == "failed"
+    assert (failure.cause, run.state()) == ("node", "failed")
+    assert re.search(message, failure.message)
     assert not list(run.path.rglob("*weights*"))
 
 
-@pytest.mark.usefixtures("pairs")  # rendered before the disk is full
-def test_full_disk_during_training_fails_the_run(tiny, tmp_path):
-    run = RunFolder(tmp_path, tiny.name)
-    with files_limited_to(100_000):
-        failure = execute(run.acquire(tiny), tiny, evaluate=unevaluated)
-    assert failure.cause == "node"
-    assert re.search(r"checkpoint/0+\d cannot be written: .*File too large", failure.message)
-
-
-def test_failure_that_cannot_be_recorded_is_returned_and_the_run_released(tiny, tmp_path):
+@pytest.mark.parametrize("name", ["failure.json", "metrics.jsonl"])
+def test_failure_that_cannot_be_recorded_is_returned_and_the_run_released(tiny, tmp_path, name):
     def broken(*data):
         raise ValueError("no metrics")
 
     run = RunFolder(tmp_path, tiny.name)
     attempt = run.acquire(tiny)
-    (attempt.folder / "failure.json").mkdir()  # cannot be replaced by a file
+    (attempt.folder / name).mkdir()  # cannot be replaced by a file, or be opened for writing before the first step
     assert execute(attempt, tiny, evaluate=broken).cause == "node"
-    (attempt.folder / "failure.json").rmdir()
-    assert run.state() == "new"
-
-
-def test_folder_that_is_full_before_the_first_step_releases_the_run(tiny, tmp_path):
-    run = RunFolder(tmp_path, tiny.name)
-    attempt = run.acquire(tiny)
-    (attempt.folder / "metrics.jsonl").mkdir()  # cannot be opened for writing
-    assert execute(attempt, tiny).cause == "node"
+    (attempt.folder / name).rmdir()
     assert run.state() == "new"
 
 

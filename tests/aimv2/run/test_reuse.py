@@ -162,21 +162,17 @@ def test_run_without_weights_or_with_a_broken_record_is_not_reused(tiny, read, r
     assert folder_of(read, runs_dir) is None
 
 
-def test_weights_that_are_gone_since_the_plan_fail_the_run(tiny, read, runs_dir):
-    before, run = RunFolder(runs_dir, tiny.name), RunFolder(runs_dir, read.name)
-    before.file(WEIGHTS).unlink()
-    failure = execute(run.acquire(read), read, trained=before.path)
-    assert failure.cause == "data"
-    assert failure.message.startswith(f"the weights of run {before.name} are gone")
-    assert not run.is_done
+def test_weights_that_are_gone_since_the_plan_or_trained_otherwise_fail_the_run(tiny, read, runs_dir):
+    def refused(config):
+        run = RunFolder(runs_dir, config.name)
+        failure = execute(run.acquire(config), config, trained=runs_dir / tiny.name)
+        assert (failure.cause, run.is_done) == ("data", False)
+        return failure.message
 
-
-def test_run_that_was_trained_otherwise_is_refused(tiny, read, runs_dir):
     other = replaced(read, {"seed": 1})
-    run = RunFolder(runs_dir, other.name)
-    failure = execute(run.acquire(other), other, trained=runs_dir / tiny.name)
-    assert (failure.cause, run.is_done) == ("data", False)
-    assert failure.message == f"run {tiny.name} differs from {run.name} in more than its evaluation"
+    assert refused(other) == f"run {tiny.name} differs from {other.name} in more than its evaluation"
+    RunFolder(runs_dir, tiny.name).file(WEIGHTS).unlink()
+    assert refused(read).startswith(f"the weights of run {tiny.name} are gone")
 
 
 @pytest.mark.exhaustive

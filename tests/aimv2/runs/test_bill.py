@@ -38,13 +38,10 @@ def test_every_attempt_counts_with_what_became_of_it(tiny, tmp_path):
     assert {one.hours.gpu for one in found} == {0}
 
 
-def test_ranks_on_gpus_are_gpu_hours(tiny, tmp_path):
+def test_ranks_on_gpus_are_gpu_hours_and_loader_processes_need_cores(tiny, tmp_path):
     attempt(tmp_path, 1, seconds=1800)
     (one,) = billed(tmp_path, replace(tiny, device="cuda", ranks=8))
     assert one == Billed("superseded", "a machine", 1800, Hours(4, 0))
-
-
-def test_loader_processes_need_cores(tiny):
     assert hours_of(tiny, 3600) == (0, tiny.threads)
     assert hours_of(replace(tiny, threads=2, ranks=2, loader=replace(tiny.loader, num_workers=4)), 1800) == (0, 6)
 

@@ -81,10 +81,6 @@ def test_lease_of_a_dead_process_expires_at_once(tmp_path, end):
     assert acquire(tmp_path).number == 2
 
 
-def from_another_host(attempt):
-    (attempt / "holder.json").write_text(json.dumps(holder(attempt) | {"host": "elsewhere"}))
-
-
 class Clock:
     """A clock that a test sets, in seconds."""
 
@@ -107,11 +103,17 @@ def watched(watch, clock, folder, seconds):
     return sight
 
 
-def test_a_lease_expires_once_its_heartbeat_was_watched_for_the_grace_period(tmp_path):
+@pytest.fixture
+def first(tmp_path):
+    """A lease that a process of another host holds."""
+    held = acquire(tmp_path)
+    (held.folder / "holder.json").write_text(json.dumps(holder(held.folder) | {"host": "elsewhere"}))
+    return held
+
+
+def test_a_lease_expires_once_its_heartbeat_was_watched_for_the_grace_period(first, tmp_path):
     clock = Clock()
     watch = Watch(9, clock)
-    first = acquire(tmp_path)
-    from_another_host(first.folder)
     assert watch.sees(first.folder) == "unsure"
     assert watched(watch, clock, first.folder, 8) == "unsure"
     beat(first.folder)
@@ -126,12 +128,10 @@ def test_a_lease_expires_once_its_heartbeat_was_watched_for_the_grace_period(tmp
 
 
 @pytest.mark.parametrize("seconds", [-86400, 86400])
-def test_no_clock_is_compared_with_another(tmp_path, monkeypatch, seconds):
+def test_no_clock_is_compared_with_another(first, tmp_path, monkeypatch, seconds):
     """Clients of some file systems stamp files by their own clock; hosts' clocks differ by any amount."""
     clock = Clock()
     watch = Watch(now=clock)
-    first = acquire(tmp_path)
-    from_another_host(first.folder)
     right = time.time
     monkeypatch.setattr(time, "time", lambda: right() + seconds)
     for number in range(20):
@@ -144,12 +144,10 @@ def test_no_clock_is_compared_with_another(tmp_path, monkeypatch, seconds):
     assert acquire(tmp_path, watch=watch).number == 2
 
 
-def test_a_file_server_that_was_away_kills_nobody(tmp_path):
+def test_a_file_server_that_was_away_kills_nobody(first):
     """A look that was blocked for an hour cannot tell whether the heartbeat was blocked too."""
     clock = Clock()
     watch = Watch(now=clock)
-    first = acquire(tmp_path)
-    from_another_host(first.folder)
     watch.sees(first.folder)
     clock.now += 3600
     assert watch.sees(first.folder) != "dead"
@@ -168,21 +166,20 @@ def test_a_folder_that_was_deleted_is_dead_and_a_missing_heartbeat_is_not(tmp_pa
     assert watched(watch, clock, attempt, GRACE_SECONDS) == "dead"
 
 
-def test_a_folder_that_was_made_again_has_another_holder(tmp_path):
+def test_a_reused_process_id_and_a_folder_that_was_made_again_have_another_holder(tmp_path):
     watch = Watch()
     first = acquire(tmp_path)
     (first.folder / "holder.json").write_text(json.dumps(holder(first.folder) | {"process_start": "1"}))
     assert watch.sees(first.folder) == "dead"
+    assert acquire(tmp_path).number == 2
     shutil.rmtree(tmp_path / "attempts")
     again = acquire(tmp_path, watch=watch)
     assert again.folder == first.folder
     assert watch.sees(again.folder) == "alive"
 
 
-def test_watching_writes_nothing(tmp_path):
+def test_watching_writes_nothing(first, tmp_path):
     """A probe of the file system's clock had the name of host and process, which containers share."""
-    first = acquire(tmp_path)
-    from_another_host(first.folder)
     before = sorted(tmp_path.rglob("*"))
     tmp_path.chmod(0o555)
     first.folder.chmod(0o555)
@@ -198,25 +195,14 @@ def test_the_holder_makes_its_heartbeat_longer(tmp_path):
         assert size >= 3
 
 
-def test_reused_process_id_is_not_taken_for_the_holder(tmp_path):
-    first = acquire(tmp_path)
-    (first.folder / "holder.json").write_text(json.dumps(holder(first.folder) | {"process_start": "1"}))
-    assert acquire(tmp_path).number == 2
-
-
-def test_check_raises_once_a_later_attempt_exists(tmp_path):
+def test_check_raises_once_a_later_attempt_or_a_result_exists(tmp_path):
+    """A process that was believed dead may publish after another one has taken over its run."""
     first = acquire(tmp_path)
     first.check()
     first.release()
-    acquire(tmp_path)
+    second = acquire(tmp_path)
     with pytest.raises(LeaseLostError, match="taken over by a later attempt"):
         first.check()
-
-
-def test_check_raises_once_a_result_exists(tmp_path):
-    """A process that was believed dead may publish after another one has taken over its run."""
-    acquire(tmp_path).release()
-    second = acquire(tmp_path)
     second.check()
     (tmp_path / "result.json").touch()
     with pytest.raises(LeaseLostError):

@@ -100,29 +100,22 @@ class Signalling(TrainBatches):
         return super().part(step, images)
 
 
-def attempted(run, config, pairs, *, signal_in=None, save=None, clock=time.monotonic, **more):
-    """Train in one attempt and return model, training FLOPs (None if interrupted) and folder."""
-    model, batches, interrupts = build(config), Signalling(config, pairs.train, pairs.tokenizer), Interrupts()
+def trained_on(pairs, config, model, attempt, *, signal_in=None, **more):
+    batches = Signalling(config, pairs.train, pairs.tokenizer)
     batches.signal_in = signal_in
-    trained = None
-    attempt = run.acquire(config)
-    save = save or partial(checkpoint.save_attempt, attempt, ALONE)
+    return train(config, objective(config.objective.name), model, batches, attempt=attempt, **more)
+
+
+def attempted(run, config, pairs, *, signal_in=None, **more):
+    """Train in one attempt and return model, training FLOPs (None if interrupted) and folder."""
+    model, attempt, interrupts, trained = build(config), run.acquire(config), Interrupts(), None
+    save, timer = partial(checkpoint.save_attempt, attempt, ALONE), SaveTimer(config.checkpoint.every_seconds)
+    more |= {"signal_in": signal_in, "interrupts": interrupts, "held_out": held_out}
     try:
-        with attempt, interrupts.listening(), Saver(save, SaveTimer(config.checkpoint.every_seconds, clock)) as saver:
+        with attempt, interrupts.listening(), Saver(save, timer) as saver:
             start = checkpoint.resume(attempt)
             with interrupts.deferred():
-                trained = train(
-                    config,
-                    objective(config.objective.name),
-                    model,
-                    batches,
-                    attempt=attempt,
-                    held_out=held_out,
-                    start=start,
-                    interrupts=interrupts,
-                    saver=saver,
-                    **more,
-                )
+                trained = trained_on(pairs, config, model, attempt, start=start, saver=saver, **more)
     except KeyboardInterrupt:
         assert signal_in is not None
     return model, None if trained is None else trained.flops, attempt.folder
@@ -318,16 +311,7 @@ def test_periodic_checkpoint_that_cannot_be_written_is_a_warning(long, pairs, re
     is_last = refused == NUM_STEPS
     saver = Saver(save, SaveTimer(1, clock))
     with attempt, pytest.raises(OSError, match="File too large") if is_last else contextlib.nullcontext():
-        train(
-            config,
-            objective("aimv2"),
-            model,
-            TrainBatches(config, pairs.train, pairs.tokenizer),
-            attempt=attempt,
-            held_out=held_out,
-            saver=saver,
-            on_rows=clock,
-        )
+        trained_on(pairs, config, model, attempt, held_out=held_out, saver=saver, on_rows=clock)
     assert save.saved == [step for step in range(1, NUM_STEPS + 1) if step != refused]
     assert same(model.state_dict(), reference("aimv2")[0])
     printed = capsys.readouterr().err
@@ -392,55 +376,45 @@ def test_any_damaged_bit_is_detected(interrupted, suffix):
     damaged()
 
 
-@pytest.mark.parametrize(("name", "value"), [("run", "v2-0123456789ab"), ("torch", "2.0.0"), ("code", "0123456789ab")])
-def test_checkpoint_of_another_run_or_other_code_is_not_used(interrupted, capsys, name, value):
-    _, _, (folder, _) = interrupted
-    saved_by(folder, name, value)
-    assert checkpoint.find([folder]) is None
-    assert f"it was saved with {name}={value}, not " in capsys.readouterr().err
-
-
 DAMAGES = {
-    "empty shard": lambda folder: shard_in(folder).write_bytes(b""),
-    "no shard": lambda folder: shard_in(folder).unlink(),
-    "another shard": lambda folder: shutil.copyfile(
-        shard_in(folder), saved_in(folder) / "shard-00002-model-00001-of-00001.safetensors"
+    "empty shard": (lambda folder: shard_in(folder).write_bytes(b""), "is not used: "),
+    "no shard": (lambda folder: shard_in(folder).unlink(), "is not used: "),
+    "another shard": (
+        lambda folder: shutil.copyfile(
+            shard_in(folder), saved_in(folder) / "shard-00002-model-00001-of-00001.safetensors"
+        ),
+        "is not used: ",
     ),
-    "empty json": lambda folder: (saved_in(folder) / "about.json").write_bytes(b""),
-    "json of another kind": lambda folder: (saved_in(folder) / "about.json").write_text("[1, 2]"),
-    "no files": lambda folder: [path.unlink() for path in saved_in(folder).iterdir()],
+    "empty json": (lambda folder: (saved_in(folder) / "about.json").write_bytes(b""), "is not used: "),
+    "json of another kind": (lambda folder: (saved_in(folder) / "about.json").write_text("[1, 2]"), "is not used: "),
+    "no files": (lambda folder: [path.unlink() for path in saved_in(folder).iterdir()], "is not used: "),
+    "no rows": (
+        lambda folder: (folder / "metrics.jsonl").write_text('{"step": 0}\n{"step": 1}\n'),
+        "lacks steps before 4",
+    ),
+    **{
+        f"another {name}": (partial(saved_by, name=name, value=value), f"it was saved with {name}={value}, not ")
+        for name, value in (("run", "v2-0123456789ab"), ("torch", "2.0.0"), ("code", "0123456789ab"))
+    },
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_incomplete_checkpoint_is_not_used(interrupted, capsys, damage):
-    _, _, (folder, _) = interrupted
-    damage(folder)
-    assert checkpoint.find([folder]) is None
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_checkpoint_without_its_rows_is_not_used(interrupted, capsys):
+@pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_checkpoint_that_is_incomplete_or_of_another_run_or_code_is_not_used(interrupted, capsys, damage, message):
     _, _, folders = interrupted
-    (folders[0] / "metrics.jsonl").write_text('{"step": 0}\n{"step": 1}\n')
+    damage(folders[0])
     assert checkpoint.find(folders).progress.step == 2
-    assert "lacks steps before 4" in capsys.readouterr().err
-
-
-def refused(folder, config):
-    """Save a checkpoint of step 5 and wait for it."""
-    model = build(config)
-    checkpoint.save(folder, model, build_optimizer(model, config.optimizer), checkpoint.Progress(step=5)).result()
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
 
 
 def test_full_disk_keeps_the_previous_checkpoint(interrupted):
     _, config, (folder, _) = interrupted
-    before = content_of(folder)
-    with (
-        files_limited_to(shard_in(folder).stat().st_size // 8),
-        pytest.raises(OSError, match="File too large") as caught,
-    ):
-        refused(folder, config)
+    before, model, limit = content_of(folder), build(config), shard_in(folder).stat().st_size // 8
+    optimizer, progress = build_optimizer(model, config.optimizer), checkpoint.Progress(step=5)
+    with files_limited_to(limit), pytest.raises(OSError, match="File too large") as caught:
+        checkpoint.save(folder, model, optimizer, progress).result()
     assert str(caught.value).startswith(f"{folder / checkpoint.FOLDER / '000000005'} cannot be written: ")
     assert content_of(folder) == before
     assert not (folder / checkpoint.PARTIAL).exists()
@@ -508,15 +482,7 @@ def test_attempt_that_lost_its_lease_saves_no_checkpoint(long, pairs, tmp_path):
     sleeper = run.acquire(config)
     saver = Saver(partial(checkpoint.save_attempt, sleeper, ALONE), SaveTimer(1, clock))
     with sleeper, pytest.raises(LeaseLostError):
-        train(
-            config,
-            objective(config.objective.name),
-            build(config),
-            TrainBatches(config, pairs.train, pairs.tokenizer),
-            attempt=sleeper,
-            on_rows=take_over,
-            saver=saver,
-        )
+        trained_on(pairs, config, build(config), sleeper, on_rows=take_over, saver=saver)
     assert content_of(sleeper.folder) == taken[0][1]
 
 
@@ -558,10 +524,8 @@ def trained(tiny, with_samples, pairs):
     config = replace(with_samples(tiny, NUM_STEPS * tiny.budget.batch_size), log=LogConfig(every_steps=1))
 
     def run(saver, clock, world=ALONE):
-        batches = TrainBatches(config, pairs.train, pairs.tokenizer)
         with saver:
-            goal = objective("aimv2")
-            train(config, goal, build(config), batches, attempt=Rows(), on_rows=clock, world=world, saver=saver)
+            trained_on(pairs, config, build(config), Rows(), on_rows=clock, world=world, saver=saver)
 
     return run
 

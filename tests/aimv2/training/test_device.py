@@ -7,18 +7,16 @@ import torch
 
 from aimv2.memory.machine import missing_for_compile
 from aimv2.objectives.build import build
-from aimv2.training.device import (
-    autocast,
-    compiles,
-    hold_half_,
-    resident_bytes,
-    set_float32_products,
-)
+from aimv2.training.device import autocast, compiles, hold_half_, resident_bytes, set_float32_products
 
 
-@pytest.mark.parametrize(("value", "expected"), [("auto", False), (True, True), (False, False)])
-def test_blocks_are_compiled_on_the_cpu_only_if_the_run_says_so(tiny, value, expected):
-    assert compiles(replace(tiny, compile=value)) is expected
+def test_auto_compiles_on_a_gpu_where_the_compiler_is_and_never_on_the_cpu(tiny, monkeypatch):
+    assert [compiles(replace(tiny, compile=value)) for value in ("auto", True, False)] == [False, True, False]
+    config = replace(tiny, device="cuda")
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert compiles(config) is False
+    monkeypatch.delenv("CC")
+    assert compiles(config) is (missing_for_compile("cuda") is None)
 
 
 @pytest.mark.parametrize(("precision", "products"), [("tf32", "high"), ("float32", "highest"), ("bfloat16", "highest")])
@@ -31,14 +29,6 @@ def test_float32_products_are_exact_unless_the_run_says_tf32(tiny, precision, pr
         assert torch.get_float32_matmul_precision() == products
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def test_auto_compiles_on_a_gpu_where_the_compiler_is(tiny, monkeypatch):
-    config = replace(tiny, device="cuda")
-    monkeypatch.setenv("CC", "no-such-compiler")
-    assert compiles(config) is False
-    monkeypatch.delenv("CC")
-    assert compiles(config) is (missing_for_compile("cuda") is None)
 
 
 @torch.no_grad()

@@ -92,11 +92,7 @@ def reference_backward(model, batch, config):
 
 @pytest.mark.parametrize(
     ("dtype", "precision", "tolerance"),
-    [
-        (torch.float64, "float32", 1e-9),
-        (torch.float32, "float32", 1e-5),
-        (torch.float32, "bfloat16", 0.03),
-    ],
+    [(torch.float64, "float32", 1e-9), (torch.float32, "float32", 1e-5), (torch.float32, "bfloat16", 0.03)],
 )
 def test_steps_have_the_same_losses_and_gradients(tiny, batch, dtype, precision, tolerance):
     config = replace(tiny, precision=precision)

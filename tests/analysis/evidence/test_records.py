@@ -106,14 +106,10 @@ def test_items_are_kept_for_metrics_that_decide(records):
     assert ("probe_digits", "probe_digits") in compared_metrics(every, records.evidence)
 
 
-def test_same_records_are_the_same_bytes(records):
+def test_same_records_are_the_same_bytes_with_images_of_all_arms_once(records):
     packed = pack(records)
     assert pack(records) == packed
     assert pack(unpack(packed, STUDIES)) == packed
-
-
-def test_images_of_all_arms_are_stored_once(records):
-    packed = pack(records)
     (image,) = json.loads(pq.ParquetFile(pa.BufferReader(packed)).metadata.metadata[KEY])["images"]
     assert packed.count(image.encode()) == 1
     assert len(records.evidence.examples) > 2
@@ -150,20 +146,6 @@ def test_search_comes_back_with_its_confirmation(of_search):
     assert pack(again) == pack(of_search)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda about, table: about.pop("search") and None, "x is not a file of records"),
-        (lambda about, table: about["search"].update(study="loss_weight"), "x is not a file of records"),
-        (lambda about, table: about["search"].update(version=2), "x is a search of version 2"),
-        (lambda about, table: about["request"]["sweep"].pop("is_search") and None, "x is not a file of records"),
-    ],
-)
-def test_searches_of_other_studies_are_refused(of_search, change, message):
-    with pytest.raises(UsageError, match=message):
-        unpack(changed(pack(of_search), change), STUDIES, "x")
-
-
 def test_records_are_found_beside_reports(records, tmp_path):
     (tmp_path / "prefix_ratio").mkdir()
     (tmp_path / "verify").mkdir()
@@ -176,13 +158,17 @@ def test_records_are_found_beside_reports(records, tmp_path):
         packed_records(tmp_path / "verify" / FILE)
 
 
+def parquet_of(table, **options):
+    pq.write_table(table, sink := pa.BufferOutputStream(), **options)
+    return bytes(sink.getvalue())
+
+
 def changed(packed, change):
     """Return a file whose description or rows were changed by hand."""
     file = pq.ParquetFile(pa.BufferReader(packed))
     table, about = file.read(), json.loads(file.metadata.metadata[KEY])
     table = change(about, table) or table
-    pq.write_table(table.replace_schema_metadata({KEY: json.dumps(about)}), sink := pa.BufferOutputStream())
-    return bytes(sink.getvalue())
+    return parquet_of(table.replace_schema_metadata({KEY: json.dumps(about)}))
 
 
 def renamed(about, table):
@@ -214,6 +200,14 @@ def outside(about, table):
         config["scale"] = "../../x"
 
 
+OF_SEARCHES = {
+    (lambda about, table: about.pop("search") and None): "x is not a file of records",
+    (lambda about, table: about["search"].update(study="loss_weight")): "x is not a file of records",
+    (lambda about, table: about["search"].update(version=2)): "x is a search of version 2",
+    (lambda about, table: about["request"]["sweep"].pop("is_search") and None): "x is not a file of records",
+}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -236,44 +230,29 @@ def outside(about, table):
         (metric_twice, "x is not a file of records"),
         (lambda about, table: table.drop_columns(["metrics"]), "x lacks columns of records: metrics"),
         (lambda about, table: table.drop_columns(["code"]), "x lacks columns of records: code"),
+        *OF_SEARCHES.items(),
     ],
 )
-def test_changed_files_are_refused(records, change, message):
+def test_changed_files_are_refused(records, of_search, change, message):
     with pytest.raises(UsageError, match=message):
-        unpack(changed(pack(records), change), STUDIES, "x")
+        unpack(changed(pack(of_search if change in OF_SEARCHES else records), change), STUDIES, "x")
 
 
-def test_other_files_are_refused(records):
+def test_other_files_and_those_that_are_too_large_are_refused(records):
     packed = pack(records)
-    pq.write_table(pa.table({"a": [1]}), sink := pa.BufferOutputStream())
-    for content in (b"", b"broken", packed[:-9], packed[:100] + packed[200:], bytes(sink.getvalue())):
+    deep = pq.read_table(pa.BufferReader(packed)).replace_schema_metadata({KEY: "[" * 100_000 + "]" * 100_000})
+    others = (parquet_of(pa.table({"a": [1]})), parquet_of(deep))
+    for content in (b"", b"broken", packed[:-9], packed[:100] + packed[200:], *others):
         with pytest.raises(UsageError, match=r"records.parquet is not a file of records; write the report again"):
             unpack(content, STUDIES)
-
-
-def test_files_that_are_too_large_are_refused():
-    many = pa.table({"run": pa.array(["a"] * 100_001)})
-    pq.write_table(many, sink := pa.BufferOutputStream())
     with pytest.raises(UsageError, match="x is too large for records: at most 100,000 runs"):
-        unpack(bytes(sink.getvalue()), STUDIES, "x")
-
-
-def test_a_small_file_that_unpacks_to_gigabytes_is_refused(records):
-    """A long text that stands in every row takes its bytes once."""
-    table = pa.table({"run": pa.array(["a" * 10**6] * 3000).dictionary_encode()})
-    pq.write_table(table, sink := pa.BufferOutputStream(), compression="zstd")
-    packed = bytes(sink.getvalue())
-    assert len(packed) < 10**6
+        unpack(parquet_of(pa.table({"run": pa.array(["a"] * 100_001)})), STUDIES, "x")
+    # A long text that stands in every row takes its bytes once.
+    texts = pa.table({"run": pa.array(["a" * 10**6] * 3000).dictionary_encode()})
+    small = parquet_of(texts, compression="zstd")
+    assert len(small) < 10**6
     with pytest.raises(UsageError, match=r"x is too large for records: .* and 2,147,483,648 bytes are read"):
-        unpack(packed, STUDIES, "x")
-
-
-def test_a_deep_description_is_refused(records):
-    table = pq.read_table(pa.BufferReader(pack(records)))
-    deep = table.replace_schema_metadata({KEY: "[" * 100_000 + "]" * 100_000})
-    pq.write_table(deep, sink := pa.BufferOutputStream())
-    with pytest.raises(UsageError, match="x is not a file of records"):
-        unpack(bytes(sink.getvalue()), STUDIES, "x")
+        unpack(small, STUDIES, "x")
 
 
 @pytest.mark.parametrize(
@@ -391,9 +370,6 @@ def test_a_record_has_no_place_of_this_machine(request_of, cache_dir):
     assert {cell.config.data.cache_dir for cell in request_of.cells} == {cache_dir}, "it has one before"
     assert {cell.config.data.cache_dir for cell in found.cells} == {"cache"}
     assert [cell.name for cell in found.cells] == [cell.name for cell in request_of.cells], "the same runs"
-
-
-def test_a_record_names_the_run_that_its_runs_start_from_without_its_folder(request_of):
     cell = request_of.cells[0]
     start = replace(cell.config.start, weights="/scratch/runs/v2-0123", fingerprint="v2-0123")
     started = replace(cell, config=replace(cell.config, start=start))

@@ -50,17 +50,6 @@ def test_failed_runs_are_told_from_unfinished_ones(cells, tmp_path):
     assert load(some, tmp_path).missing["reason"].tolist()[1].startswith(f"{path} is no folder that can be written")
 
 
-def test_moments_of_items_are_those_of_the_runs_files(cells, tmp_path):
-    some = [cell for cell in cells if cell.arm == "causal"][:2]
-    for cell in some:
-        rows = [("content_loss", 7, 2.0 + cell.seed, 1.0), ("content_loss", 9, 2.0, 3.0), ("other", 7, 1.0, 1.0)]
-        write_run(cell, tmp_path, 1.0, items=rows)
-    items = load(some, tmp_path).items
-    assert items.num_items("content_loss").to_dict() == {("causal", 0): 2, ("causal", 1): 2}
-    # Of seed 0, the parts are 2 - 1 x 1 and 2 - 1 x 3 over a mean weight of 2: 0.5 and -0.5, with the variance 0.5.
-    assert items.covariance("content_loss", "content_loss").iloc[0, 0] == pytest.approx(0.5 / 2)
-
-
 def test_curves_have_the_steps_with_held_out_values(evidence, cells):
     trained = [cell for cell in cells if cell.config.budget.samples]
     curves = evidence.curves
@@ -131,7 +120,7 @@ def test_curves_of_runs_with_other_columns_are_one_table_in_the_order_of_runs(tm
     assert _curves({("untrained", 0): none}).empty
 
 
-def test_parts_of_an_item_are_summed(tmp_path):
+def test_parts_of_an_item_are_summed_and_broken_files_named(tmp_path):
     rows = {"metric": ["loss", "loss", "loss", "other"], "item": [9, 7, 9, 7]}
     path = write(tmp_path / "1", **rows, total=[1.0, 2.0, 1.0, 5.0], weight=[2.0, 1.0, 1.0, 1.0])
     parts = _items({("a", 0): path, ("b", 0): path}, "loss")
@@ -139,11 +128,7 @@ def test_parts_of_an_item_are_summed(tmp_path):
     # A ratio of 4 / 4: 2 - 1 x 1 and 2 - 1 x 3, over a mean weight of 2.
     assert parts["a", 0].to_dict() == {7: 0.5, 9: -0.5}
     assert _items({("a", 0): path}, "accuracy") == _items({}, "loss") == {}
-
-
-def test_broken_files_of_items_are_named(tmp_path):
-    good = write(tmp_path / "1", metric=["loss"], item=[1], total=[1.0], weight=[1.0])
-    (bad := tmp_path / "2").write_text("broken")
-    for path in (bad, write(tmp_path / "3", nothing=[1])):
-        with pytest.raises(UsageError, match=f"{path} cannot be read; delete the run's folder"):
-            _items({("a", 0): good, ("a", 1): path}, "loss")
+    (broken := tmp_path / "2").write_text("broken")
+    for bad in (broken, write(tmp_path / "3", nothing=[1])):
+        with pytest.raises(UsageError, match=f"{bad} cannot be read; delete the run's folder"):
+            _items({("a", 0): path, ("a", 1): bad}, "loss")

@@ -11,13 +11,7 @@ from hypothesis import strategies as st
 from aimv2.ablations.ladder import nearest_ladder, read_ladder
 from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.analysis.inference.intervals import Noise
-from aimv2.analysis.judgement.sensitivity import (
-    MARGIN_SHARE,
-    NO_SENSITIVITY,
-    SampleCurve,
-    insensitive,
-    sensitivity_of,
-)
+from aimv2.analysis.judgement.sensitivity import MARGIN_SHARE, NO_SENSITIVITY, SampleCurve, insensitive, sensitivity_of
 from aimv2.base.errors import UsageError
 from aimv2.config.program import replaced
 from aimv2.config.recipes.scales import demo

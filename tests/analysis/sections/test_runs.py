@@ -32,10 +32,7 @@ def test_missing_runs_are_listed_with_their_reason_escaped(findings):
 CAUSAL = "causal (prefix of 1 patch)"
 
 
-@pytest.mark.parametrize(
-    ("equal", "marked"),
-    [("samples", []), ("flops", [CAUSAL]), ("seconds", ["fixed at 25 %"])],
-)
+@pytest.mark.parametrize(("equal", "marked"), [("samples", []), ("flops", [CAUSAL]), ("seconds", ["fixed at 25 %"])])
 def test_an_arm_that_misses_what_the_study_holds_equal_is_marked(findings, equal, marked):
     """One arm has half more FLOPs, another half more CPU seconds; all have their samples."""
     runs = findings.evidence.runs.copy()

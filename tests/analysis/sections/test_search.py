@@ -14,16 +14,7 @@ from aimv2.analysis.sections.study import document
 from aimv2.config.recipes.scales import demo
 from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive
-from tests.helpers.searches import (
-    BUDGET,
-    FLOPS,
-    LOSS,
-    parsed,
-    request_of_search,
-    search_of,
-    trial,
-    typical,
-)
+from tests.helpers.searches import BUDGET, FLOPS, LOSS, parsed, request_of_search, search_of, trial, typical
 
 
 def findings_of(values, *, effect=-0.2, has_winner=True):

@@ -107,10 +107,7 @@ SHUFFLED = {"positive_control": 1.0}
 
 def told(findings, effects, *, spread=0.001, shuffled=1.0):
     evidence = evidence_of(
-        STUDY,
-        {"positive_control": shuffled, **effects},
-        spread=spread,
-        metrics=("content_loss", "causal_content_loss"),
+        STUDY, {"positive_control": shuffled, **effects}, spread=spread, metrics=("content_loss", "causal_content_loss")
     )
     found = summary.answer(judged_again(findings, evidence))
     assert len(found.split()) <= summary.MAX_WORDS
