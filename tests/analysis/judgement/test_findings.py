@@ -11,7 +11,6 @@ from aimv2.ablations.request import MeasuredMetric, Request
 from aimv2.ablations.study import WINNER
 from aimv2.analysis.document.pages import to_markdown
 from aimv2.analysis.evidence.records import Records, pack, unpack
-from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.evidence.tables import METRIC_COLUMNS
 from aimv2.analysis.inference.items import ItemMoments
 from aimv2.analysis.inference.looks import Look
@@ -74,12 +73,15 @@ def ladder():
     return climb(LADDER, evidence, demo())
 
 
-def test_effects_are_recovered_with_their_intervals(ladder):
+def test_effects_are_recovered_with_their_intervals_and_noise(ladder):
     for rung, size in SEEN.items():
         found = ladder.metrics[LOSS].effects[rung]
         assert found.mean == pytest.approx(size, abs=0.06)
         assert found.low < found.mean < found.high
         assert found.num_seeds == 4
+    seen = ladder.metrics[LOSS]
+    assert seen.paired_sd == pytest.approx(0.03 * np.sqrt(2), rel=0.5)
+    assert seen.seed_sd > 2 * seen.paired_sd, "noise of paired differences lacks what seeds share"
 
 
 def test_the_untrained_encoder_is_compared_with_what_learns_of_images_alone(ladder):
@@ -88,12 +90,6 @@ def test_the_untrained_encoder_is_compared_with_what_learns_of_images_alone(ladd
         means = {rung: one.mean for rung, one in above.items()}
         assert means == pytest.approx({"pixels_only": sign * 2.5, "pixels_shuffled": sign * 3.0}, abs=0.06)
         assert all(one.low < one.mean < one.high for one in above.values())
-
-
-def test_noise_of_paired_differences_lacks_what_seeds_share(ladder):
-    seen = ladder.metrics[LOSS]
-    assert seen.paired_sd == pytest.approx(0.03 * np.sqrt(2), rel=0.5)
-    assert seen.seed_sd > 2 * seen.paired_sd
 
 
 def test_metrics_that_order_what_is_certain_decide_the_kinds_that_they_see(ladder):
@@ -211,8 +207,7 @@ def page_of(report):
 
 
 @pytest.mark.exhaustive
-def test_report_names_what_lacks_the_metric_and_the_command_from_records_too(request_of, cells, runs_dir):
-    evidence = load(cells, runs_dir)
+def test_report_names_what_lacks_the_metric_and_the_command_from_records_too(request_of, cells, evidence):
     rows = [
         (cell.arm, cell.seed, metric.name, 1.0 * cell.seed, metric.unit, "40 pairs, by my.py", "")
         for metric in (SCALAR, RATIO)
@@ -237,8 +232,8 @@ def test_report_names_what_lacks_the_metric_and_the_command_from_records_too(req
     assert lacking(replace(request_of, metrics=()), evidence) == []
 
 
-def test_a_primary_metric_that_no_run_has_is_the_reason(request_of, cells, runs_dir):
-    judged = with_metrics(request_of, load(cells, runs_dir), primary_metric="own_rank")
+def test_a_primary_metric_that_no_run_has_is_the_reason(request_of, evidence):
+    judged = with_metrics(request_of, evidence, primary_metric="own_rank")
     report = document(judged, {})
     assert report.answer == "Nothing is compared yet, as 32 of 32 finished runs lack own_rank."
     page = page_of(report)
@@ -246,13 +241,11 @@ def test_a_primary_metric_that_no_run_has_is_the_reason(request_of, cells, runs_
     assert f"`{COMMAND}`" in page
 
 
-def test_a_metric_of_newer_code_is_measured_into_another_folder(request_of, cells, runs_dir):
-    request = replace(request_of, study=replace(request_of.study, primary_metric="reader_loss"))
-    (one,) = lacking(request, load(cells, runs_dir))
+def test_a_metric_of_newer_code_is_measured_into_another_folder_unless_it_cannot_exist(request_of, evidence):
+    def lacks(metric):
+        return lacking(replace(request_of, study=replace(request_of.study, primary_metric=metric)), evidence)
+
+    (one,) = lacks("reader_loss")
     assert one.text == "32 of 32 finished runs lack reader_loss"
     assert one.command == "python sweeps/manage.py measure prefix_ratio_test to=runs_again"
-
-
-def test_a_metric_that_cannot_exist_is_not_lacking(request_of, cells, runs_dir):
-    request = replace(request_of, study=replace(request_of.study, primary_metric="caption_bits"))
-    assert lacking(request, load(cells, runs_dir)) == [], "some arms have it, and to the others it does not apply"
+    assert lacks("caption_bits") == [], "some arms have it, and to the others it does not apply"

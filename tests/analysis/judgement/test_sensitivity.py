@@ -77,20 +77,12 @@ def test_a_metric_decides_no_claim_of_a_kind_of_which_it_misses_a_rung(changed, 
         assert bool(why) == (kind in unseen)
 
 
-def test_training_on_pixels_alone_is_no_rung_of_losses_of_captions():
-    """Such a network has no decoder of captions."""
-    assert not judged("content_loss", pixels_only=None).is_blind
-
-
-def test_pixel_losses_need_training_without_own_pixels_and_no_words():
-    assert not judged("pixel_loss_0.5", positive_control=None, pixels_only=None).is_blind
-    assert judged("pixel_loss_0.5", pixels_shuffled=0.1).is_blind
-
-
-def test_where_no_captions_are_read_metrics_must_see_own_pixels():
-    base = replaced(demo(), {"objective": {"name": "image_only"}})
-    assert not judged("probe_object", base, positive_control=None, pixels_only=None).is_blind
-    assert judged("probe_object", base, pixels_shuffled=0.1).is_blind
+def test_pixel_losses_and_runs_without_captions_need_own_pixels_and_no_words():
+    assert not judged("content_loss", pixels_only=None).is_blind, "training on pixels alone has no decoder of captions"
+    for metric, objective in (("pixel_loss_0.5", "aimv2"), ("probe_object", "image_only")):
+        base = replaced(demo(), {"objective": {"name": objective}})
+        assert not judged(metric, base, positive_control=None, pixels_only=None).is_blind
+        assert judged(metric, base, pixels_shuffled=0.1).is_blind
 
 
 SHARES = (0.25, 0.5, 0.75, 2.0)

@@ -52,13 +52,10 @@ def test_worse_arm_is_censored_at_its_budget_and_lags(findings):
     assert halfway.reached.num_reached == 4
 
 
-def test_baseline_reaches_its_own_loss_on_time_and_has_no_lead(findings):
+def test_baseline_and_an_arm_with_other_seeds_are_compared_with_its_mean_and_have_no_lead(findings):
     found = converged(findings.evidence, "uniform", "samples", 0.5)
     assert found.reached.estimate.mean == pytest.approx(8)
     assert found.lead.n == 0
-
-
-def test_arm_with_other_seeds_is_compared_with_the_mean_of_the_baseline(findings):
     values = findings.evidence.values("content_loss")
     times = 8 + (values["null_control"] - values["uniform"].mean()) / SLOPE
     found = converged(findings.evidence, "null_control", "samples", 0.5)
@@ -103,11 +100,9 @@ def test_what_was_not_measured_has_no_convergence(findings):
     assert converged(evidence, "untrained", "samples", 1.0) is None
 
 
-def rows_of(findings):
-    return by_row(tables(convergence.section(findings))["convergence_samples"])
-
-
-def test_arms_with_other_tasks_are_not_compared(findings):
+def test_studies_without_a_curve_of_a_loss_and_arms_with_other_tasks_are_not_compared(findings):
+    without = replace(findings.evidence, curves=pd.DataFrame())
+    assert convergence.section(judged_again(findings, without)) is None
     other = changed(findings, study=replace(findings.study, compares_curves=False))
     assert convergence.section(other) is None
     captions = {figure.name: figure.caption for figure in document(other, {}).figures()}
@@ -117,9 +112,5 @@ def test_arms_with_other_tasks_are_not_compared(findings):
 def test_arm_with_a_failed_run_is_withheld(findings):
     missing = pd.DataFrame([("causal", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
     found = judged_again(findings, replace(findings.evidence, missing=missing))
-    assert {rows_of(found)[CAUSAL][column] for column in (HALF, ALL, LEAD)} == {("withheld: a run failed",)}
-
-
-def test_study_without_a_curve_of_a_loss_has_no_section(findings):
-    evidence = replace(findings.evidence, curves=pd.DataFrame())
-    assert convergence.section(judged_again(findings, evidence)) is None
+    row = by_row(tables(convergence.section(found))["convergence_samples"])[CAUSAL]
+    assert {row[column] for column in (HALF, ALL, LEAD)} == {("withheld: a run failed",)}

@@ -33,17 +33,14 @@ def report(findings):
     return document(findings, {"more.txt": b"more"})
 
 
-def test_the_subtitle_says_what_changes_the_base_run(findings):
+def test_the_subtitle_says_what_changes_the_base_run_and_what_arms_have_in_common_besides_samples(findings):
     unchanging = ["sweep=prefix_ratio", "scale=test", "sweep.seeds=4", "loader.num_workers=4", "device=cpu"]
     words = [*unchanging, "start.weights=runs/v2-1", "data.dense_fraction=0.33"]
     report = document(replace(findings, request=replace(findings.request, arguments=words)), {})
     assert report.subtitle.endswith("4 seeds · `start.weights=runs/v2-1 data.dense_fraction=0.33`")
-
-
-@pytest.mark.parametrize(("equal", "told"), [("samples", ""), ("flops", " · arms at equal FLOPs")])
-def test_the_subtitle_says_what_arms_have_in_common_besides_samples(findings, equal, told):
-    judged = judged_again(findings, findings.evidence, study=replace(findings.study, equal=equal))
-    assert document(judged, {}).subtitle.endswith(f"4 seeds{told}")
+    for equal, told in (("samples", ""), ("flops", " · arms at equal FLOPs")):
+        judged = judged_again(findings, findings.evidence, study=replace(findings.study, equal=equal))
+        assert document(judged, {}).subtitle.endswith(f"4 seeds{told}")
 
 
 def test_arms_without_a_curve_are_named(findings):
@@ -113,11 +110,8 @@ def test_section_shows_the_image_and_what_each_arm_wrote(findings):
     assert "href" not in html, f"{MARKUP} stays text"
 
 
-def test_without_examples_there_is_no_examples_of(findings):
+def test_an_arm_that_wrote_nothing_has_no_column_and_without_examples_there_is_no_section(findings):
     assert examples_of(changed(findings, evidence=replace(findings.evidence, examples={})))[0] is None
-
-
-def test_an_arm_that_wrote_nothing_has_no_column(findings):
     written = findings.evidence.examples | {"causal": []}
     shown, _ = examples_of(changed(findings, evidence=replace(findings.evidence, examples=written)))
     assert tables(shown)["examples"].columns == [

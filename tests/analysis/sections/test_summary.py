@@ -102,14 +102,8 @@ def test_the_command_repeats_no_argument(findings, arguments, expected):
     assert text_of(found["What is missing"]).endswith(f"`python sweeps/launch.py sweep=prefix_ratio {expected}")
 
 
-SHUFFLED = {"positive_control": 1.0}
-
-
 def told(findings, effects, *, spread=0.001, shuffled=1.0):
-    evidence = evidence_of(
-        STUDY, {"positive_control": shuffled, **effects}, spread=spread, metrics=("content_loss", "causal_content_loss")
-    )
-    found = summary.answer(judged_again(findings, evidence))
+    found = summary.answer(with_effects(findings, {"positive_control": shuffled, **effects}, spread))
     assert len(found.split()) <= summary.MAX_WORDS
     return found
 
@@ -121,7 +115,9 @@ def test_the_largest_difference_is_told_with_its_direction(findings):
     assert found.startswith("*Fixed at 25 %* is better than *uniform on 1..I-1* by 0.7 nats/token")
 
 
-def test_arms_that_are_equal_are_told_from_arms_that_are_not_told_apart(findings):
+def test_failed_controls_equal_arms_and_arms_that_are_not_told_apart_have_their_answer(findings):
+    failed = told(findings, {"causal": 0.5}, shuffled=0.0)
+    assert failed == "Nothing is concluded, because positive control failed in content_loss."
     assert told(findings, {}).startswith("No arm matters: ")
     assert told(findings, {}, spread=0.3).startswith("Not decided: no arm clearly differs")
     margin = findings.study.primary_margin
@@ -130,12 +126,11 @@ def test_arms_that_are_equal_are_told_from_arms_that_are_not_told_apart(findings
     assert "; the others are within 0.02" in found
 
 
-def test_a_control_that_did_not_pass_leaves_no_answer(findings):
-    found = told(findings, {"causal": 0.5}, shuffled=0.0)
-    assert found == "Nothing is concluded, because positive control failed in content_loss."
-
-
 @pytest.mark.parametrize("seeds", [1, 0])
 def test_without_two_seeds_nothing_is_compared(findings, seeds):
-    evidence = evidence_of(STUDY, SHUFFLED, spread=0.01, seeds=range(seeds)) if seeds else evidence_from([], [])
+    evidence = (
+        evidence_of(STUDY, {"positive_control": 1.0}, spread=0.01, seeds=range(seeds))
+        if seeds
+        else evidence_from([], [])
+    )
     assert summary.answer(judged_again(findings, evidence)).startswith("Nothing is compared yet")
