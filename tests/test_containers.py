@@ -26,10 +26,8 @@ def steps(recipe):
 def test_both_recipes_install_alike():
     docker, apptainer = map(steps, RECIPES)
     assert docker == apptainer
-    assert [line.split()[:2] for line in docker] == [
-        *[["pip", "wheel"], *2 * [["pip", "install"]]],
-        ["aimv2", "--version"],
-    ]
+    expected = ["pip wheel", "pip install", "pip install", "aimv2 --version"]
+    assert [" ".join(line.split()[:2]) for line in docker] == expected
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)

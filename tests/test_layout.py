@@ -1,7 +1,8 @@
-"""The layout of the repository: where files lie, and what tests may touch."""
+"""The layout of the repository: where files lie, what tests may touch, and names of classes."""
 
 import ast
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -90,54 +91,36 @@ def test_only_executors_know_slurm():
     assert found == {"sweeps/active_launches.py": ["slurm"]}, "the executor of records that name none"
 
 
-@pytest.mark.parametrize(
-    ("source", "names"),
-    [
-        ("from aimv2.sweeps.executors.slurm import submit", ["aimv2.sweeps.executors.slurm"]),
-        ("from aimv2.sweeps.executors import slurm as one", ["slurm"]),
-        ("print('squeue does not answer')", ["squeue does not answer"]),
-        ("slurm_jobs = f'{one} of sbatch'", ["slurm_jobs", " of sbatch"]),
-        ('"""Workers, as on SLURM."""\n\n\ndef f():\n    """As sbatch."""', []),
-    ],
-)
-def test_names_of_slurm_are_found(source, names):
-    assert sorted(names_of_slurm(source)) == sorted(names)
-
-
-def test_no_test_file_imports_another():
-    found = [f"{path}: {name}" for path in TESTS for name in imported_test_files((ROOT / path).read_text())]
-    assert not found, "\n".join(found)
-
-
-def test_no_test_patches_our_own_code():
-    found = [f"{path}: {target}" for path in TESTS for target in patched((ROOT / path).read_text())]
+@pytest.mark.parametrize("found_in", [imported_test_files, patched])
+def test_no_test_file_imports_another_or_patches_our_own_code(found_in):
+    found = [f"{path}: {name}" for path in TESTS for name in found_in((ROOT / path).read_text())]
     assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize(
-    ("source", "names"),
+    ("found_in", "source", "count"),
     [
-        ("from tests.sweeps.test_launch import launched", ["tests.sweeps.test_launch.launched"]),
-        ("from .test_launch import launched", [".test_launch.launched"]),
-        ("from tests.helpers.sweeps import SMALL, test_size", []),
+        (imported_test_files, "from tests.sweeps.test_launch import launched", 1),
+        (imported_test_files, "from .test_launch import launched", 1),
+        (imported_test_files, "from tests.helpers.sweeps import SMALL, test_size", 0),
+        (patched, "monkeypatch.setattr('aimv2.cost.price', 1)", 1),
+        (patched, "from aimv2.sweeps import freeze\nmonkeypatch.setattr(freeze, 'SOURCE', 1)", 1),
+        (patched, "from aimv2.runs.record import RunFolder as Folder\nmonkeypatch.delattr(Folder, 'acquire')", 1),
+        (patched, "import aimv2.cost\nmonkeypatch.setattr(aimv2.cost, 'price', 1)", 1),
+        (patched, "from unittest import mock\nmock.patch('aimv2.analysis.evidence.run_files.load')", 1),
+        (patched, "import os\nmonkeypatch.setattr(os, 'link', None)", 0),
+        (patched, "from aimv2.sweeps.freeze import freeze\nmonkeypatch.setenv('A', 'b')", 0),
+        (patched, "monkeypatch.setattr('shutil.disk_usage', None)", 0),
     ],
 )
-def test_imported_test_files_are_found(source, names):
-    assert imported_test_files(source) == names
+def test_imports_of_test_files_and_patches_of_our_code_are_found(found_in, source, count):
+    assert len(found_in(source)) == count
 
 
-@pytest.mark.parametrize(
-    ("source", "count"),
-    [
-        ("monkeypatch.setattr('aimv2.cost.price', 1)", 1),
-        ("from aimv2.sweeps import freeze\nmonkeypatch.setattr(freeze, 'SOURCE', 1)", 1),
-        ("from aimv2.runs.record import RunFolder as Folder\nmonkeypatch.delattr(Folder, 'acquire')", 1),
-        ("import aimv2.cost\nmonkeypatch.setattr(aimv2.cost, 'price', 1)", 1),
-        ("from unittest import mock\nmock.patch('aimv2.analysis.evidence.run_files.load')", 1),
-        ("import os\nmonkeypatch.setattr(os, 'link', None)", 0),
-        ("from aimv2.sweeps.freeze import freeze\nmonkeypatch.setenv('A', 'b')", 0),
-        ("monkeypatch.setattr('shutil.disk_usage', None)", 0),
-    ],
-)
-def test_patches_of_our_code_are_found(source, count):
-    assert len(patched(source)) == count
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_class_name_is_defined_twice_in_a_package(package):
+    """Each name means one thing within a package."""
+    trees = [tree_of(path.read_text()) for path in (ROOT / package).rglob("*.py")]
+    counts = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert counts
+    assert sorted(name for name, count in counts.items() if count > 1) == []

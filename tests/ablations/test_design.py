@@ -57,12 +57,16 @@ def test_factorial_has_every_combination_but_the_excluded():
     assert design.arms["h0_t1"].label == "model.decoder.depth 1, objective.pixel_weight 0.8"
 
 
-def test_arms_of_a_factorial_have_the_levels_of_their_factors():
+def test_arms_of_a_factorial_have_the_levels_of_their_factors_and_are_the_points_of_its_space():
     design = factorial(WIDTH, ALPHA, names=("depth", "weight"))
     assert list(design.levels) == list(design.arms)
     assert design.levels["h2_t0"] == {"depth": "model.decoder.depth 3", "weight": "objective.pixel_weight 0.4"}
     assert list(factorial(WIDTH, ALPHA).levels["h0_t0"]) == ["factor 1", "factor 2"]
     assert one_factor(**WIDTH).levels == {}
+    assert design.space == {"depth": WIDTH, "weight": ALPHA}
+    for depth, weight in product(WIDTH, ALPHA):
+        point, arm = design.point({"depth": depth, "weight": weight}), design.arms[f"{depth}_{weight}"]
+        assert (point.change(demo()), point.label) == (arm.change(demo()), arm.label)
 
 
 @given(num_points=st.integers(2, 12), seed=st.integers(0, 5))
@@ -107,14 +111,6 @@ def test_scaled_values_are_the_nearest_positive_multiple(ratio, multiple):
     assert depth % multiple == 0
     assert depth >= multiple
     assert depth == multiple or abs(depth - 4 * ratio) <= multiple / 2 + 1e-9
-
-
-def test_the_space_of_a_factorial_has_its_factors_and_its_points_are_its_arms():
-    design = factorial(WIDTH, ALPHA, names=("depth", "alpha"))
-    assert design.space == {"depth": WIDTH, "alpha": ALPHA}
-    for depth, alpha in product(WIDTH, ALPHA):
-        point, arm = design.point({"depth": depth, "alpha": alpha}), design.arms[f"{depth}_{alpha}"]
-        assert (point.change(demo()), point.label) == (arm.change(demo()), arm.label)
 
 
 @pytest.mark.parametrize(

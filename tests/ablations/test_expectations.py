@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from aimv2.ablations.expectations import PROBE, Combination, Ranges, expect, gain, minus, slope
 
-RANGE = {"name": "widths", "than_name": "depths", "metric": PROBE}
+SUM = partial(Combination, name="sum", metric=PROBE, relation="better")
+WIDER = partial(Ranges, name="widths", than_name="depths", metric=PROBE)
 
 
 def test_one_expectation_per_arm():
@@ -25,11 +26,10 @@ def test_one_expectation_per_arm():
 def test_claimed_effect_and_margin_are_positive_sizes():
     (one,) = expect("a", "worse", than="c", metric=PROBE, effect=0.1, margin=0.0, why="Table 1")
     assert (one.effect, one.margin, one.why) == (0.1, 0.0, "Table 1")
-    weights = {"a": 1.0, "b": -1.0}
     kinds = (
         partial(expect, "a", "worse", than="c", metric=PROBE),
-        partial(Combination, weights=weights, relation="better", name="sum", metric=PROBE),
-        partial(Ranges, **RANGE, range_arms=("a", "b"), than_arms=("b", "c")),
+        partial(SUM, weights={"a": 1.0, "b": -1.0}),
+        partial(WIDER, range_arms=("a", "b"), than_arms=("b", "c")),
     )
     for kind in kinds:
         with pytest.raises(ValueError, match="effect=0 must be above 0"):
@@ -41,8 +41,7 @@ def test_claimed_effect_and_margin_are_positive_sizes():
 def test_each_kind_names_its_arms_and_metrics_and_takes_stand_ins():
     (two,) = expect("a", "worse", than="a", metric="content_loss", than_metric="causal_content_loss")
     (one,) = expect("a", "worse", than="b", metric=PROBE)
-    line = Combination(name="slope", metric=PROBE, weights={"a": -1.0, "b": 1.0}, relation="better")
-    wide = Ranges(**RANGE, range_arms=("a", "b"), than_arms=("b", "c"))
+    line, wide = SUM(weights={"a": -1.0, "b": 1.0}), WIDER(range_arms=("a", "b"), than_arms=("b", "c"))
     assert [each.arms for each in (two, one, line, wide)] == [("a",), ("a", "b"), ("a", "b"), ("a", "b", "c")]
     assert two.metrics == ("content_loss", "causal_content_loss")
     assert {each.metrics for each in (one, line, wide)} == {(PROBE,)}
@@ -52,29 +51,20 @@ def test_each_kind_names_its_arms_and_metrics_and_takes_stand_ins():
 
 
 @pytest.mark.parametrize(
-    ("weights", "problem"),
+    ("made", "problem"),
     [
-        ({"a": 1.0}, "two arms or more"),
-        ({"a": 1.0, "b": math.nan}, "a finite weight"),
-        ({"a": 1.0, "b": 1.0}, "must add up to 0"),
+        (partial(SUM, weights={"a": 1.0}), "two arms or more"),
+        (partial(SUM, weights={"a": 1.0, "b": math.nan}), "a finite weight"),
+        (partial(SUM, weights={"a": 1.0, "b": 1.0}), "must add up to 0"),
+        (partial(WIDER, range_arms=("a",), than_arms=("b", "c")), r"two arms or more, each once, got \['a'\]"),
+        (partial(WIDER, range_arms=("a", "b"), than_arms=("c", "c")), "each once"),
+        (partial(WIDER, range_arms=("a", "b"), than_arms=("a", "b")), "may share one arm"),
+        (partial(slope, {"a": 1, "b": 1}), "two different places"),
     ],
 )
-def test_weights_are_of_a_contrast(weights, problem):
+def test_arms_and_weights_that_compare_nothing_are_refused(made, problem):
     with pytest.raises(ValueError, match=problem):
-        Combination(name="sum", metric=PROBE, weights=weights, relation="better")
-
-
-@pytest.mark.parametrize(
-    ("arms", "than_arms", "problem"),
-    [
-        (("a",), ("b", "c"), r"two arms or more, each once, got \['a'\]"),
-        (("a", "b"), ("c", "c"), "each once"),
-        (("a", "b"), ("a", "b"), "may share one arm"),
-    ],
-)
-def test_ranges_are_of_two_arms_or_more(arms, than_arms, problem):
-    with pytest.raises(ValueError, match=problem):
-        Ranges(**RANGE, range_arms=arms, than_arms=than_arms)
+        made()
 
 
 @given(
@@ -89,16 +79,7 @@ def test_slope_is_that_of_numpys_fit(places, rng):
     assert np.dot(list(weights.values()), values) == pytest.approx(fitted)
 
 
-def test_slope_needs_two_places():
-    with pytest.raises(ValueError, match="two different places"):
-        slope({"a": 1, "b": 1})
-
-
-def test_difference_of_combinations_keeps_arms_of_both():
-    assert minus({"a": 1.0, "b": -1.0}, {"b": 2.0, "c": -2.0}) == {"a": 1.0, "b": -3.0, "c": 2.0}
-
-
-def test_gain_is_the_slope_over_an_objectives_levels():
+def test_gain_is_the_slope_over_an_objectives_levels_and_a_difference_keeps_arms_of_both():
     """With three equally spaced levels the slope is half the last minus the first."""
-    weights = gain("clip", {"one": 0, "two": 1, "four": 2})
-    assert weights == {"clip_one": -0.5, "clip_two": 0.0, "clip_four": 0.5}
+    assert gain("clip", {"one": 0, "two": 1, "four": 2}) == {"clip_one": -0.5, "clip_two": 0.0, "clip_four": 0.5}
+    assert minus({"a": 1.0, "b": -1.0}, {"b": 2.0, "c": -2.0}) == {"a": 1.0, "b": -3.0, "c": 2.0}

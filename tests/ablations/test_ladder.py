@@ -42,25 +42,22 @@ def test_weights_allow_no_other_size():
 
 
 def test_all_metrics_are_named_at_once_where_nothing_was_measured():
-    assert lacking(BOTH, None) == "the sensitivity of content_loss, reader_loss at scale demo was not measured"
-    assert lacking(BOTH, None, absent=["reader_loss"]) == (
-        "the sensitivity of content_loss at scale demo was not measured"
-    )
+    message = "the sensitivity of {} at scale demo was not measured"
+    assert lacking(BOTH, None) == message.format("content_loss, reader_loss")
+    assert lacking(BOTH, None, absent=["reader_loss"]) == message.format("content_loss")
     assert lacking(BOTH, None, absent=["reader_loss", "content_loss"]) == "", "nothing can be concluded anyway"
 
 
-def test_three_differing_values_of_another_base_are_named():
+def test_three_differing_values_of_another_base_are_named_and_own_data_by_their_files():
     values = {"objective.supervise_eos": True, "log.every_steps": 2, "optimizer.clip_norm": 2.0}
     values |= {"model.decoder.depth": 3, "optimizer.beta1": 0.8, "data.fingerprint": "other", "threads": 2, "seed": 9}
-    found = lacking(BOTH, ladder_of(seeing("content_loss"), demo()), replaced(demo(), values))
+    ladder = ladder_of(seeing("content_loss"), demo())
+    found = lacking(BOTH, ladder, replaced(demo(), values))
     assert found.startswith("the sensitivity of content_loss, reader_loss at scale demo was measured with ")
     assert found.endswith("and 1 more"), "fingerprint, threads, seed and log do not count"
     assert found.count("=") == 6
-
-
-def test_own_data_are_named_by_their_files():
     own = replaced(demo(), {"data.sources": ("/data/cc3m.yaml",), "data.fingerprint": "one"})
-    found = lacking(BOTH, ladder_of(seeing("content_loss"), demo()), own)
+    found = lacking(BOTH, ladder, own)
     assert "data.sources=[material_scenes,fontawesome_scenes,openmoji_scenes]" in found
     assert "not with data.sources=[cc3m], data.fingerprint=one" in found
 
@@ -78,13 +75,10 @@ def test_own_data_are_named_by_their_files():
         ),
     ],
 )
-def test_rungs_that_the_study_needs_are_named(changed, expected):
+def test_rungs_and_metrics_that_the_study_needs_are_named(changed, expected):
     found = lacking(BOTH, ladder_of(seeing("content_loss", "reader_loss", **changed), demo()))
     assert found.startswith(f"the sensitivity study of this base run{expected}" if expected else "")
     assert bool(found) == bool(expected)
-
-
-def test_metrics_that_the_findings_lack_are_named():
     found = lacking(BOTH, ladder_of(seeing("content_loss"), demo()))
     assert found == "the sensitivity study of this base run has no results for reader_loss"
 

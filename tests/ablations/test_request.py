@@ -74,23 +74,17 @@ def test_launches_of_two_users_at_the_same_time_are_both_recorded(study, tiny, t
     assert names(union_in(tmp_path).cells) == names(cell for request in requests for cell in request.cells)
 
 
-def test_a_launch_with_a_metric_that_this_code_lacks_hides_no_other(launched, tmp_path, capsys):
-    """It was the newest, decided the metric of the study's union, and ended the reports of all launches."""
+def test_a_record_that_cannot_be_read_or_has_an_unknown_metric_hides_no_other(launched, tmp_path, capsys):
+    """That of another version or user would block a study for everybody, and a newest one decide its metric."""
     request = launched("ada")
-    other = replace(request, study=replace(request.study, primary_metric="of_newer_code"))
-    write_request(tmp_path, other)
-    found = read_request(tmp_path, request.folder, STUDIES)
-    assert (found.cells, found.study.primary_metric) == (request.cells, request.study.primary_metric)
-    assert "'of_newer_code'" in capsys.readouterr().err
-
-
-def test_a_record_that_cannot_be_read_hides_no_other(launched, tmp_path, capsys):
-    """That of another version or user would block a study for everybody."""
-    request = launched("ada")
+    write_request(tmp_path, replace(request, study=replace(request.study, primary_metric="of_newer_code")))
     broken = tmp_path / "studies" / request.folder / "0123456789ab.json"
     broken.write_text('{"arguments": []}')
-    assert read_request(tmp_path, request.folder, STUDIES).cells == request.cells
-    assert f"left out: {broken} is not the record of a launch" in capsys.readouterr().err
+    found = read_request(tmp_path, request.folder, STUDIES)
+    assert (found.cells, found.study.primary_metric) == (request.cells, request.study.primary_metric)
+    printed = capsys.readouterr().err
+    assert "'of_newer_code'" in printed
+    assert f"left out: {broken} is not the record of a launch" in printed
     launched("ben")
 
 
@@ -127,37 +121,27 @@ def test_an_arm_whose_definition_changed_is_not_mixed(launched, tmp_path):
         if cell.seed == 0
     ]
     write_request(tmp_path, replace(older, cells=edited))
-    found = union_in(tmp_path)
-    assert {(cell.arm, cell.seed) for cell in found.cells if cell.arm in ("uniform", "causal")} == {
-        *(("uniform", seed) for seed in (0, 1)),
-        ("causal", 0),
-    }
+    of_arms = {(cell.arm, cell.seed) for cell in union_in(tmp_path).cells if cell.arm in ("uniform", "causal")}
+    assert of_arms == {("uniform", 0), ("uniform", 1), ("causal", 0)}
 
 
-def test_controls_that_one_launch_left_out_stay_in_the_study(launched, tmp_path):
-    launched("ada", controls=("null_control",))
-    launched("ben", controls=(), seeds=[5])
-    assert union_in(tmp_path).study.controls == ("null_control",)
-
-
-def test_a_run_is_in_the_study_once_though_it_is_the_null_control_of_one_launch(launched, tmp_path):
+def test_controls_that_one_launch_left_out_stay_and_a_run_that_is_the_null_control_of_one_is_there_once(
+    launched, tmp_path
+):
     launched("ada", controls=("null_control",), seeds=[0, 1])  # whose seeds are 1000 and 1001
     launched("ben", controls=("null_control",), seeds=[1000])
+    launched("cy", controls=(), seeds=[5])
     found = union_in(tmp_path)
+    assert found.study.controls == ("null_control",)
     assert len(names(found.cells)) == len(found.cells)
-    assert {cell.seed for cell in found.cells if cell.arm == "uniform"} == {0, 1, 1000}
+    assert {cell.seed for cell in found.cells if cell.arm == "uniform"} == {0, 1, 5, 1000}
 
 
 def test_request_is_read_back(study, tiny, tmp_path):
-    overrides = replace(
-        study_overrides(study), seeds=(0, 1), equal="flops", controls=("null_control",), equivalence_margin=0.5
-    )
-    study = overrides.apply(study)
-    request = Request(
-        study=study,
-        cells=expand(study, tiny, seeds=overrides.seeds),
-        arguments=("sweep=prefix_ratio", "sweep.seeds=2", "sweep.equivalence_margin=0.5"),
-    )
+    changed = {"equal": "flops", "controls": ("null_control",), "equivalence_margin": 0.5}
+    study = replace(study_overrides(study), **changed).apply(study)
+    words = ("sweep=prefix_ratio", "sweep.seeds=2", "sweep.equivalence_margin=0.5")
+    request = Request(study=study, cells=expand(study, tiny, seeds=(0, 1)), arguments=words)
     write_request(tmp_path, request)
     (tmp_path / "studies/prefix_ratio_equal_flops_test.looks.json").write_text("[]")  # no request
     assert requested_names(tmp_path) == ["prefix_ratio_equal_flops_test"]
@@ -175,10 +159,8 @@ def test_confirmation_of_a_search_is_read_back_beside_its_study(study, tiny, tmp
         assert request.folder == f"{own.slug}_search_test"
         found = read_request(tmp_path, request.folder, STUDIES)
         assert found.cells == request.cells
-        assert {arm: found.study.label(arm) for arm in found.study.arms} == {
-            own.baseline: own.label(own.baseline),
-            WINNER: winner.label,
-        }
+        labels = {own.baseline: own.label(own.baseline), WINNER: winner.label}
+        assert {arm: found.study.label(arm) for arm in found.study.arms} == labels
         assert replace(found.study, design=search.design) == search
         assert found.study.design.levels == search.design.levels == {}
         assert not read_request(tmp_path, f"{own.slug}_test", STUDIES).study.is_search
@@ -187,28 +169,24 @@ def test_confirmation_of_a_search_is_read_back_beside_its_study(study, tiny, tmp
 def test_records_of_studies_have_no_word_of_searches(study, tiny):
     """Those from before there were searches have the same bytes when they are written again."""
     request = Request(study=study, cells=expand(study, tiny, seeds=(0,)), arguments=())
-    assert "is_search" not in request_to_json(request)["sweep"]
-    assert "suffix" not in request_to_json(request)["sweep"]
-    search = replace(request, study=replace(study, is_search=True, suffix="wide"))
-    assert request_to_json(search)["sweep"]["suffix"] == "wide"
-    assert request_to_json(search)["sweep"]["is_search"] is True
+    assert not {"is_search", "suffix"} & request_to_json(request)["sweep"].keys()
+    search = request_to_json(replace(request, study=replace(study, is_search=True, suffix="wide")))["sweep"]
+    assert (search["is_search"], search["suffix"]) == (True, "wide")
 
 
 @pytest.fixture
-def recorded(study, tiny, tmp_path):
-    """A request and the file that records it."""
-    request = Request(study=study, cells=expand(study, tiny), arguments=())
-    write_request(tmp_path, request)
+def recorded(request, study, tiny, tmp_path):
+    """A request, of a baseline that a test may name, and the file that records it."""
+    study = replace(study_overrides(study), baseline=getattr(request, "param", study.baseline)).apply(study)
+    written = Request(study=study, cells=expand(study, tiny), arguments=())
+    write_request(tmp_path, written)
     (path,) = tmp_path.rglob("*.json")
-    return request, path
+    return written, path
 
 
-@pytest.mark.parametrize("baseline", ["uniform", "causal"])
-def test_values_that_a_record_lacks_are_those_of_the_study(study, tiny, tmp_path, baseline):
-    study = replace(study_overrides(study), baseline=baseline).apply(study)
-    request = Request(study=study, cells=expand(study, tiny), arguments=())
-    write_request(tmp_path, request)
-    (path,) = tmp_path.rglob("*.json")
+@pytest.mark.parametrize("recorded", ["uniform", "causal"], indirect=True)
+def test_values_that_a_record_lacks_are_those_of_the_study(recorded, tmp_path):
+    request, path = recorded
     record = json.loads(path.read_text())
     for key in ("question", "source", "claims"):
         del record["sweep"][key]

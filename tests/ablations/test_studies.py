@@ -58,11 +58,11 @@ def prepared():
 
 
 @pytest.mark.parametrize(("study", "arm"), conditions())
-def test_every_arm_takes_two_steps_and_can_report_the_primary_metric(study, arm, base, prepared):
+def test_every_arm_takes_two_steps_and_can_report_the_primary_metric(study, arm, base, prepared, with_samples):
     if study.slug == "data_mix":
         base = replaced(base, {"data.sources": SCENE_SOURCES})
     config = next(cell.config for cell in expand(study, base, seeds=[0]) if cell.arm == arm)
-    config = replace(config, budget=replace(config.budget, samples=2 * config.budget.batch_size))
+    config = with_samples(config, 2 * config.budget.batch_size)
     objective(config.objective.name).check(config)
     same = {"weights": None, "captions": "own", "pixels": "own", "dense_fraction": base.data.dense_fraction}
     data = prepared(replace(config.data, **same), config.model.vocab_size)
@@ -75,7 +75,7 @@ def test_every_arm_takes_two_steps_and_can_report_the_primary_metric(study, arm,
 
 
 @studies
-def test_study_states_question_source_margin_and_claims_about_its_arms(study):
+def test_study_states_question_source_scale_margin_and_claims_about_its_arms(study, tiny):
     assert study.question.endswith("?")
     assert study.source
     assert study.controls == ("null_control", "positive_control")
@@ -86,12 +86,11 @@ def test_study_states_question_source_margin_and_claims_about_its_arms(study):
     assert all(e.why for e in expected), "where the expectation comes from"
     assert study.equivalence_margin is None, "margins are measured"
     assert all(e.margin is None for e in expected)
-
-
-@studies
-def test_metrics_of_claims_exist_on_scenes(study, tiny):
+    assert study.scale in SCALES
+    scale = "demo" if study.slug.startswith(("prefix_", "sensitivity")) else "laptop"
+    assert study.scale == {"data_mix": "laptop_mix"}.get(study.slug, scale)
+    assert set(study.needs) <= set(study.claims)
     known = set(metric_names(tiny)) - set(not_applicable(objective("aimv2"), tiny))
-    expected = [expectation for expectations in study.claims.values() for expectation in expectations]
     assert {study.primary_metric, *(m for e in expected for m in e.metrics)} <= known
 
 
@@ -172,14 +171,10 @@ def test_forms_of_the_pixel_loss_weigh_the_same_in_expectation():
     num_patches = base.model.num_patches
     lengths = np.arange(1, num_patches)  # all equally likely
     expected = base.objective.pixel_weight / (num_patches - lengths).mean()
-    arm = arms_of("loss_form", base)["image"]
-    assert arm.objective.pixel_weight / num_patches == pytest.approx(expected)
-    assert arms_of("loss_form", base)["image_mean"].objective.pixel_weight == base.objective.pixel_weight
-
-
-def test_a_sum_over_values_is_the_mean_with_a_larger_alpha():
-    base = with_attention(demo())
-    assert "76.8 at demo" in STUDIES["loss_form"].arms["sum_as_printed"].label
+    weights = {name: arm.objective.pixel_weight for name, arm in arms_of("loss_form", base).items()}
+    assert weights["image"] / num_patches == pytest.approx(expected)
+    assert weights["image_mean"] == base.objective.pixel_weight
+    assert "76.8 at demo" in STUDIES["loss_form"].arms["sum_as_printed"].label, "a sum is the mean with a larger alpha"
     assert base.objective.pixel_weight * base.model.patch_dim == pytest.approx(76.8)
 
 
@@ -200,7 +195,7 @@ def test_trends_over_a_ladder_are_one_slope_per_size():
 
 
 @pytest.mark.parametrize("num_sources", [1, 3])
-def test_crops_are_judged_on_scenes_only_without_captions_and_with_repeated_scenes(num_sources):
+def test_crops_and_targets_are_judged_without_captions_and_crops_with_repeated_scenes(num_sources):
     """What the reason says to type is enough: four epochs or more."""
     needs = STUDIES["crop_scale"].needs["v1-crop-scale"]
     scenes = replaced(demo(), {"data.sources": SCENE_SOURCES[:num_sources]})
@@ -211,20 +206,9 @@ def test_crops_are_judged_on_scenes_only_without_captions_and_with_repeated_scen
     assert needs(few) == ""
     assert few.budget.samples >= 4 * int(found[1]) * num_sources
     assert needs(replaced(scenes, {"data.sources": ("/data/own.yaml",)})) == "", "captions of photos stay true"
-
-
-def test_targets_are_judged_only_without_captions():
-    needs = STUDIES["loss_form"].needs["v1-normalised-pixels"]
-    assert "objective.name=image_only" in needs(demo())
-    assert needs(replaced(demo(), {"objective.name": "image_only"})) == ""
-
-
-@studies
-def test_a_study_has_a_scale_that_exists_and_says_what_its_claims_need(study):
-    assert study.scale in SCALES
-    expected = "demo" if study.slug.startswith(("prefix_", "sensitivity")) else "laptop"
-    assert study.scale == {"data_mix": "laptop_mix"}.get(study.slug, expected)
-    assert set(study.needs) <= set(study.claims)
+    targets = STUDIES["loss_form"].needs["v1-normalised-pixels"]
+    assert "objective.name=image_only" in targets(demo())
+    assert targets(replaced(demo(), {"objective.name": "image_only"})) == ""
 
 
 def runs_of(slug, base):
@@ -239,10 +223,8 @@ def test_studies_of_objectives_share_runs():
     assert rivals["aimv2"] == batches["aimv2_batch_100"] == efficiency["aimv2_samples_100"]
     assert rivals["clip"] == batches["clip_batch_100"] == efficiency["clip_samples_100"]
     assert rivals["clip_batch_200"] == batches["clip_batch_200"]
-    assert (rivals["siglip"], rivals["caption_prefix"]) == (
-        efficiency["siglip_samples_100"],
-        efficiency["caption_samples_100"],
-    )
+    assert rivals["siglip"] == efficiency["siglip_samples_100"]
+    assert rivals["caption_prefix"] == efficiency["caption_samples_100"]
 
 
 def test_widths_with_the_steps_of_depths_have_their_weights_at_the_papers_scale():

@@ -36,16 +36,13 @@ from tests.helpers.other_model import STUDY as NUMBERS
 METRICS = ("content_loss", "pixel_loss_0.5", PROBE)
 
 
-def test_margins_are_measured_ones_and_else_conventions(study):
+def test_margins_are_measured_ones_and_else_conventions_and_a_launch_sets_that_of_the_primary_metric(study):
     assert [study.margin(metric) for metric in METRICS] == [0.1, 0.1, 0.01]
     measured = study.with_margins({"content_loss": 0.07, PROBE: 0.02})
     assert [measured.margin(metric) for metric in METRICS] == [0.07, 0.1, 0.02]
     assert (measured.primary_metric, measured.primary_margin) == ("content_loss", 0.07)
     (one,), (other,) = (expect("a", "equal", than="b", metric=PROBE, margin=margin) for margin in (None, 0.3))
     assert (measured.margin_of(one), measured.margin_of(other)) == (0.02, 0.3)
-
-
-def test_the_margin_that_a_launch_sets_is_that_of_the_primary_metric(study):
     chosen = replace(study, equivalence_margin=0.5).with_margins({"content_loss": 0.07, PROBE: 0.02})
     assert [chosen.margin(metric) for metric in METRICS] == [0.5, 0.1, 0.02]
     assert replace(study, equivalence_margin=0.0).primary_margin == 0, "a margin of 0 is a margin"
@@ -71,16 +68,8 @@ def test_confirmation_of_a_search_compares_its_winner_with_the_baseline_and_judg
     assert found.conditions == ["uniform", "winner"]
     assert (found.claims, found.expected, found.controls, found.is_search) == ({}, {}, (), True)
     assert found.deciding_metrics == [study.primary_metric]
-    assert (found.slug, found.question, found.margin("content_loss")) == (
-        study.slug,
-        study.question,
-        study.margin("content_loss"),
-    )
-
-
-def test_baseline_must_be_an_arm(study):
-    with pytest.raises(UsageError, match=r"unknown sweep\.baseline 'casual'"):
-        replace(study, baseline="casual")
+    assert (found.slug, found.question) == (study.slug, study.question)
+    assert found.margin("content_loss") == study.margin("content_loss")
 
 
 @pytest.mark.parametrize("name", ["null_control", "untrained", "untrained_mine"])
@@ -93,10 +82,8 @@ def test_arm_cannot_take_the_name_of_a_control(study, name):
 def test_untrained_encoders_have_names_and_labels_of_their_own(study):
     assert not any(map(is_untrained, study.conditions))
     assert all(map(is_untrained, [UNTRAINED, untrained_of("causal")]))
-    assert (study.label(UNTRAINED), study.label("untrained_causal")) == (
-        "untrained",
-        f"{study.label('causal')}, untrained",
-    )
+    assert study.label(UNTRAINED) == "untrained"
+    assert study.label("untrained_causal") == f"{study.label('causal')}, untrained"
     assert study.cell_names[: len(study.conditions) + 1] == [*study.conditions, UNTRAINED]
     assert set(map(untrained_of, study.arms)) < set(study.cell_names)
 
@@ -158,29 +145,24 @@ def test_equal_samples_leave_an_arms_own_samples(base):
     assert matched(larger, base, "samples") == larger
 
 
-def test_own_values_apply_to_the_same_study(study):
-    assert study_overrides(study).apply(study) == study
-
-
-def test_another_metric_drops_expectations_and_has_its_own_margin(study):
+def test_own_values_change_nothing_and_another_metric_drops_expectations_and_has_its_own_margin(study):
     own = study_overrides(study)
+    assert own.apply(study) == study
     other = replace(own, primary_metric=PROBE).apply(study)
     assert (other.expected, other.primary_margin) == ({}, 0.01)
     assert replace(own, primary_metric=PROBE, equivalence_margin=0.05).apply(study).equivalence_margin == 0.05
     assert study_overrides(other).apply(study) == other, "as a recorded request is read"
 
 
-def test_expectation_is_overridden_or_left_open(study):
-    expected = {**study_overrides(study).expected, "causal": None, "fixed_50": "better"}
-    changed = replace(study_overrides(study), expected=expected).apply(study)
+def test_expectation_is_overridden_or_left_open_and_a_claim_without_one_is_left_out(study):
+    own = study_overrides(study)
+    expected = own.expected | {"causal": None, "fixed_50": "better"}
+    changed = replace(own, expected=expected, claims={**study.claims, "prefix-beats-causal": ()}).apply(study)
     assert changed.expected == {"fixed_50": "better", "causal_same_patches": "worse"}
+    assert set(changed.claims) == set(study.claims) - {"prefix-beats-causal"}
 
 
-def test_claim_without_expectations_is_left_out(study):
-    claims = {**study.claims, "prefix-beats-causal": ()}
-    assert set(replace(study_overrides(study), claims=claims).apply(study).claims) == set(study.claims) - {
-        "prefix-beats-causal"
-    }
+SUM = Combination(name="sum", metric=PROBE, weights={"uniform": 1.0, "null_control": -1.0}, relation="better")
 
 
 @pytest.mark.parametrize(
@@ -188,19 +170,12 @@ def test_claim_without_expectations_is_left_out(study):
     [
         ({"baseline": "casual"}, "unknown sweep.baseline 'casual'. Did you mean 'causal'"),
         ({"baseline": "causal", "expected": {"causal": "better"}}, "sweep.expected.causal: it is the baseline"),
+        ({"claims": {"c": (SUM,)}}, "unknown arm of sweep.claims.c 'null_control'"),  # with seeds or data of its own
     ],
 )
 def test_override_that_names_no_other_arm_is_refused(study, values, message):
     with pytest.raises(UsageError, match=message):
         replace(study_overrides(study), **values).apply(study)
-
-
-def test_a_combination_has_no_controls(study):
-    """They have seeds or data of their own."""
-    weights = {"uniform": 1.0, "null_control": -1.0}
-    claims = {"c": (Combination(name="sum", metric=PROBE, weights=weights, relation="better"),)}
-    with pytest.raises(UsageError, match=r"unknown arm of sweep\.claims\.c 'null_control'"):
-        replace(study_overrides(study), claims=claims).apply(study)
 
 
 @pytest.mark.parametrize("slug", ["batch_size", "decoder_size", "prefix_ratio", "sample_efficiency"])

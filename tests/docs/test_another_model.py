@@ -6,10 +6,9 @@ import shlex
 import pytest
 
 from aimv2.base.files import read_json
-from tests.helpers.pages import ROOT, lines
+from tests.helpers.pages import NEW_FILE, ROOT, lines
 
 PAGE = ROOT / "docs" / "another-model.md"
-NEW_FILE = re.compile(r"^`(\w+\.py)`:\n\n```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 COMMANDS = list(dict.fromkeys(line for line in lines(PAGE) if line.startswith("aimv2 ")))
 
 

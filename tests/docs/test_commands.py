@@ -10,9 +10,7 @@ followed with their files and runs in the tests of these names. The others becom
 """
 
 import re
-import runpy
 import shlex
-import sys
 
 import pytest
 
@@ -22,10 +20,7 @@ from aimv2.run.price import read_limits
 from tests.helpers.marks import exhaustive
 from tests.helpers.pages import PAGES, ROOT, cheap, commands
 
-OWN_TESTS = (
-    *("data.md", "large-data.md", "post-training.md", "publish.md"),
-    *("extend.md", "another-model.md"),
-)
+OWN_TESTS = ("data.md", "large-data.md", "post-training.md", "publish.md", "extend.md", "another-model.md")
 OWN_SOURCE = "data.sources=[digits.yaml]"
 COMMANDS = [
     words
@@ -43,45 +38,22 @@ CASES = [  # a plan at equal FLOPs reads thousands of captions first
 LIMITS = {word for words in COMMANDS for word in words if word.startswith("limit=")}
 
 
-@pytest.fixture
-def entered(tmp_path, monkeypatch, capsys):
-    """A function that runs a command in this process, in an empty folder, and returns its exit status and output."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", str(tmp_path))  # without sbatch
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(words):
-        _, program, *arguments = words
-        is_module = program == "-m"
-        monkeypatch.setattr(sys, "argv", arguments if is_module else [program, *arguments])
-        if is_module:  # as in a new process, whatever other tests have imported
-            monkeypatch.delitem(sys.modules, f"{arguments[0]}.__main__", raising=False)
-        start, what = (runpy.run_module, arguments[0]) if is_module else (runpy.run_path, str(ROOT / program))
-        with pytest.raises(SystemExit) as ended:
-            start(what, run_name="__main__")
-        return ended.value.code or 0, "".join(capsys.readouterr())
-
-    return run
-
-
 @pytest.mark.parametrize("words", CASES)
-def test_command_parses_and_plans(words, entered, tmp_path, cache_dir):
+def test_command_parses_and_plans(words, in_process, tmp_path, cache_dir):
     if words[0] == "make":
         targets = [word for word in words[1:] if "=" not in word]
         assert all(re.search(rf"^{name}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE) for name in targets)
     elif "pytest" in words:
         assert all((ROOT / word).exists() for word in words if word.startswith("tests"))
     elif "sweeps/manage.py" in words:
-        status, output = entered([*words, f"runs_dir={tmp_path}"])
+        status, output = in_process([*words[1:], f"runs_dir={tmp_path}"])
         assert status == 0 or str(tmp_path) in output, output
-    elif "dry_run=true" in words:
-        status, output = entered([*words, f"data.cache_dir={cache_dir}"])
-        assert (status, "training FLOPs" in output) == (0, True), output
-    elif "cost" in words:
-        status, output = entered(words)
+    elif "dry_run=true" in words or "cost" in words:
+        more = [f"data.cache_dir={cache_dir}"] if "dry_run=true" in words else []
+        status, output = in_process([*words[1:], *more])
         assert (status, "training FLOPs" in output) == (0, True), output
     else:
-        status, shown = entered([*words, "--help"])
+        status, shown = in_process([*words[1:], "--help"])
         assert status == 0, shown
         for key in [word.partition("=")[0] for word in words if "=" in word]:
             assert re.search(rf"(^|\W){re.escape(key)}=", shown) or value_at(demo(), key) is not None

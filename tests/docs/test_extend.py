@@ -1,17 +1,23 @@
-"""docs/extend.md, followed in an empty folder: its files are written there and its commands typed, at tiny sizes."""
+"""docs/extend.md, followed in an empty folder: its files are written there and its commands typed, at tiny sizes.
 
-import re
+What it adds to a clone is added to a copy of the source.
+"""
+
+import os
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from aimv2.base.files import read_json
-from tests.helpers.pages import ROOT, lines
+from tests.helpers.pages import NEW_FILE, ROOT, blocks, cheap, lines
 from tests.helpers.sweeps import SMALL
 
 PAGE = ROOT / "docs" / "extend.md"
-NEW_FILE = re.compile(r"^`([\w/]+\.py)`:\n\n```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+START = "\n## In a clone\n"
 SMALLER = {"seeds=5": "seeds=3"}
 RUN = [word for word in SMALL if not word.startswith("sweep.")]
 
@@ -31,7 +37,7 @@ def only(*parts):
 def folder(tmp_path_factory):
     """A folder with the files of the page, in which commands of the page are typed."""
     folder = tmp_path_factory.mktemp("extend")
-    for name, text in NEW_FILE.findall(PAGE.read_text().split("\n## In a clone\n")[0]):
+    for name, text in NEW_FILE.findall(PAGE.read_text().split(START)[0]):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     return folder
@@ -103,9 +109,28 @@ def test_one_run_is_trained_with_each(entered):
     assert "caption_loss" in entered(only("train", "objective.name=smoothed_caption"))
 
 
+@pytest.mark.exhaustive
+def test_in_a_clone_a_new_study_is_planned_as_it_is_written(tmp_path, cache_dir):
+    for package in ("aimv2", "ablations", "sweeps", "analysis"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, tmp_path / package, symlinks=True, ignore=ignored)
+    for path, text in NEW_FILE.findall(PAGE.read_text().split(START)[1]):
+        (tmp_path / path).write_text(text)
+    for change in blocks(PAGE, ["diff"]):
+        applied = subprocess.run(["git", "apply", "-C1"], cwd=tmp_path, input=change, capture_output=True, text=True)
+        assert applied.returncode == 0, f"{applied.stderr}\n{change}"
+    (line,) = [line for line in lines(PAGE) if "sweep=flip" in line and "sweep.seeds=1" in line]
+    _, *arguments = cheap(shlex.split(line))
+    without_sbatch = {"PATH": str(Path(sys.executable).parent)}
+    variables = os.environ | without_sbatch | {"PYTHONPATH": str(tmp_path), "COLUMNS": "200"}
+    command = [sys.executable, *arguments, f"data.cache_dir={cache_dir}"]
+    plan = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert plan.returncode == 0, plan.stderr
+    assert all(text in plan.stdout for text in ("augment.flip_probability=0", "half", "never", "640")), plan.stdout
+
+
 def test_every_command_of_the_page_is_tested():
-    tested = {"sweep=curriculum", "status", "curriculum", "prefix.law=ramp"}
-    tested |= {"objective.name=smoothed_caption"}
+    tested = {"sweep=curriculum", "status", "curriculum", "prefix.law=ramp", "objective.name=smoothed_caption"}
     assert all(set(words) & tested for words in commands())
     first, second = lines(PAGE)[0], only("sweep", "sweep=curriculum", "dry_run=true")
     assert shlex.split(first)[1:] == second[:-1]

@@ -7,10 +7,8 @@ The large data sets are replaced by a few samples in the layout of img2dataset.
 import io
 import json
 import re
-import runpy
 import shlex
 import shutil
-import sys
 import tarfile
 
 import pytest
@@ -25,11 +23,8 @@ SCORES = {"clip_similarity_vitl14": 0.3, "nsfw_score_opennsfw2": 0.0, "watermark
 
 
 @pytest.fixture
-def entered(tmp_path, monkeypatch, capsys, cache_dir):
+def entered(in_process, cache_dir):
     """A function that runs a command of a page in an empty folder and returns its output."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", str(tmp_path))  # without sbatch
-    monkeypatch.setenv("COLUMNS", "200")
 
     def run(words):
         launches = words[:3] == LAUNCH
@@ -38,16 +33,7 @@ def entered(tmp_path, monkeypatch, capsys, cache_dir):
             arguments.append(f"data.cache_dir={cache_dir}")
         if "audit=true" in arguments:
             arguments.append("workers=1")
-        is_module = arguments[0] == "-m"
-        monkeypatch.setattr(sys, "argv", arguments[1:] if is_module else arguments)
-        start = runpy.run_module if is_module else runpy.run_path
-        name = arguments[1] if is_module else str((tmp_path if arguments[0] == "digits.py" else ROOT) / arguments[0])
-        status = None
-        try:
-            start(name, run_name="__main__")
-        except SystemExit as ended:
-            status = ended.code
-        output = "".join(capsys.readouterr())
+        status, output = in_process(arguments)
         assert not status, f"{shlex.join(words)}\n{output}"
         return output
 

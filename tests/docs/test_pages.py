@@ -42,10 +42,6 @@ def test_links_lead_to_files_and_headings_that_exist(page):
         assert not anchor or anchor in anchors(target), link
 
 
-def test_readme_is_short():
-    assert len(README.read_text().split()) <= MAX_README_WORDS
-
-
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_page_starts_with_a_command(page):
     before_first_section = page.read_text().split("\n## ")[0]
@@ -54,25 +50,17 @@ def test_page_starts_with_a_command(page):
     assert block.split()[0] in (*PROGRAMS, *INSTALLERS, "aimv2")
 
 
-def test_blocks_without_a_language_hold_commands_only():
-    assert {line.split()[0] for line in lines(README)} <= set(PROGRAMS)
-
-
-def test_readme_lists_every_study_once():
+def test_readme_is_short_and_lists_every_study_once_and_every_page():
+    assert len(README.read_text().split()) <= MAX_README_WORDS
+    assert {line.split()[0] for line in lines(README)} <= set(PROGRAMS), "blocks without a language hold commands only"
     assert sorted(first_column(README, "Studies")) == sorted(STUDIES)
-
-
-def test_every_page_is_listed_in_readme():
     listed = {link.partition("#")[0] for link in LINK.findall(README.read_text())}
     assert {str(page.relative_to(ROOT)) for page in PAGES if page.is_relative_to(ROOT / "docs")} <= listed
 
 
-def test_one_run_lists_every_scale_and_objective():
+def test_the_one_run_page_lists_every_scale_and_objective_and_keys_that_exist():
     assert sorted(first_column(ONE_RUN, "Scales")) == sorted(SCALES)
     assert set(OBJECTIVES) <= set(re.findall(r"`(\w+)`", ONE_RUN.read_text()))
-
-
-def test_keys_of_the_one_run_page_exist():
     keys = first_column(ONE_RUN, "Keys")
     assert len(keys) > 30
     for key in keys:

@@ -1,8 +1,6 @@
 """The commands of docs/post-training.md, on a finished run and an imported folder with the names of the page."""
 
-import runpy
 import shlex
-import sys
 
 import pytest
 
@@ -29,16 +27,8 @@ def folder(tmp_path_factory, cache_dir):
 
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
-def test_command_parses_and_plans(words, folder, cache_dir, monkeypatch, capsys):
+def test_command_parses_and_plans(words, folder, cache_dir, in_process, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("PATH", str(folder))  # without sbatch
-    monkeypatch.setenv("COLUMNS", "200")
-    is_module = words[1] == "-m"
-    arguments = words[2:] if is_module else [str(ROOT / words[1]), *words[2:], f"data.cache_dir={cache_dir}"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    start = runpy.run_module if is_module else runpy.run_path
-    with pytest.raises(SystemExit) as ended:
-        start(arguments[0], run_name="__main__")
-    output = "".join(capsys.readouterr())
-    assert not ended.value.code, output
-    assert "training FLOPs" in output
+    more = [] if words[1] == "-m" else [f"data.cache_dir={cache_dir}"]
+    status, output = in_process([*words[1:], *more])
+    assert (status, "training FLOPs" in output) == (0, True), output

@@ -44,22 +44,8 @@ def build(folder: Path) -> Path:
     rest = folder / "rest.c"
     rest.write_text("".join(f"int {name}(void) {{ return 0; }}\n" for name in others))
     library = folder / LIBRARY
-    subprocess.run(
-        [
-            "gcc",
-            "-w",
-            "-shared",
-            "-fPIC",
-            f"-Wl,-soname,{LIBRARY}",
-            "-I",
-            nvidia / "include",
-            SOURCE,
-            rest,
-            "-o",
-            library,
-        ],
-        check=True,
-    )
+    options = ["-w", "-shared", "-fPIC", f"-Wl,-soname,{LIBRARY}", "-I", nvidia / "include"]
+    subprocess.run(["gcc", *options, SOURCE, rest, "-o", library], check=True)
     return library
 
 

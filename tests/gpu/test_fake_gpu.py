@@ -19,6 +19,7 @@ from aimv2.training.loop import train
 from aimv2.training.world import ALONE
 from tests.gpu.fake_gpu import NAME
 from tests.gpu.steps import MEMORY, peak_and_predicted
+from tests.helpers.native import NATIVE
 from tests.helpers.training import Rows, changed, small_run
 
 pytestmark = pytest.mark.fake_gpu
@@ -31,12 +32,7 @@ VARIANTS = [
     {"objective.pixel_patches": "image_mean"},
     {"model.decoder.sharing": "separate"},
     {"model.decoder.order": "text_first"},
-    {
-        "model.encoder.positions": "sincos",
-        "native.areas": (8, 16, 32, 64),
-        "augment.min_scale": 0.3,
-        "budget.batch_size": 16,
-    },
+    NATIVE | {"budget.batch_size": 16},
     {"augment.hidden_fraction": 0.5},
     {"residual": "bfloat16", "precision": "bfloat16"},
     {"activation_checkpointing": True, "micro_batch": 2},

@@ -8,13 +8,7 @@ from aimv2.runs.record import RunFolder
 from aimv2.sweeps.parse import parse
 from tests.helpers.sweeps import SMALL
 
-ARGUMENTS = (
-    "sweep=prefix_ratio",
-    "sweep.arms=[uniform]",
-    "sweep.seeds=1",
-    "executor=debug",
-    *SMALL,
-)
+ARGUMENTS = ("sweep=prefix_ratio", "sweep.arms=[uniform]", "sweep.seeds=1", "executor=debug", *SMALL)
 
 
 def small_arguments(runs_dir: Path, cache_dir: str, *more: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Training without a record, and runs with other values."""
 
-from aimv2.config.run_config import RunConfig
+from aimv2.config.program import replaced
 from aimv2.data.batches.training import TrainBatches
 from aimv2.definitions.objectives import objective
 from aimv2.objectives.aimv2 import AIMv2
@@ -89,13 +89,4 @@ class Unshared(AIMv2):
 
 def changed(config, changes):
     """Return the run with other values, by their paths; ``auto`` attention becomes the objective's."""
-    values = config.to_dict()
-    for key, value in changes.items():
-        *groups, name = key.split(".")
-        owner = values
-        for group in groups:
-            owner = owner[group]
-        owner[name] = value
-    if "model.encoder.attention" not in changes:
-        values["model"]["encoder"]["attention"] = "auto"
-    return with_attention(RunConfig.from_dict(values))
+    return with_attention(replaced(config, {"model.encoder.attention": "auto"} | changes))

@@ -153,11 +153,8 @@ def test_launch_returns_before_the_work(story):
     assert "submitted: 12 workers as array" in story.first
 
 
-def test_a_second_launch_adds_workers_for_the_same_runs(story):
+def test_a_second_launch_adds_workers_for_the_same_runs_and_every_run_has_one_result(story):
     assert "submitted: 12 workers as array" in story.second
-
-
-def test_every_run_has_one_result(story):
     assert len(story.runs) == 12
     for run in story.runs:
         assert run.is_done
@@ -169,11 +166,8 @@ def test_a_disturbed_worker_loses_its_run(story):
         assert not story.disturbed[name].is_latest, name
 
 
-def test_a_worker_that_outlives_its_node_keeps_its_run(story):
+def test_a_worker_that_outlives_its_node_keeps_its_run_and_one_that_is_hung_up_releases_it_with_a_checkpoint(story):
     assert story.outlived
-
-
-def test_a_worker_that_is_hung_up_releases_its_run_with_a_checkpoint(story):
     attempt = story.disturbed["hung up"].attempt
     assert (attempt / "interrupted").exists()
     assert (attempt / "progress").exists()

@@ -12,10 +12,7 @@ ARGUMENTS = ("launch.py", "sweep=prefix_ratio", "executor=slurm")
     ("words", "sentence"),
     [
         (("executor.partition=nope",), "invalid partition specified: nope (executor.partition). Allowed: main, urgent"),
-        (
-            ("executor.account=nobody",),
-            "Invalid account or account/partition combination specified (executor",
-        ),
+        (("executor.account=nobody",), "Invalid account or account/partition combination specified (executor"),
         (
             ("executor.mem=9000GB",),
             "executor.gres). Requested per node: cpus_per_task=1, mem=9000GB. Nodes there: 2 with 1 cores, ",
@@ -29,18 +26,13 @@ def test_a_refusal_is_one_sentence_and_leaves_nothing(slurm, typed, tmp_path, wo
     assert list(tmp_path.glob("runs/launches/*")) == []
 
 
-def test_an_unreachable_controller_is_one_sentence(slurm, typed, tmp_path):
+def test_an_unreachable_controller_and_a_missing_sbatch_are_one_sentence(slurm, typed, tmp_path):
     text = (slurm.folder / "slurm.conf").read_text()
     (tmp_path / "slurm.conf").write_text(f"{text}SlurmctldPort=6999\n")
     refused = typed(tmp_path, *ARGUMENTS, env=os.environ | {"SLURM_CONF": str(tmp_path / "slurm.conf")})
     _assert_refused(refused, "Unable to contact slurm controller (connect failure); nothing was submitted")
-
-
-def test_a_missing_sbatch_is_one_sentence(typed, tmp_path):
-    _assert_refused(
-        typed(tmp_path, *ARGUMENTS, env=os.environ | {"PATH": "/nowhere"}),
-        "there is no srun on this machine; is it a login node of a SLURM cluster?",
-    )
+    refused = typed(tmp_path, *ARGUMENTS, env=os.environ | {"PATH": "/nowhere"})
+    _assert_refused(refused, "there is no srun on this machine; is it a login node of a SLURM cluster?")
 
 
 def _assert_refused(done, sentence):

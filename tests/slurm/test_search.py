@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from aimv2.ablations.study import WINNER
-from aimv2.runs.lease import latest_attempt
+from aimv2.runs.lease import is_released, latest_attempt
 from aimv2.runs.record import RunFolder
 
 NAME = "loss_weight_search"
@@ -25,18 +25,13 @@ def searched(slurm, typed, wait_for, tmp_path_factory):
     assert done.returncode == 0, done.stdout + done.stderr
 
     def saved():
-        found = (latest_attempt(run) for run in folder.glob("runs/v2-*"))
-        return next((one for one in found if one and any(one.glob("checkpoint/*")) and not is_released(one)), None)
-
-    def is_released(attempt):
-        return (attempt / "released").exists()
+        found = filter(None, map(latest_attempt, folder.glob("runs/v2-*")))
+        return next((one for one in found if any(one.glob("checkpoint/*")) and not is_released(one)), None)
 
     preempted = wait_for(saved)
     for node in ("n1", "n2"):
-        slurm(
-            *("sbatch", "--partition=urgent", "--account=lab", f"--nodelist={node}", "--output=/dev/null"),
-            "--wrap=sleep 3",
-        )
+        where = ("--partition=urgent", "--account=lab", f"--nodelist={node}")
+        slurm("sbatch", *where, "--output=/dev/null", "--wrap=sleep 3")
     slurm.wait_until_empty()
     return folder, preempted
 

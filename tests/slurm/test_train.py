@@ -12,12 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_one_run_of_two_ranks_is_submitted_and_its_result_printed_later(slurm, prepared, cache_dir, tmp_path):
     command = [sys.executable, "-m", "aimv2", "train", *small_run(cache_dir, "ranks=2", f"runs_dir={tmp_path}")]
-    submitted = subprocess.run(
-        [*command, "executor=slurm", "executor.minutes=30", "executor.nodes=2"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    more = ["executor=slurm", "executor.minutes=30", "executor.nodes=2"]
+    submitted = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True)
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
     slurm.wait_until_empty()
     ranks = [json.loads((path.parent / "config.json").read_text())["ranks"] for path in tmp_path.glob("*/result.json")]
