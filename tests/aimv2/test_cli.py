@@ -124,7 +124,7 @@ def test_command_of_a_tool_that_is_not_installed_is_one_sentence(capsys, monkeyp
 
 SLOW = ("torch", "pandas", "scipy", "pyarrow", "polars", "matplotlib", "hydra", "optuna", "submitit", "rich")
 LINES = [[name, "--help"] for name in COMMANDS] + [
-    *(["--help"], ["--version"], ["report", "check", "--help"], ["data", "index", "--help"]),
+    *(["--help"], ["--version"], ["report", "check", "--help"], ["data", "index", "--help"])
 ]
 
 

@@ -12,13 +12,7 @@ from aimv2.base.errors import UsageError
 from aimv2.base.interrupt import Interrupts
 from aimv2.runs.lease import Presence
 from aimv2.runs.record import RunFolder
-from aimv2.sweeps.active_launches import (
-    active_launches,
-    at_work,
-    cancel,
-    cancelled,
-    new_launch,
-)
+from aimv2.sweeps.active_launches import active_launches, at_work, cancel, cancelled, new_launch
 from aimv2.sweeps.plan import Task, Work
 from aimv2.sweeps.worker import Worker
 

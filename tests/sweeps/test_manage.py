@@ -354,8 +354,7 @@ def test_cancel_says_which_launch_ended_while_it_asked(two_launches, command, mo
 
 
 @pytest.mark.parametrize(
-    ("typed", "taken"),
-    [((), {"ada"}), (("launch=ID",), {"ben"}), (("launch=all",), {"ada", "ben"})],
+    ("typed", "taken"), [((), {"ada"}), (("launch=ID",), {"ben"}), (("launch=all",), {"ada", "ben"})]
 )
 def test_cancel_takes_ones_own_launches_unless_others_are_named(two_launches, untried, command, typed, taken):
     """It took the launches of all users."""

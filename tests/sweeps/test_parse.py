@@ -57,10 +57,7 @@ CURVE = ["samples_025", "samples_050", "samples_075", "samples_200"]
         ),
         (("executor.workers=1", "executor.workers=2"), "executor.workers= is given twice"),
         (("executor.workers=1000",), "executor.workers=1000 is more than the"),
-        (
-            ("executor.runs_per_gpu=0",),
-            "executor: runs_per_gpu: Input should be greater than 0 (got 0)",
-        ),
+        (("executor.runs_per_gpu=0",), "executor: runs_per_gpu: Input should be greater than 0 (got 0)"),
         (("executor=slrum",), "unknown executor 'slrum'"),
         (("dry_run=perhaps",), "dry_run: "),
         (("price=perhaps",), "price: "),

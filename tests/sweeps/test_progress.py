@@ -26,15 +26,7 @@ from aimv2.sweeps.active_launches import at_work
 from aimv2.sweeps.board import headline
 from aimv2.sweeps.executors.base import queue_of
 from aimv2.sweeps.plan import Plan, Task, TaskList
-from aimv2.sweeps.progress import (
-    MAX_SINGLE,
-    STALLED_SECONDS,
-    Looks,
-    RunReader,
-    board_looks,
-    plan_status,
-    single_status,
-)
+from aimv2.sweeps.progress import MAX_SINGLE, STALLED_SECONDS, Looks, RunReader, board_looks, plan_status, single_status
 from tests.helpers.ledger import counted, write_runs
 from tests.helpers.sweeps import board_of
 

@@ -16,12 +16,7 @@ from aimv2.runs.record import RunFolder, entries
 from aimv2.sweeps.active_launches import new_launch, skipped
 from aimv2.sweeps.executors.local import stop
 from aimv2.sweeps.plan import Task, Work, write_work
-from aimv2.sweeps.worker import (
-    WATCH_POLL_SECONDS,
-    Worker,
-    read_report,
-    worker_command,
-)
+from aimv2.sweeps.worker import WATCH_POLL_SECONDS, Worker, read_report, worker_command
 
 
 @pytest.fixture

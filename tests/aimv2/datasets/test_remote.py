@@ -143,8 +143,7 @@ def fail_times(count, error):
 
 
 @pytest.mark.parametrize(
-    "error",
-    [*map(OSError, (errno.EIO, errno.ESTALE, errno.EAGAIN), [""] * 3), TimeoutError(), ConnectionResetError()],
+    "error", [*map(OSError, (errno.EIO, errno.ESTALE, errno.EAGAIN), [""] * 3), TimeoutError(), ConnectionResetError()]
 )
 def test_transient_errors_are_retried_with_longer_waits_and_counted(error):
     waits = []

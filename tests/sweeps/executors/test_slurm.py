@@ -192,12 +192,7 @@ def test_the_finalizer_job_is_pinned(script_of):
     """It waits for the arrays and requests a core, whatever they request."""
     given = {"gres": "gpu:1", "gpus_per_node": 2, "mem": "80GB", "cpus_per_task": 8}
     script = script_of(
-        [print],
-        after=["17", "18"],
-        ranks=4,
-        nodes=2,
-        more=("gpus-per-task=1", "exclusive", "reservation=r"),
-        **given,
+        [print], after=["17", "18"], ranks=4, nodes=2, more=("gpus-per-task=1", "exclusive", "reservation=r"), **given
     )
     assert [line for line in script if line.startswith("#SBATCH") or "PYTHON " in line] == [
         "#SBATCH --cpus-per-task=1",

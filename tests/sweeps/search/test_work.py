@@ -21,14 +21,7 @@ from aimv2.sweeps.active_launches import active_launches, cancel, new_launch
 from aimv2.sweeps.executors.local import LocalExecutor
 from aimv2.sweeps.plan import Task, read_work, write_work
 from aimv2.sweeps.search.trials import MAX_FAILED, SearchFolder
-from aimv2.sweeps.search.work import (
-    PlannedSearch,
-    SearchTasks,
-    SearchWork,
-    importances,
-    print_outcome,
-    winner_cells,
-)
+from aimv2.sweeps.search.work import PlannedSearch, SearchTasks, SearchWork, importances, print_outcome, winner_cells
 from aimv2.sweeps.worker import Worker
 from tests.helpers.trials import begin, do, end, end_trial, requested, search, settle
 
