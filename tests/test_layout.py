@@ -119,7 +119,6 @@ def test_imports_of_test_files_and_patches_of_our_code_are_found(found_in, sourc
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_class_name_is_defined_twice_in_a_package(package):
-    """Each name means one thing within a package."""
     trees = [tree_of(path.read_text()) for path in (ROOT / package).rglob("*.py")]
     counts = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
     assert counts

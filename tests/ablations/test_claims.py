@@ -70,7 +70,6 @@ def test_counterparts_are_arms_of_studies_that_judge_a_claim_of_the_table():
 
 
 def test_published_numbers_of_claims_are_those_of_the_tables():
-    """Both files have them; conditions that both name must agree."""
     num_compared = 0
     for table in paper_tables():
         for claim in table.claims:

@@ -48,7 +48,6 @@ def names(cells):
 
 
 def test_launches_of_two_users_are_one_study_and_neither_is_lost(launched, tmp_path):
-    """The last launch overwrote the others, so that status, retry and extend of one user followed another's."""
     first = launched("ada", seeds=[0, 1, 2], primary_metric="content_loss")
     second = launched("ben", seeds=[2, 3], arms=["uniform", "fixed_50"], question="Does half do?")
     found = union_in(tmp_path)
@@ -89,7 +88,6 @@ def test_a_record_that_cannot_be_read_or_has_an_unknown_metric_hides_no_other(la
 
 
 def test_a_user_sees_the_study_of_ones_own_baseline(launched, tmp_path):
-    """Not that of another user's trial with another budget."""
     own = launched("ada")
     trial = launched("ben", run={"budget.samples": 32})
     assert names(union_in(tmp_path, owner="ada").cells) == names(own.cells)
@@ -113,7 +111,6 @@ def test_a_launch_is_newer_than_one_of_a_host_whose_clock_is_ahead(launched, tmp
 
 
 def test_an_arm_whose_definition_changed_is_not_mixed(launched, tmp_path):
-    """Only the causal arm differs between the two launches, as after an edit of the study."""
     older = launched("ada", seeds=[0, 1])
     edited = [
         replace(cell, config=replaced(cell.config, {"optimizer.peak_lr": 1e-5})) if cell.arm == "causal" else cell
@@ -196,7 +193,6 @@ def test_values_that_a_record_lacks_are_those_of_the_study(recorded, tmp_path):
 
 
 def test_runs_are_judged_as_the_study_is_today_unless_the_launch_chose_otherwise(recorded, tmp_path):
-    """Margins and claims of a later version hold for runs of an earlier one."""
     request, path = recorded
     record = json.loads(path.read_text())
     record["sweep"] |= {"equivalence_margin": 0.1, "claims": {}}
@@ -238,7 +234,6 @@ def test_record_of_an_unknown_study_is_refused(recorded):
 
 
 def test_an_untrained_encoder_has_one_name_whatever_the_arms_of_each_launch(tiny, tmp_path):
-    """It is named by the first arm of its launch that has it."""
     study, base = STUDIES["scaling"], replaced(tiny, {"budget.samples": 64})
     baseline, half, whole = study.baseline, "size_200_samples_050", "size_200_samples_100"
     for arms, seeds in (((baseline, half, whole), [0, 1]), ((baseline, whole), [1, 2])):

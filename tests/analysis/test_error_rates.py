@@ -100,7 +100,6 @@ def test_true_claimed_effect_is_contradicted_at_most_five_percent_of_the_time(nu
 
 
 def test_looks_at_a_sweep_keep_five_percent(tmp_path):
-    """Unfinished with two arms, and then at 4, 8 and 16 seeds."""
     num_without, false, false_without = 150, 0, 0
     for number in range(NUM):
         evidence = evidence_of(NULL, {}, spread=SPREAD, seeds=range(16), rng=20_000 + number)
@@ -175,7 +174,6 @@ def test_power_is_the_predicted_one(num_seeds, cells):
 
 @pytest.mark.parametrize("num_seeds", [4, 8])
 def test_slopes_and_ranges_without_effects_are_decided_at_most_five_percent_of_the_time(num_seeds):
-    """A slope over four arms, and the ranges of two ladders that share the baseline."""
     line = Combination(
         name="slope",
         metric=LOSS,

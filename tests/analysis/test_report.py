@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -64,25 +63,8 @@ def test_markdown_refers_to_files_that_exist(folder):
     assert all((folder / file).exists() for file in found)
 
 
-def test_page_and_markdown_have_the_same_text(folder):
-    class Text(HTMLParser):
-        text = ""
-
-        def handle_data(self, data):
-            self.text += data
-
-    parser = Text()
-    parser.feed((folder / "report.html").read_text())
-    shown = " ".join(parser.text.split())
-    for line in (folder / "report.md").read_text().splitlines():
-        words = re.sub(r"[*`>#~]|\\(?=[_&|{}])", "", line).split()
-        if words and line[0] not in "|!🟩🟥🟨⬜" and "](" not in line:
-            assert " ".join(words).removeprefix("- ") in shown
-
-
 @pytest.mark.exhaustive
 def test_check_names_pages_that_differ_from_their_records(request_of, runs_dir, tmp_path, capsys):
-    """The report is of another process, which loads no torch."""
     places = [f"reports_dir={tmp_path}", f"runs_dir={runs_dir}"]
     code = (
         "import sys\nfrom aimv2.analysis.report import script\nassert script() == 0\nassert 'torch' not in sys.modules"
@@ -207,7 +189,6 @@ def test_report_says_which_look_it_is_and_again_for_the_same_seeds(cells, reques
 
 @pytest.mark.exhaustive
 def test_conclusion_waits_for_the_sensitivity_of_the_primary_metric(cells, request_of, tmp_path):
-    """The controls pass."""
     for number, cell in enumerate(cells):
         effect = {"positive_control": 1.0, "causal": 0.5}.get(cell.arm, 0.0)
         write_run(cell, tmp_path, 3 + effect + 0.01 * np.sin(number))
@@ -220,25 +201,14 @@ def test_conclusion_waits_for_the_sensitivity_of_the_primary_metric(cells, reque
     assert "not judged" not in text
 
 
-@pytest.fixture
-def edited(cells, request_of, tmp_path):
-    """The report of runs of which the loss was edited before each new seed, as a function of the study's values."""
+@pytest.mark.exhaustive
+def test_seeds_of_different_code_are_not_pooled_as_one_arm_unless_the_study_allows_it(cells, request_of, tmp_path):
     for number, cell in enumerate(cells):
         value = (0.988, 0.496, 0.252)[min(cell.seed, 2)] + {"positive_control": 1.0, "causal": 0.1}.get(cell.arm, 0.0)
         value += 1e-4 * np.sin(number)
         write_run(cell, tmp_path, value, code=("aaaaaaaaaaaa", "bbbbbbbbbbbb", None)[min(cell.seed, 2)])
 
-    def text(**values):
-        study = replace(STUDY, **values)
-        return text_of(replace(request_of, study=study), tmp_path)
-
-    return text
-
-
-@pytest.mark.exhaustive
-def test_seeds_of_different_code_are_not_pooled_as_one_arm(edited, request_of, tmp_path):
-    """Item 2: the audit's report had 0.988, 0.496 and 0.252, of three versions of a loss, as one arm."""
-    text = edited()
+    text = text_of(request_of, tmp_path)
     codes = "aaaaaaaaaaaa (8 runs), bbbbbbbbbbbb (8 runs), not recorded (16 runs)"
     assert f"The runs are of different code: {codes}." in text
     assert "sweep.allow_mixed_code=true" in text
@@ -248,11 +218,7 @@ def test_seeds_of_different_code_are_not_pooled_as_one_arm(edited, request_of, t
     assert "Differences from the baseline are not tested" in text
     assert "withheld: different code" in text
     assert set(load(request_of.cells, tmp_path).results["code"]) == {"a" * 12, "b" * 12, ""}
-
-
-@pytest.mark.exhaustive
-def test_mixed_code_is_allowed_on_request_and_reported(edited):
-    text = edited(allow_mixed_code=True)
+    text = text_of(replace(request_of, study=replace(STUDY, allow_mixed_code=True)), tmp_path)
     assert (
         "not recorded (16 runs). Verdicts are drawn from the mixture, as sweep.allow_mixed_code=true requests." in text
     )

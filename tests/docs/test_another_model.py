@@ -41,7 +41,6 @@ def test_a_plan_shows_arms_and_controls(entered):
 
 @pytest.mark.exhaustive
 def test_another_model_is_swept_once_and_judged(entered, folder):
-    """Every command of the page, in its order."""
     plain, planned, longer, extended, reported = COMMANDS
     assert "20 runs, 20 to do" in entered(planned)
     entered(plain)

@@ -129,6 +129,5 @@ def test_a_step_is_timed():
     ],
 )
 def test_memory_is_as_predicted(world_of, scale, micro_batch, num_parts, values, precision):
-    """What torch's allocator holds at most."""
     peak, predicted = peak_and_predicted(world_of, scale, micro_batch, num_parts, {"precision": precision} | values)
     assert peak == pytest.approx(predicted, rel=0.05 if values.get("ranks", 1) == 1 else 0.1)

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-KEYS = {"Enter": (13, "\r"), "Escape": (27, ""), "Tab": (9, "")}
 FLAGS = (
     "--headless",
     "--no-sandbox",  # root, as in CI, cannot have one
@@ -79,12 +78,6 @@ class Browser:
         found = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
-
-    def press(self, key):
-        code, text = KEYS[key]
-        for kind in ("keyDown", "keyUp"):
-            typed = {"text": text} if text and kind == "keyDown" else {}
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **typed)
 
     def call(self, method, **parameters):
         """Call a method of the protocol, and return its result."""

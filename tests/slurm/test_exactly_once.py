@@ -184,7 +184,6 @@ def test_workers_reached_their_time_limit(story):
 
 
 def test_interrupted_runs_have_the_losses_of_uninterrupted_ones(story, typed):
-    """Of the runs that were disturbed; on a busy machine the time limit interrupts most of the others too."""
     interrupted = [run.name for run in story.runs if run.num_attempts > 1 and run.path in story.disturbed_runs]
     assert len(interrupted) >= 3
     with ThreadPoolExecutor(2) as pool:

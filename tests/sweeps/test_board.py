@@ -52,7 +52,6 @@ def test_headline_counts_runs_samples_launches_and_time_left():
 
 
 def test_time_left_has_the_evaluations():
-    """It was 3 s for two minutes of evaluation."""
     known = {"evaluation_seconds": 30.0}
     training = run("running", 1, samples=40, images_per_second=2.0, read_at=1.0, seconds_left=60.0, **known)
     assert time_left(sweep(run("done", samples=100), training)) == "about 60 s left, with evaluations"
@@ -158,8 +157,6 @@ def test_board_without_a_terminal_prints_a_line_now_and_then_and_new_failures(pl
 
 
 def test_a_line_on_a_sweep_says_why_runs_wait_only_if_some_do(plan):
-    """That no core is free was said of a sweep whose runs were all done."""
-
     def lines():
         time, console = Time(), Console(record=True, width=200, file=io.StringIO())
         with at_work(plan.runs_dir, plan.title, plan.cell_of):
@@ -173,18 +170,6 @@ def test_a_line_on_a_sweep_says_why_runs_wait_only_if_some_do(plan):
         with claim(plan, number) as attempt:
             attempt.publish({}, train_flops=0)
     assert [line.split(":")[0].strip() for line in lines()] == ["prefix_ratio"]
-
-
-def test_board_redraws_a_terminal(plan):
-    file = io.StringIO()
-    console = Console(file=file, width=120, force_terminal=True)
-    with claim(plan, 0) as attempt:
-        attempt.write_rows([{"step": 1, "samples": 8, "text_loss": 4.5, "images_per_second": 10}])
-        board = board_of(plan, console, clock=Time())
-        with board.shown(is_live=True):
-            board.update()
-    assert "1 running" in file.getvalue()
-    assert "text 4.500" in file.getvalue()
 
 
 def test_failures_of_the_launch_are_named(plan):
@@ -201,7 +186,6 @@ def test_failures_of_the_launch_are_named(plan):
 
 
 def test_a_progress_that_cannot_be_read_ends_no_launch(plan):
-    """A garbage record of another launch ended this one."""
     now, answers = [0.0], iter([UsageError("a broken record"), UsageError("a broken record"), OSError("another")])
 
     def read():
@@ -258,7 +242,6 @@ def test_each_attempt_says_how_it_ended(tiny, tmp_path):
 
 
 def test_the_last_rows_are_a_table_with_a_line_for_each_value(tiny, tmp_path):
-    """They were printed as JSON."""
     task = SearchFolder(search(tiny), tmp_path).ask()
     with begin(tmp_path, task) as attempt:
         rows = [{"step": n, "samples": 1000 * n, "text_loss": 3.14159 / (n + 1)} for n in range(7)]

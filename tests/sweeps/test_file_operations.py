@@ -3,9 +3,7 @@
 import contextlib
 import io
 import json
-import os
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -38,31 +36,6 @@ for number in itertools.count(1):
     for path in sys.argv[1:]:
         os.truncate(path, number)
     time.sleep(1)"""
-
-
-def test_each_operation_in_the_folder_is_counted_once(tmp_path):
-    inside, outside = tmp_path / "runs", tmp_path / "other"
-    for folder in (inside, outside):
-        folder.mkdir()
-    with counted(inside) as counts:
-        for folder in (inside, outside):
-            (folder / "one" / "two").mkdir(parents=True)
-            assert not (folder / "file").exists()
-            (folder / "file").write_text("two\nlines")
-            with (folder / "file").open("ab") as file:
-                file.write(b"more")
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(folder / "file", folder / "link")
-            (folder / "link").rename(folder / "renamed")
-            os.truncate(folder / "file", 3)
-            (folder / "renamed").unlink()
-            assert sorted(os.listdir(folder)) == ["file", "one"]
-    assert counts == {"make": 4, "stat": 1, "open": 2, "sync": 1, "rename": 1, "touch": 1, "remove": 1, "list": 1}
-    (inside / "later").mkdir()
-    with counted(inside) as counts:
-        shutil.rmtree(inside / "one")
-    assert counts["remove"] == 2
 
 
 @pytest.mark.exhaustive

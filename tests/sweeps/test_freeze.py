@@ -110,7 +110,6 @@ def marked(source):
     "script", everyday(["sweeps/launch.py"], ["sweeps/launch.py", "sweeps/manage.py", "analysis/report.py"])
 )
 def test_the_clone_that_is_typed_is_the_code_that_runs(marked, tmp_path, script):
-    """Item 3: another clone is installed, or first in PYTHONPATH, and Python adds no folder of its own to the path."""
     output = typed(marked / script, "--help", cwd=tmp_path)
     assert f"imported from {marked}" in output
     assert "usage:" in output
@@ -161,7 +160,6 @@ def committed(source):
 
 @pytest.mark.exhaustive
 def test_an_edited_loss_fills_no_arm_without_a_word(source, tmp_path, cache_dir):
-    """Item 2 as it was found: the pixel loss is edited between launches that add seeds."""
     committed(source)
 
     def launch(seeds, *more):

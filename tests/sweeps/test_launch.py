@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -149,7 +148,6 @@ def closed(cache_dir, tmp_path):
 
 @pytest.mark.exhaustive
 def test_a_closed_terminal_releases_the_runs_with_a_checkpoint(closed, tmp_path):
-    """SIGHUP killed the launcher and its workers; nothing was saved."""
     terminal, run = closed("budget.samples=1000000")
     assert terminal.process.wait() == 130
     assert terminal.alive() == []
@@ -169,7 +167,6 @@ def test_two_launches_at_once_do_each_run_once(started, tmp_path):
 
 @pytest.mark.exhaustive
 def test_a_killed_launch_continues_with_the_runs_that_are_missing(started, tmp_path):
-    """The launcher and its workers are killed at once."""
     arguments = ("sweep.arms=[uniform]", "sweep.seeds=2", "budget.samples=1024")
     process = started(*arguments)
     wait_for(lambda: results(tmp_path), process)
@@ -208,21 +205,6 @@ def test_a_refused_launch_prints_one_sentence_and_does_no_run(here, tmp_path, mo
     assert status == 2
     assert message in error
     assert error.count("\n") == 1
-    assert not attempts(tmp_path)
-
-
-def test_a_missing_data_package_stops_the_launch_before_any_run(here, tmp_path, monkeypatch):
-    def version(name):
-        if name == "fonticon-materialdesignicons7":
-            raise metadata.PackageNotFoundError(name)
-        return installed(name)
-
-    installed = metadata.version
-    monkeypatch.setattr(metadata, "version", version)
-    status, _, error = here("data.sources=[material]")
-    assert status == 2
-    assert "data source 'material' needs the package 'fonticon-materialdesignicons7'" in error
-    assert "pip install 'aimv2-ablations[glyphs]'" in error
     assert not attempts(tmp_path)
 
 

@@ -89,7 +89,6 @@ def test_logs_of_a_failed_run_show_its_traceback(folder, cache_dir, command):
 
 @pytest.mark.exhaustive
 def test_extend_keeps_the_seeds_that_it_does_not_name(folder, copied, command):
-    """It was refused, because the new request would have replaced that of the other seeds."""
     status, shown = command("extend", "prefix_ratio", "sweep.seeds=[1]")
     assert status == 0, shown
     assert "2 runs, 2 to do" in shown
@@ -101,7 +100,6 @@ def test_extend_keeps_the_seeds_that_it_does_not_name(folder, copied, command):
 
 @pytest.mark.exhaustive
 def test_retry_and_extend_follow_ones_own_launch(folder, cache_dir, command, monkeypatch):
-    """They followed the last launch of all users, whose arguments were another's."""
     runs_dir = folder / "runs"
     monkeypatch.setenv("LOGNAME", "ada")
     ours = requested(runs_dir, cache_dir, "sweep.seeds=[0]")
@@ -223,7 +221,6 @@ def test_two_processes_measure_each_run_once(folder, copied):
 
 
 def test_retry_does_failed_runs_only(folder, copied, command):
-    """One run has failed, and another one waits, which is no failure."""
     failed, waiting = last_request(copied).cells
     for cell in (failed, waiting):
         shutil.rmtree(copied / cell.name)
@@ -338,7 +335,6 @@ def test_cancel_reaches_a_launch_whatever_the_clocks_say(untried, command):
 
 
 def test_cancel_says_which_launch_ended_while_it_asked(two_launches, command, monkeypatch):
-    """It stopped with "[Errno 2]" and left the other launches alone."""
     gone = two_launches["ada"]
 
     def answer(question):
@@ -357,7 +353,6 @@ def test_cancel_says_which_launch_ended_while_it_asked(two_launches, command, mo
     ("typed", "taken"), [((), {"ada"}), (("launch=ID",), {"ben"}), (("launch=all",), {"ada", "ben"})]
 )
 def test_cancel_takes_ones_own_launches_unless_others_are_named(two_launches, untried, command, typed, taken):
-    """It took the launches of all users."""
     runs_dir, cells = untried
     ids = {launch.owner: launch.id for launch in active_launches(runs_dir)}
     words = [word.replace("ID", ids["ben"][:6]) for word in typed]
@@ -416,7 +411,6 @@ def test_status_without_a_name_shows_single_runs_too(copied, tiny, command):
 
 
 def test_status_of_all_leaves_out_a_sweep_that_cannot_be_read(copied, command):
-    """It ended the status of all others."""
     (copied / "studies/another").mkdir()
     (copied / "studies/another/0123456789ab.json").write_text("{}")
     status, shown = command("status", f"runs_dir={copied}")

@@ -74,20 +74,16 @@ def test_a_wrong_command_line_is_refused_in_one_sentence(cache_dir, more, messag
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["sweep=sensitivity", "sensitivity=auto"], "has no effect on sweep=sensitivity, which measures it"),
         (["sweep=prefix"], "unknown sweep 'prefix'. Did you mean 'prefix_ratio'?"),
         (["-m", "sweep=eos,objective"], "type python sweeps/launch.py sweep=eos and python sweeps/launch.py sweep=obj"),
         (["sweep.seeds=1"], "no sweep is named; type sweep=NAME. Allowed: "),
     ],
 )
-def test_an_unknown_sweep_is_refused(arguments, message):
+def test_a_sweep_that_cannot_be_is_refused(cache_dir, arguments, message):
     with pytest.raises(UsageError) as refused:
-        parse(arguments)
+        parse([*arguments, "dry_run=true", f"data.cache_dir={cache_dir}"])
     assert message in str(refused.value)
-
-
-def test_a_sensitivity_study_needs_no_other(cache_dir):
-    with pytest.raises(UsageError, match="sensitivity=auto has no effect on sweep=sensitivity, which measures it"):
-        parse(["sweep=sensitivity", "sensitivity=auto", "dry_run=true", f"data.cache_dir={cache_dir}"])
 
 
 @pytest.mark.parametrize("more", [(), ("objective.supervise_eos=true",)])
@@ -182,7 +178,6 @@ def test_claims_that_are_left_out_need_no_rung(planned, more):
     "slug", everyday(["prefix_ratio", "batch_size"], ["prefix_ratio", "synthetic_fraction", "data_mix", "batch_size"])
 )
 def test_the_base_is_the_baseline_of_the_study_and_its_runs_are_shared(planned, slug):
-    """The baselines of two of these are not the run of their scale."""
     found = planned(slug, "sweep.seeds=[3,5]")
     bases = {(cell.seed, cell.name) for cell in found.sensitivity.cells if cell.arm == "base"}
     baseline = found.request.study.baseline
@@ -222,18 +217,16 @@ def test_nothing_is_added_if_all_that_the_study_needs_is_known(planned, tmp_path
         assert found.plan.requests == (found.request,)
 
 
-def test_one_seed_is_refused_since_it_shows_no_effect(planned):
-    with pytest.raises(
-        UsageError, match=r"sensitivity=auto is not possible here: it takes two seeds .* sweep.seeds=\[7\]"
-    ):
-        planned("eos", "sweep.seeds=[7]")
-
-
-def test_a_rung_that_a_small_base_does_not_have_is_named(planned):
-    with pytest.raises(
-        UsageError, match="sensitivity=auto is not possible here: arms 'base' and 'depth_050' are the same"
-    ):
-        planned("decoder_depth", "model.encoder.depth=1")
+@pytest.mark.parametrize(
+    ("slug", "word", "message"),
+    [
+        ("eos", "sweep.seeds=[7]", r"it takes two seeds .* sweep.seeds=\[7\]"),  # one shows no effect
+        ("decoder_depth", "model.encoder.depth=1", "arms 'base' and 'depth_050' are the same"),
+    ],
+)
+def test_a_sensitivity_that_cannot_be_measured_is_refused(planned, slug, word, message):
+    with pytest.raises(UsageError, match=f"sensitivity=auto is not possible here: {message}"):
+        planned(slug, word)
 
 
 @pytest.mark.exhaustive

@@ -44,13 +44,6 @@ def test_cells_with_equal_configs_share_a_run_and_long_runs_come_first(plan):
     assert plan.work([short.name]).configs == [short.config]
 
 
-def test_a_finished_run_is_not_among_the_remaining(plan):
-    short, long, _ = plan.cells
-    assert plan.remaining() == [long.name, short.name]
-    finish(plan, short)
-    assert plan.remaining() == [long.name]
-
-
 def test_a_result_of_another_layout_is_refused_when_planning(plan):
     short, long, _ = plan.cells
     finish(plan, short, long)
@@ -83,7 +76,6 @@ def test_a_run_whose_result_was_deleted_is_to_be_done_in_a_dry_run_too(plan, rep
 
 
 def test_planning_completes_the_index(plan):
-    """Of a folder that an older version wrote."""
     short, long, _ = plan.cells
     finish(plan, short)
     shutil.rmtree(plan.runs_dir / "index")
@@ -185,7 +177,6 @@ def test_a_run_is_tried_again_in_the_same_launch_only_if_its_node_failed(task, t
 
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, ValueError])
 def test_attempts_without_progress_end_a_run_however_they_ended(task, tmp_path, ending):
-    """An evaluation that was longer than its job was requeued for ever."""
     run = RunFolder(tmp_path, task.name)
     for _ in range(MAX_STALLED):
         assert is_free(task, tmp_path)
@@ -196,7 +187,6 @@ def test_attempts_without_progress_end_a_run_however_they_ended(task, tmp_path, 
 
 
 def test_a_run_that_makes_progress_is_never_given_up(task, tmp_path):
-    """Two silent deaths ended it."""
     run = RunFolder(tmp_path, task.name)
     for _ in range(3):
         for _ in range(MAX_STALLED - 1):
@@ -223,7 +213,6 @@ def test_a_run_is_held_until_its_holder_is_seen_to_be_dead(task, tmp_path):
 
 
 def test_any_number_of_dead_holders_is_found(tiny, tmp_path):
-    """Each look watches a bounded number of them."""
     tasks = [Task(config.name, config, 0) for config in (replace(tiny, seed=seed) for seed in range(120))]
     for task in tasks:
         (RunFolder(tmp_path, task.name).acquire(task.config).folder / "released").touch()

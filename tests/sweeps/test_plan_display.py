@@ -16,10 +16,8 @@ from aimv2.config.recipes.scales import demo
 from aimv2.definitions.programs import flops_per_sample
 from aimv2.request.resolve import with_attention
 from aimv2.run.price import RunSeconds
-from aimv2.runs.provenance import digest
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.plan_display import PlannedSweep, PlannedTogether, report_note
-from tests.helpers.evidence import write_run
 
 
 class Workers:
@@ -100,16 +98,6 @@ def test_price_says_how_long_the_workers_take(tmp_path, time, reason, shown):
     console = Console(record=True, width=160)
     PlannedSweep(study, plan).show(console, workers, lambda run: time)
     assert shown in console.export_text().replace("\n", " ")
-
-
-def test_plan_says_that_done_runs_are_of_other_code(tmp_path, tiny):
-    cells = expand(STUDIES["eos"], tiny, seeds=[0])[:2]
-    plan, console = Plan("eos", cells, tmp_path), Console(record=True, width=160)
-    write_run(cells[0], tmp_path, 3.0, code="0123456789ab")
-    PlannedSweep(STUDIES["eos"], plan).show(console, Workers(), lambda run: None)
-    note = f"note: done runs are of code 0123456789ab (1), new ones of {digest()}"
-    assert note in console.export_text().replace("\n", " ")
-    assert not (tmp_path / cells[1].name).exists()
 
 
 def test_a_run_that_both_studies_need_is_priced_and_done_once(tmp_path):

@@ -105,7 +105,6 @@ def test_status_of_each_run(prefix_request, tmp_path, attempts):
 
 
 def test_time_left_of_a_run_has_the_evaluation_that_another_run_took(prefix_request, tmp_path):
-    """It was 3 s for two minutes of evaluation."""
     first, second = (cell for cell in prefix_request.cells if cell.arm == "uniform" and cell.seed < 2)
     with RunFolder(tmp_path, first.name).acquire(first.config) as attempt:
         attempt.write_rows([{"step": 0, "seconds": 1.0}, {"step": 1, "images_per_second": 40.0}])
@@ -174,7 +173,6 @@ def test_done_runs_of_different_code_are_noted(prefix_request, tmp_path):
 
 
 def test_a_run_that_lost_its_worker_waits_while_a_launch_is_active(prefix_request, tmp_path, attempts):
-    """It was called failed, with the advice to retry, while the launch was about to repeat it."""
     cell = next(cell for cell in prefix_request.cells if (cell.arm, cell.seed) == ("causal", 2))
     attempt = tmp_path / cell.name / "attempts" / "0001"
     (attempt / "released").unlink()
@@ -203,7 +201,6 @@ def test_a_run_that_lost_its_worker_waits_while_a_launch_is_active(prefix_reques
     ],
 )
 def test_a_failed_run_waits_if_the_active_launch_repeats_it(prefix_request, tmp_path, cause, num_since, expected):
-    """The advice was to retry what the launch was about to repeat."""
     cell = prefix_request.cells[0]
 
     def fail():
@@ -224,7 +221,6 @@ def test_a_failed_run_waits_if_the_active_launch_repeats_it(prefix_request, tmp_
 
 
 def test_a_done_run_without_its_result_waits(prefix_request, tmp_path, attempts):
-    """It was called done."""
     done = {run.run for run in sweep_status(prefix_request, tmp_path).runs if run.state == "done"}
     lost, kept = sorted(done)
     (tmp_path / lost / "result.json").unlink()
@@ -238,7 +234,6 @@ def test_a_done_run_without_its_result_waits(prefix_request, tmp_path, attempts)
 
 
 def test_a_launch_of_another_study_counts_if_it_does_all_that_is_missing(prefix_request, tmp_path, attempts):
-    """As with sensitivity=auto: one launch has the runs of two studies."""
     missing = [run.run for run in sweep_status(prefix_request, tmp_path).runs if run.state != "done"]
     with at_work(tmp_path, "another", missing[:-1]):
         assert sweep_status(prefix_request, tmp_path).num_launches == 0
@@ -251,7 +246,6 @@ def single(runs_dir, others=()):
 
 
 def test_single_runs_are_those_of_no_study(prefix_request, tmp_path, attempts, tiny):
-    """Runs of ``train`` were not shown at all."""
     others = {cell.name for cell in prefix_request.cells}
     assert single(tmp_path, others) is None
     with RunFolder(tmp_path, tiny.name).acquire(tiny) as attempt:

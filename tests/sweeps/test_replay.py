@@ -39,7 +39,6 @@ def changed(path, **values):
 
 
 def test_an_unchanged_run_is_equal_and_nothing_is_left_behind(finished_run, capsys):
-    """It is named by a beginning of its name."""
     before = sorted(finished_run.path.rglob("*"))
     assert manage.main(["replay", finished_run.name[:10], f"runs_dir={finished_run.path.parent}"]) == 0
     first, second, *others = capsys.readouterr().out.splitlines()

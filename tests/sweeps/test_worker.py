@@ -53,7 +53,6 @@ def test_a_signal_makes_a_worker_save_a_checkpoint_and_release_its_run(tasks, tm
 
 
 def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path, launch_dir):
-    """As a scheduler sends it."""
     config = replace(tasks[0].config, loader=LoaderConfig(num_workers=2))
 
     def stop(rows):
@@ -74,7 +73,6 @@ def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path,
 
 @pytest.mark.exhaustive
 def test_a_worker_looks_again_after_each_run(tasks, tmp_path, launch_dir):
-    """The run of a worker that was killed waited until all others were done."""
     first, second = (RunFolder(tmp_path, task.name) for task in tasks)
     other = first.acquire(tasks[0].config)  # by a worker that dies while we train the second run
 
@@ -101,8 +99,6 @@ def test_a_worker_waits_until_it_knows_whether_a_holder_is_alive(tasks, tmp_path
 
 
 def test_the_second_run_without_space_ends_the_worker(tiny, pairs, tmp_path, launch_dir):
-    """A full disk failed run after run."""
-
     def no_space(rows):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -122,7 +118,6 @@ def test_a_run_whose_folder_cannot_be_written_is_skipped(tasks, tmp_path, launch
 
 
 def test_a_runs_folder_that_cannot_be_written_ends_the_worker(tasks, tmp_path, launch_dir):
-    """Here its index, which all runs need."""
     (tmp_path / "index").write_text("in the way")
     report = Worker(Work(tasks), launch_dir).work()
     assert (report.done, skipped(launch_dir)) == ([], {})
@@ -152,7 +147,6 @@ def test_a_worker_process_reports_in_its_folder_and_hears_no_terminal(tasks, tmp
 
 
 def test_a_worker_takes_over_the_run_of_a_stopped_process(tasks, tmp_path, launch_dir, monkeypatch):
-    """The launch took it for dead, and its new workers took it for alive and ended."""
     held = RunFolder(tmp_path, tasks[0].name).acquire(tasks[0].config)  # by this process, whose heartbeat stands still
     waited = []
 

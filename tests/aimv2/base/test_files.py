@@ -132,8 +132,6 @@ def test_share_lets_the_group_write_in_a_group_folder(tmp_path, mode, part, expe
 
 
 def test_a_file_system_without_hard_links_is_refused_in_one_sentence(tmp_path, monkeypatch):
-    """It was noticed when the first run published its result."""
-
     def link(source, target):
         raise OSError(errno.EOPNOTSUPP, "Operation not supported", str(source), None, str(target))
 

@@ -161,7 +161,6 @@ except KeyboardInterrupt:
 
 
 def test_a_clean_up_after_the_terminal_was_closed_can_print(tmp_path):
-    """SIGHUP ended the process at once, and each write to a closed terminal is an OSError."""
     master, slave = os.openpty()
     process = subprocess.Popen([sys.executable, "-c", CLEAN_UP, str(slave), str(tmp_path / "end")], pass_fds=[slave])
     os.close(slave)

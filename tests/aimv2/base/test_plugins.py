@@ -87,7 +87,6 @@ def test_a_context_has_its_plugins_and_its_processes_have_them_too(tmp_path):
 
 @pytest.mark.exhaustive
 def test_importing_our_packages_loads_no_plugin(tmp_path):
-    """A plug-in that is loaded halfway through an import would import what is not there yet."""
     (tmp_path / "a.py").write_text("print('loaded')")
     code = "import aimv2.extend, aimv2.run.execute, aimv2.sweeps.manage, aimv2.sweeps.launch, aimv2.analysis.report"
     variables = os.environ | {plugins.VARIABLE: json.dumps([str(tmp_path / "a.py")])}
@@ -153,7 +152,6 @@ def test_what_needs_a_plugin_says_which(tmp_path):
 
 
 def test_code_in_a_snapshot_has_the_plugins_of_the_snapshot_and_no_others(tmp_path, monkeypatch):
-    """As they were; what was edited since then is not seen."""
     here, source = tmp_path / "here", "import aimv2.tests_colours as all; all.COLOURS.add({name!r}, {value})"
     for path, name in ((here / "a.py", "green"), (here / "b/__init__.py", "grey")):
         path.parent.mkdir(parents=True, exist_ok=True)

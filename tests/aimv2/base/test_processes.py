@@ -34,7 +34,6 @@ def test_a_killed_process_is_one_sentence():
 
 
 def test_threads_give_results_in_order_and_work_at_the_same_time():
-    """In the end, each task waits until all three are at work."""
     for threads in (1, 3):
         found = list(in_threads(lambda number: (number * 7) % 11, range(50), threads))
         assert found == [number * 7 % 11 for number in range(50)]

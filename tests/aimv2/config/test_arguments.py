@@ -67,7 +67,6 @@ def ended_without_a_reader(*command):
     "command", ["print('x')", "print('x', flush=True)", "print('x' * 10**6)", "Console().print('x')"]
 )
 def test_a_command_ends_quietly_once_nothing_reads_its_output(command):
-    """``status | head`` printed "Broken pipe"."""
     program = (
         "import sys\nfrom rich.console import Console\nfrom aimv2.config.arguments import guarded, script_of\n"
         f"sys.exit(script_of(lambda words: guarded(lambda words: {command} or 0, words)))"

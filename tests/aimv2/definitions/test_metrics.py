@@ -55,17 +55,7 @@ def test_metric_has_one_unit_and_direction(metric, unit, is_lower_better):
 
 
 @pytest.mark.parametrize(
-    "metric",
-    [
-        "my_loss",
-        "probe_",
-        "pixel_loss_half",
-        "pixel_loss",
-        "caption_loss_0.5",
-        "content_loss_other",
-        "choice_accuracy_colours",
-        "",
-    ],
+    "metric", ["my_loss", "probe_", "pixel_loss_half", "pixel_loss", "caption_loss_0.5", "content_loss_other", ""]
 )
 def test_unknown_metric_is_refused(metric):
     for look_up in (unit_of, lower_is_better):

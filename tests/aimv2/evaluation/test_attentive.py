@@ -81,7 +81,6 @@ def test_probe_finds_planted_classes_and_none_in_noise():
 
 
 def test_settings_are_selected_on_validation_only():
-    """Another test split changes the test accuracy and no choice."""
     config = ProbeConfig(learning_rates=(1e-6, 1e-2), weight_decays=(0.05, 0.1), epochs=10, batch_size=64, head_dim=4)
     train, validation = planted(300, 3, seed=0), planted(100, 3, seed=1)
     results = [
@@ -141,7 +140,6 @@ def test_each_label_has_a_classifier_of_its_own():
 
 
 def test_equal_accuracies_are_decided_by_the_loss():
-    """All settings classify a lone class perfectly; the largest learning rate has the lowest loss."""
     config = ProbeConfig(learning_rates=(1e-4, 1e-3, 1e-2), weight_decays=(0.05,), epochs=5, batch_size=64, head_dim=4)
     train, validation, test = (planted(100, 1, seed=i, signal=5.0) for i in range(3))
     parts = [Features(part.feature_NID, part.label_NK) for part in (train, validation, test)]

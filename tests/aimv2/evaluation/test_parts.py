@@ -31,7 +31,6 @@ def always_interrupted():
 
 @pytest.mark.exhaustive
 def test_evaluation_that_is_longer_than_every_job_ends(tiny, tmp_path):
-    """Each attempt has time for one step or one part."""
     whole, parted = (RunFolder(tmp_path / name, tiny.name) for name in ("whole", "parted"))
     measured = []
 

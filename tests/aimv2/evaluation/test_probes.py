@@ -19,7 +19,6 @@ from aimv2.objectives.build import build
     ("learning_rates", "is_at_edge"), [((1e-5, 1e-2), True), ((1e-5, 1e-2, 1e4), False), ((1e-2,), False)]
 )
 def test_setting_at_the_edge_of_the_grid_has_a_warning(tiny, learning_rates, is_at_edge):
-    """The tops of the pictures are white or black; the label says which."""
     grid = ProbeConfig(learning_rates=learning_rates, weight_decays=(0.05,), epochs=20, batch_size=16, head_dim=16)
     config = replace(tiny, evaluation=replace(tiny.evaluation, probe=grid))
     label_N1 = np.arange(64)[:, None] % 2

@@ -124,7 +124,6 @@ def measured(model, pairs, config):
 
 
 def test_losses_of_classes_are_sums_over_their_tokens(long, pairs):
-    """From one table of all tokens, token by token."""
     model = build(long)
     metrics, held_out = measured(model, pairs, long)
     assert len(held_out) == 48

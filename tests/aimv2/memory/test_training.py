@@ -64,7 +64,6 @@ def test_prediction_matches_allocations_in_the_shape_of_vit_l(micro_batch, saves
     ],
 )
 def test_prediction_matches_allocations_of_many_patches(objective, micro_batch, saves_inputs, precision):
-    """Of 400 patches the mask is as large as what a block saves."""
     sizes = {"batch_size": 4, "micro_batch": micro_batch, "width": 128, "depths": (4, 3), "image_px": 280}
     case = Case(**sizes, saves_inputs=saves_inputs, objective=objective, precision=precision)
     assert_allocations_match(case)

@@ -107,7 +107,6 @@ def test_parallel_captions_are_predicted_from_the_image_alone(tiny, images, toke
 
 @pytest.mark.parametrize("kind", [{}, {"order": "text_first"}, {"image_positions": True}, {"sharing": "separate"}])
 def test_image_that_is_read_once_serves_several_captions(tiny, images, tokens, kind):
-    """Captions 0 and 4 of image 2, and caption 1 of image 0, against whole passes."""
     config = replace(tiny, model=replace(tiny.model, decoder=replace(tiny.model.decoder, depth=2, **kind)))
     model = build(config)
     image_B, caption_B = torch.tensor([2, 2, 0]), torch.tensor([0, 4, 1])

@@ -93,7 +93,6 @@ def test_reading_order_moves_patches_with_their_positions(tiny, images, order):
 
 @torch.no_grad()
 def test_layer_norm_and_gelu_match_timm():
-    """timm's plain ViT without biases, CLS token or pooling."""
     config = model_config(width=64, depth=2, num_heads=4, image_px=32, patch_px=8, norm="layer", ffn="gelu")
     encoder = Encoder(config)
     randomise(encoder)

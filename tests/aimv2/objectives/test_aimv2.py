@@ -14,7 +14,6 @@ from tests.helpers.training import changed, losses_of
 
 
 def test_text_loss_trains_the_encoder(tiny, batch):
-    """Captions are conditioned on the image."""
     model = build(tiny)
     losses_of(model, batch, tiny).terms["text_loss"].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.encoder.parameters())

@@ -126,7 +126,6 @@ def test_contrasts_vanish_for_confident_matches_and_stay_finite_for_mismatches()
 
 @pytest.mark.parametrize("first", [0, 2, 4])
 def test_parts_of_a_batch_have_the_gradients_of_the_whole(first):
-    """With the others known, and gradients that are divided by three ranks."""
     whole = torch.randn(6, 3, dtype=torch.float64)
     own = whole[first : first + 2].clone().requires_grad_()
     vectors = spliced(whole, magnified(own, 3), first)

@@ -117,7 +117,6 @@ def test_failed_run_names_cause_and_traceback_file(train, tmp_path):
 
 
 def test_train_waits_until_it_knows_whether_a_process_of_another_host_is_alive(train, tmp_path, monkeypatch):
-    """After a reboot, a host is another one."""
     train(*FAILING)
     attempt = next((tmp_path / "runs").glob("*/attempts/0001/failure.json")).parent
     (attempt / "released").unlink()
@@ -169,7 +168,6 @@ def test_warning_of_a_metric_is_printed(train):
 
 @pytest.mark.exhaustive
 def test_ctrl_c_on_several_ranks_saves_a_checkpoint_from_which_they_resume(tmp_path, cache_dir):
-    """The terminal sends it to all processes; their output ends with the last of them."""
     arguments = small_run(cache_dir, "ranks=2", "device=cpu", "budget.samples=4000", "checkpoint.every_seconds=0.1")
     command = [sys.executable, "-m", "aimv2", "train", *arguments, f"runs_dir={tmp_path}"]
     with subprocess.Popen(

@@ -61,7 +61,6 @@ def test_publish_refuses_an_attempt_that_was_taken_over(run, tiny, finish, rows)
 
 
 def test_publish_never_replaces_a_result(run, tiny, metrics, rows):
-    """The new owner must not replace a result that was published while it worked."""
     successor = None
     with run.acquire(tiny) as first:
         first.write_rows(rows)

@@ -179,7 +179,6 @@ def test_a_reused_process_id_and_a_folder_that_was_made_again_have_another_holde
 
 
 def test_watching_writes_nothing(first, tmp_path):
-    """A probe of the file system's clock had the name of host and process, which containers share."""
     before = sorted(tmp_path.rglob("*"))
     tmp_path.chmod(0o555)
     first.folder.chmod(0o555)

@@ -91,7 +91,6 @@ def test_events_are_the_rows_of_the_record_while_the_run_trains_and_later(run, t
 
 
 def test_resumed_attempt_continues_the_series(run, tiny):
-    """The second attempt resumes from step 2, and repeats step 3."""
     with run.acquire(tiny) as first:
         first.write_rows([row(n) for n in range(4)])
     with run.acquire(tiny) as second:

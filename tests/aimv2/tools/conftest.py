@@ -221,31 +221,3 @@ def edit_json():
         path.write_text(json.dumps(values))
 
     return edit
-
-
-@pytest.fixture(scope="session")
-def assert_same_pair():
-    """Assert that embeddings and logits of our pair of encoders equal those of transformers."""
-
-    def close(actual, expected):
-        assert (actual - expected).norm() <= 1e-5 * expected.norm()
-
-    def compare(ours, theirs, *, end_id, num_tokens, vocab_size, padding):
-        image = torch.randn(3, 3, 16, 16)
-        # Captions of 1 to T tokens, end-of-text included, and padding behind.
-        token_BT = torch.randint(end_id + 1, vocab_size, (num_tokens, num_tokens))
-        text_len_B = torch.arange(1, num_tokens + 1)
-        for row, length in enumerate(text_len_B.tolist()):
-            token_BT[row, length - 1] = end_id
-            token_BT[row, length:] = padding
-        image_BS, text_BS = ours.embed_images(image), ours.embed_texts(token_BT, text_len_B)
-        # transformers 5.24 drops a mask that hides nothing, and with it causality, when it computes attention by SDPA.
-        not_padding_BT = (torch.arange(num_tokens) < text_len_B[:, None]).long()
-        for implementation, mask_BT in (("eager", torch.ones_like(token_BT)), ("sdpa", not_padding_BT)):
-            theirs.set_attn_implementation(implementation)
-            out = theirs(input_ids=token_BT, pixel_values=image, attention_mask=mask_BT)
-            close(image_BS, out.image_embeds)
-            close(text_BS, out.text_embeds)
-            close(ours.similarity(image_BS, text_BS), out.logits_per_image)
-
-    return compare

@@ -270,15 +270,26 @@ def test_encoder_of_a_finished_run_is_exported(layout, values, omitted, initiali
 
 @torch.no_grad()
 @pytest.mark.parametrize("log_scale", [2.5, 6.0])  # 6 is above the largest scale, 100
-def test_both_encoders_are_those_of_transformers(log_scale, tiny, assert_same_pair):
+def test_both_encoders_are_those_of_transformers(log_scale, tiny, images):
     """Oracle of the network that contrastive objectives train."""
-    model = tiny.model
+    model, end_id, T = tiny.model, 1, 12
     network = build(replaced(tiny, {"objective.name": "clip"})).eval()
     network.similarity.logit_scale.data.fill_(log_scale)
-    theirs = as_pair_of_transformers(network, model, end_id=1)
-    # Padding with 0 or with end-of-text: nothing after the first end-of-text is read.
-    for padding in (0, 1):
-        assert_same_pair(network, theirs, end_id=1, num_tokens=12, vocab_size=model.vocab_size, padding=padding)
+    theirs = as_pair_of_transformers(network, model, end_id=end_id)
+    for padding in (0, end_id):  # nothing after the first end-of-text is read
+        # Captions of 1 to T tokens, end-of-text included, and padding behind.
+        token_BT, text_len_B = torch.randint(end_id + 1, model.vocab_size, (T, T)), torch.arange(1, T + 1)
+        for row, length in enumerate(text_len_B.tolist()):
+            token_BT[row, length - 1], token_BT[row, length:] = end_id, padding
+        image_BS, text_BS = network.embed_images(images), network.embed_texts(token_BT, text_len_B)
+        # transformers 5.24 drops a mask that hides nothing, and with it causality, when it computes attention by SDPA.
+        not_padding_BT = (torch.arange(T) < text_len_B[:, None]).long()
+        for implementation, mask_BT in (("eager", torch.ones_like(token_BT)), ("sdpa", not_padding_BT)):
+            theirs.set_attn_implementation(implementation)
+            out = theirs(input_ids=token_BT, pixel_values=images, attention_mask=mask_BT)
+            assert_same(image_BS, out.image_embeds)
+            assert_same(text_BS, out.text_embeds)
+            assert_same(network.similarity(image_BS, text_BS), out.logits_per_image)
 
 
 def test_of_an_older_folder_with_a_pair_the_image_encoder_is_read(ours, edit_json):

@@ -148,7 +148,6 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(
 
 
 def test_interrupted_native_run_ends_like_an_uninterrupted_one(long, pairs, tmp_path):
-    """Its steps have other areas, numbers of images and costs."""
     config = at_native(long())
     run = RunFolder(tmp_path / "runs", config.name)
     for stop in (1, 3):
@@ -197,7 +196,6 @@ def test_interrupted_run_reports_the_same_result(long, tmp_path, name):
 
 @pytest.mark.exhaustive
 def test_process_that_is_interrupted_and_then_killed_resumes_bitwise(tmp_path, cache_dir):
-    """SIGTERM, then SIGKILL, each during training, with the command as it is typed."""
     arguments = small_run(cache_dir, "budget.samples=3200", "checkpoint.every_seconds=0.2")
     command = [sys.executable, "-m", "aimv2", "train", *arguments]
     for attempt, (number, status) in enumerate([(signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)], start=1):
@@ -332,7 +330,6 @@ def interrupted(long, pairs, tmp_path):
 
 
 def test_rows_after_the_checkpoint_and_a_partial_row_are_ignored(interrupted, pairs, reference):
-    """A killed process leaves rows that are newer than its checkpoint, and a partial one."""
     run, config, (newest, _) = interrupted
     with (newest / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 5, "text_loss": 0.5}\n{"step": 6, "text')
@@ -431,8 +428,6 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_any_optimizer_goes_on_from_its_state_at_the_saved_step(make, tiny, tmp_path):
-    """While it is written, training goes on."""
-
     def stepped(model, optimizer):
         optimizer.zero_grad()
         sum(parameter.square().sum() for parameter in model.parameters() if parameter is not unused(model)).backward()
@@ -600,7 +595,6 @@ def test_a_failure_waits_for_the_checkpoint_that_is_written(trained):
     ],
 )
 def test_an_error_of_one_of_several_ranks_waits_for_no_checkpoint(size, error, waits):
-    """The others wait in the checkpoint or in the training until they learn of the error."""
     clock = Clock()
     saver = Saver(Saves(clock, write_seconds=1000.0), SaveTimer(1, clock), World(size=size))
     with contextlib.suppress(RuntimeError, KeyboardInterrupt, RunFailedError), saver:

@@ -21,7 +21,6 @@ def test_auto_compiles_on_a_gpu_where_the_compiler_is_and_never_on_the_cpu(tiny,
 
 @pytest.mark.parametrize(("precision", "products"), [("tf32", "high"), ("float32", "highest"), ("bfloat16", "highest")])
 def test_float32_products_are_exact_unless_the_run_says_tf32(tiny, precision, products):
-    """Also after another run of this process, which has set the opposite."""
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("highest" if products == "high" else "high")

@@ -127,7 +127,6 @@ COMPILED = [VARIANTS[0] | {"parallel": parallel, "micro_batch": 4, "compile": Tr
     ],
 )
 def test_ranks_have_the_losses_and_gradients_of_the_batch(tiny, batch, ranks, cases, tmp_path):
-    """With whole weights and with shards, in one micro-batch and in several."""
     cases = [changed(tiny, case | {"ranks": ranks}) for case in cases]
     assert_ranks_match(cases, enlarged(batch, tiny, ranks // 2), ranks, tmp_path)
 
@@ -196,7 +195,6 @@ def test_ranks_have_the_losses_and_gradients_of_a_native_batch(native, pairs, tm
 
 @pytest.mark.parametrize(("area", "num_parts"), [(8, 4), (16, 4), (32, 4), (64, 2)])
 def test_native_micro_batches_have_the_losses_of_the_batch_and_about_as_many_patches(native, pairs, area, num_parts):
-    """Two images of 16 patches, or one of more."""
     batch = batch_of_area(native, pairs, area)
     batch = batch._replace(image=batch.image.double())
     engine = engine_of(replace(native, micro_batch=2))
@@ -250,7 +248,6 @@ def test_compiled_blocks_have_the_losses_and_gradients_of_eager_ones(tiny, large
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("saves_inputs", [False, True])
 def test_native_sizes_are_compiled_a_few_times(tiny, pairs, saves_inputs, tracing):
-    """More than eight graphs ended a run, and so did forward and backward passes of one block in two graphs."""
     values = {"model.decoder.sharing": "separate", "micro_batch": 2, "activation_checkpointing": saves_inputs}
     config = at_native(tiny, compile=True, **values, **{"budget.samples": 192})
     model = build(config)

@@ -85,7 +85,6 @@ def test_a_rank_that_ends_before_its_work_is_not_waited_for(four, tmp_path, numb
 
 @pytest.mark.exhaustive
 def test_ranks_end_with_a_rank_0_that_is_killed(four, tmp_path):
-    """They have its output, which ends with the last of them."""
     given = multiprocessing.reduction.ForkingPickler.dumps((four, partial(wait_to_be_dismissed, four, tmp_path)))
     command = [sys.executable, "-c", RANK_0, bytes(given).hex()]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:

@@ -124,7 +124,6 @@ def test_run_without_samples_takes_no_step(tiny, pairs, with_samples):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_steps_are_loaded_in_the_micro_batches_of_the_setup(tiny, pairs, with_samples, num_workers):
-    """As a whole batch is cut, from any step on."""
     config = replace(with_samples(tiny, 40), loader=LoaderConfig(num_workers=num_workers))
     batches = TrainBatches(config, pairs.train, pairs.tokenizer)
     found = list(load_steps(batches, SETUP, first_step=2))

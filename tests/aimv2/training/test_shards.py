@@ -120,7 +120,6 @@ def test_any_ranks_restore_what_any_others_have_saved(tiny, saved, ranks, tmp_pa
 
 @pytest.mark.exhaustive
 def test_every_file_is_json_or_safetensors(saved):
-    """So none is a pickle."""
     files = [path for path in saved.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".json", ".safetensors"}
     for path in files:

@@ -102,7 +102,6 @@ def test_records_give_the_same_verdict_without_runs(launcher, tmp_path, capsys, 
 
 
 def test_parts_count_and_the_one_that_blocks_comes_first(capsys):
-    """By the committed records of prefix_ratio."""
     assert check(["prefix-beats-causal", "--from-records"], pytest.fail) == 3
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "prefix-beats-causal is undecided, with all studies and parts."

@@ -13,7 +13,7 @@ from aimv2.analysis.document.model import VERDICTS
 from aimv2.analysis.document.style import style
 from aimv2.analysis.inference.intervals import Estimate
 from aimv2.analysis.judgement.claims import WORDS
-from aimv2.analysis.judgement.rules import Outcome, Word, outcome
+from aimv2.analysis.judgement.rules import Word, outcome
 from aimv2.definitions.metrics import lower_is_better
 from tests.helpers.documents import changed, lines_of, tables
 
@@ -22,15 +22,6 @@ WHOLE = [claim.id for claim in CLAIMS.values() if not claim.part_of]
 
 def figures_of(page):
     return {figure.name: figure.data for figure in page.figures()}
-
-
-def test_the_forest_draws_only_what_contradicts_a_claim(findings):
-    claim, verdict = next(iter(findings.verdicts.items()))
-    against = verdict.comparisons[0]._replace(outcome=Outcome(Word.CONTRADICTED))
-    both = (against, against._replace(outcome=Outcome(Word.SUPPORTED)))
-    for word, number in ((Word.CONTRADICTED, 1), (Word.UNDECIDED, 2)):
-        own = replace(findings, verdicts={claim: replace(verdict, word=word, comparisons=both)})
-        assert len(figures_of(document({"own": own}))["forest"]) == number
 
 
 def test_without_reports_every_claim_is_in_the_table_and_nothing_is_judged():

@@ -126,7 +126,6 @@ def reports_dir(request_of, evidence, tmp_path):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("slug", ["prefix_ratio", "scaling"])
 def test_searches_are_no_evidence_on_claims(reports_dir, tiny, tmp_path_factory, slug):
-    """That of the same study, and of one that measures a claim without judging it."""
     study, before = STUDIES[slug], to_json(claims_document(reports_dir))
     request, runs_dir = request_of_search(tiny, study=study), tmp_path_factory.mktemp("runs")
     write_confirmation(request, runs_dir)
@@ -152,12 +151,6 @@ def with_accuracies(slug, effects):
 def rows_of(findings, name):
     (table,) = (_paper_table(table, findings) for table in paper_tables() if table.id == name)
     return table, {lines_of(row[0])[0]: [" / ".join(lines_of(cell)) for cell in row[1:]] for row in table.rows}
-
-
-def test_rows_without_a_counterpart_or_a_report_say_so():
-    _, rows = rows_of({}, "v1-table-3b")
-    assert rows["checkerboard"][-1] == "no such arm"
-    assert rows["spiral"][-1] == "not run yet"
 
 
 def test_reports_at_other_budgets_do_not_stand_beside_the_paper():

@@ -55,7 +55,6 @@ def test_seeds_are_those_that_rule_out_the_margin(tmp_path):
 
 
 def test_the_level_is_that_of_the_next_look(tmp_path):
-    """A second look has half the error rate of the first."""
     path = looks_path(tmp_path, "prefix_distribution")
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps([{"seeds": [0, 1], "runs": ["a", "b"]}]))

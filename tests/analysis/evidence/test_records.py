@@ -334,7 +334,6 @@ def test_an_arm_that_was_defined_otherwise_does_not_count(records_of, cells, tin
 
 
 def test_an_untrained_encoder_keeps_its_runs_under_another_name(tiny, tmp_path):
-    """It is named by the first arm of its launch that has it."""
     study, base = STUDIES["scaling"], replaced(tiny, {"budget.samples": 64})
     baseline, half, whole = study.baseline, "size_200_samples_050", "size_200_samples_100"
     launches = []

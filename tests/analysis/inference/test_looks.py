@@ -31,7 +31,6 @@ def test_same_seeds_again_are_no_new_look(path):
 
 
 def test_more_runs_with_the_same_seeds_are_another_look(path):
-    """As if one arm was finished first, or a run was still missing."""
     first = look(path, range(4), runs(4, arms=["one"]))
     second = look(path, range(4), runs(4)[:-1])
     third = look(path, range(4), runs(4))

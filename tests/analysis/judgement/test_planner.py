@@ -29,7 +29,6 @@ def better(**values):
 
 
 def test_seeds_detect_the_difference_and_one_fewer_do_not():
-    """The oracle is the minimum detectable difference at that many seeds."""
     level = level_of(CLAIM, LEVEL)
 
     def detectable(n):

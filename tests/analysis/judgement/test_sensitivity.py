@@ -156,7 +156,6 @@ def test_own_findings_come_before_committed_ones_of_more_rungs(tmp_path):
 
 
 def test_of_two_studies_of_a_base_that_with_more_rungs_counts(tmp_path):
-    """sensitivity=auto runs only the rungs that a study needs."""
     few = ladder_of(seeing("content_loss", hidden_050=None, width_050=None), demo())
     reports = write_ladder(
         write_ladder(tmp_path, few, "sensitivity_few"), ladder_of(seeing("content_loss"), demo()), "sensitivity_most"

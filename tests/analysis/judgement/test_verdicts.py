@@ -210,7 +210,6 @@ def test_every_claim_of_every_study_has_cases_for_and_against_it():
 
 @pytest.mark.parametrize("slug", [slug for slug, study in STUDIES.items() if study.claims])
 def test_wide_intervals_leave_every_claim_undecided(slug):
-    """No difference, and a spread of four times the margin or more, except of the untrained encoder."""
     study = STUDIES[slug]
     spread = {study.baseline: 0.4, "untrained": 0.001}
     found = judged(study, evidence_of(study, {}, spread=spread, metrics=METRICS))
@@ -336,7 +335,6 @@ def test_claim_about_a_metric_that_the_data_cannot_have_is_not_testable():
 
 
 def test_metrics_that_differ_before_training_are_not_compared():
-    """As a probe of an untrained encoder does with and without a mask."""
     study = STUDIES["prefix_ratio"]
     before = {("untrained", MASKED_PROBE): 0.2}
     effects = {("causal", PROBE): -0.3, ("causal_same_patches", PROBE): -0.3}

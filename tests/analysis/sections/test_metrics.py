@@ -9,9 +9,8 @@ from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from aimv2.analysis.sections import metrics
 from tests.helpers.documents import by_row, judged_again, tables, text_of
-from tests.helpers.evidence import evidence_from, evidence_of
+from tests.helpers.evidence import evidence_from
 from tests.helpers.searches import parsed, request_of_search, won_by_the_baseline, write_confirmation
-from tests.helpers.specimen import STUDY
 
 CAUSAL = "causal (prefix of 1 patch)"
 
@@ -68,13 +67,6 @@ DIFFERENCE, DETECTABLE = "difference [interval]", "minimum detectable difference
 
 def primary_rows(findings):
     return by_row(tables(metrics.arms_section(findings))["arms"])
-
-
-def test_no_expectation_is_judged_unless_controls_passed(findings):
-    evidence = evidence_of(STUDY, {"causal": -0.4, "positive_control": 0.0}, spread=0.01)
-    rows = primary_rows(judged_again(findings, evidence))
-    assert rows[CAUSAL]["observed"] == ("better", "not judged: a control did not pass")
-    assert rows[STUDY.label("positive_control")]["observed"] == ("inconclusive",)
 
 
 def test_arm_with_a_failed_run_is_not_judged(findings):

@@ -108,22 +108,8 @@ def test_equal_arms_share_their_rows(evidence_with):
     ]
 
 
-def test_arms_that_differ_have_rows_of_their_own(evidence_with):
-    def mixture_of(cell):
-        return {"a": shown(0, 10), "b": shown(80, 10)} if cell.arm == "causal" else {"a": shown(40, 10)}
-
-    _, evidence = evidence_with(mixture_of)
-    table = mixture_table(STUDY, evidence)
-    assert [row[1:3] for row in table.rows] == [["a", "40"], ["a", "0"], ["b", "80"]]
-    assert table.rows[1][0] == STUDY.label("causal")
-    assert table.rows[1][4] == "", "no share of no samples"
-    assert STUDY.label("causal") not in table.rows[0][0]
-    assert evidence.dense_share("causal") == 0
-
-
 @pytest.mark.exhaustive
 def test_report_credits_what_the_records_say(evidence_with, request_of, tmp_path):
-    """It opens no description, which may be another one on another machine."""
     some, evidence = evidence_with(lambda cell: None)
     path = str(tmp_path / "birds.yaml")
     cells = [replace(cell, config=replaced(cell.config, {"data.sources": (path,)})) for cell in some]

@@ -34,13 +34,7 @@ def section(findings, ladder):
     return sensitivity.section(changed(findings, ladder=ladder, sensitivity=seen, study=study))
 
 
-def test_study_without_a_ladder_has_no_section(findings):
-    assert sensitivity.section(findings) is None
-
-
 def test_seeds_and_the_smallest_difference_follow_from_the_noise(section):
-    """The oracle is the minimum detectable difference."""
-
     def detectable(num_seeds):
         return detectable_difference(Estimate(0.0, 0.1 / math.sqrt(num_seeds), num_seeds - 1, num_seeds))
 

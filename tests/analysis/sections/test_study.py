@@ -13,7 +13,6 @@ from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from aimv2.analysis.sections.study import document
-from aimv2.config.program import replaced
 from tests.analysis.conftest import MARKUP
 from tests.helpers.documents import changed, judged_again, tables, text_of
 from tests.helpers.evidence import PIXEL
@@ -117,17 +116,3 @@ def test_an_arm_that_wrote_nothing_has_no_column_and_without_examples_there_is_n
     assert tables(shown)["examples"].columns == [
         "image", "reference", *(STUDY.label(arm) for arm in STUDY.arms if arm != "causal")
     ]  # fmt: skip
-
-
-def test_captions_that_are_cut_are_said_to_be(findings):
-    def introduction(*, supervise_eos, arms=STUDY.arms):
-        values = {"objective.supervise_eos": supervise_eos}
-        cells = [
-            replace(cell, config=replaced(cell.config, values)) if cell.arm in arms else cell for cell in findings.cells
-        ]
-        return text_of(examples_of(replace(findings, request=replace(findings.request, cells=cells)))[0])
-
-    assert "captions are cut" not in introduction(supervise_eos=True)
-    assert "The end of text is not a training target, as" in introduction(supervise_eos=False)
-    others = "; ".join(STUDY.label(arm) for arm in STUDY.arms if arm != "causal")
-    assert f"is not a training target of {others}, as" in introduction(supervise_eos=True, arms=["causal"])

@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.analysis.inference.intervals import detectable_difference
-from aimv2.analysis.judgement.rules import Outcome, Word
 from aimv2.analysis.sections import summary
 from tests.helpers.documents import by_row, judged_again, tables, text_of
 from tests.helpers.evidence import evidence_from, evidence_of
@@ -38,18 +36,6 @@ def test_arms_and_verdicts_have_the_numbers_of_the_findings(findings):
         assert why in row["what decides"][0]
 
 
-def test_arms_that_are_not_told_apart_are_named_with_what_would_be_seen(findings):
-    found = with_effects(findings, {"positive_control": 3.0}, 0.3)
-    text = text_of(sections_of(found)["What was not seen"])
-    shown = [one.difference for one in found.comparisons.values() if one.shows == "inconclusive"]
-    least, most = min(map(detectable_difference, shown)), max(map(detectable_difference, shown))
-    sizes = f"{least:.2g}" if f"{least:.2g}" == f"{most:.2g}" else f"{least:.2g} to {most:.2g}, by arm,"
-    assert f"Differences of {sizes} would be detected in" in text
-    assert "Whether these arms differ: " in text
-    assert "causal" in text
-    assert "in 80 % of cases." in text
-
-
 def test_without_its_controls_a_study_shows_differences_and_no_verdict(findings):
     judged = with_effects(findings, {"causal": 0.5}, 0.001)
     found = sections_of(judged)
@@ -59,21 +45,6 @@ def test_without_its_controls_a_study_shows_differences_and_no_verdict(findings)
         assert row["difference [interval]"] == (one.difference.text("+.4f"),)
         assert row["observed"] == (one.shows, "not judged: a control did not pass")
     assert "Positive control failed in content_loss." in text_of(found["What was not seen"])
-
-
-def test_what_speaks_for_a_contradicted_claim_is_not_counted_under_what_decides(findings):
-    claim, verdict = next(iter(findings.verdicts.items()))
-    against = verdict.comparisons[0]._replace(outcome=Outcome(Word.CONTRADICTED))
-    both = (against, against._replace(outcome=Outcome(Word.SUPPORTED)))
-
-    def shown(word):
-        own = replace(findings, verdicts={claim: replace(verdict, word=word, comparisons=both)})
-        (row,) = tables(sections_of(own)["Claims of the paper"])["verdicts"].rows
-        return row[-1]
-
-    assert against.difference.text() in shown(Word.CONTRADICTED)
-    assert "and 1 more" not in shown(Word.CONTRADICTED)
-    assert shown(Word.UNDECIDED).endswith("; and 1 more")
 
 
 def test_what_is_missing_is_said_once_with_the_command_that_measures_it(findings):

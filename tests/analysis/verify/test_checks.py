@@ -213,8 +213,6 @@ def test_weights_that_are_not_finite_fail(variant):
 
 
 def test_losses_of_another_definition_fail(run, monkeypatch):
-    """Pixel losses of another scale, and a cross-entropy in bits."""
-
     class Together(AIMv2):
         def forward(self, batch):
             losses = super().forward(batch)

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -178,12 +176,8 @@ def test_broken_run_leaves_no_report_and_other_files_are_kept(copied, finished, 
     assert capsys.readouterr().out == ""
 
 
-def test_module_is_a_command_with_a_help(tmp_path, capsys):
+def test_the_command_has_a_help(capsys):
     assert verify_command(["run=nowhere", "--help"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("usage: python -m aimv2.analysis.verify ")
     assert all(key in printed for key in ("run=", "runs_dir=runs", "out=reports/verify", "debug=true"))
-    command = [sys.executable, "-m", "aimv2.analysis.verify", f"runs_dir={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: runs_dir='{tmp_path}' has no finished trained run")

@@ -114,7 +114,6 @@ def test_a_broken_result_fails_the_launch_and_the_report_shows_it(ended, copied,
 
 @pytest.mark.exhaustive
 def test_reports_are_written_in_the_order_of_the_requests(copied, tmp_path):
-    """The second reads what the first has found."""
     request = read_request(copied, "prefix_ratio", STUDIES)
     other = replace(request, study=replace(request.study, suffix="first"))
     write_request(copied, other)

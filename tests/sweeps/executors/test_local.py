@@ -35,7 +35,6 @@ def test_a_run_whose_folder_cannot_be_written_does_not_end_the_launch(executor, 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("executor", [LocalExecutor(workers=1), DEBUG], ids=["local", "debug"])
 def test_a_worker_starts_the_ranks_of_its_runs_and_does_all_runs(executor, tiny, tmp_path):
-    """It ended after one run, as a SLURM job does."""
     configs = [replace(tiny, ranks=2), replace(tiny, ranks=2, seed=1), tiny.untrained()]
     plan = Plan(
         "a test", [Cell(arm=str(config.ranks), seed=config.seed, config=config) for config in configs], tmp_path
@@ -72,6 +71,12 @@ def ended(launch_dir, name, report):
     if report is not None:
         write_json(folder / "report.json", asdict(report))
     return lambda: 0
+
+
+def publish_all(plan):
+    for run in plan.runs.values():
+        with run.acquire(plan.cell_of[run.name].config) as attempt:
+            attempt.publish({})
 
 
 @pytest.fixture
@@ -112,7 +117,6 @@ def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(keep, l
 
 
 def test_a_killed_worker_is_replaced_while_another_one_works(plan, keep, launch_dir):
-    """It was not, until all other workers had ended."""
     first, second = plan.runs.values()
     started = []
 
@@ -148,9 +152,7 @@ def test_a_stopped_worker_is_replaced_and_not_waited_for(plan, keep, launch_dir)
         if len(started) == 1:  # as if its heartbeat had been watched for the grace period
             (folder / "holder.json").write_text(json.dumps(holder(folder) | {"process_start": "1"}))
             return lambda: None
-        for run in plan.runs.values():
-            with run.acquire(plan.cell_of[run.name].config) as attempt:
-                attempt.publish({})
+        publish_all(plan)
         return ended(launch_dir, name, WorkerReport())
 
     keep(num_workers=1, start=start)
@@ -159,7 +161,6 @@ def test_a_stopped_worker_is_replaced_and_not_waited_for(plan, keep, launch_dir)
 
 
 def test_a_cancelled_launch_waits_for_workers_that_do_runs_of_others(plan, keep, launch_dir):
-    """The first worker that ended had all others stopped."""
     first, second = plan.runs.values()
     looks = iter(range(10))
 
@@ -179,7 +180,6 @@ def test_a_cancelled_launch_waits_for_workers_that_do_runs_of_others(plan, keep,
 
 @pytest.mark.parametrize("is_cancelled", [True, False])
 def test_a_worker_that_never_starts_is_not_waited_for(plan, keep, launch_dir, is_cancelled):
-    """As one that a busy cluster keeps in its queue: the launch of finished runs never ended."""
     started = []
 
     def start(name):
@@ -209,9 +209,7 @@ def test_a_host_on_which_no_worker_can_work_does_not_end_the_launch(plan, keep, 
     def start(name):
         if problems:
             return ended(launch_dir, name, problems.pop())
-        for run in plan.runs.values():
-            with run.acquire(plan.cell_of[run.name].config) as attempt:
-                attempt.publish({})
+        publish_all(plan)
         return ended(launch_dir, name, WorkerReport())
 
     keep(num_workers=1, start=start)

@@ -96,7 +96,6 @@ def test_a_search_whose_trials_fail_is_a_failure_until_they_are_replaced(here, c
 
 @pytest.mark.exhaustive
 def test_a_search_that_is_interrupted_and_killed_ends_with_exactly_its_trials(started, tmp_path):
-    """Ctrl-C ends the first launch, kill -9 a worker of the second and then all of it; the third one ends it."""
     process = started("executor.workers=2")
     wait_for(process, tmp_path, "runs/v2-*/attempts/0001/metrics.jsonl")
     os.kill(process.pid, signal.SIGINT)

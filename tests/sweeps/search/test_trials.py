@@ -96,20 +96,6 @@ def test_the_first_point_is_the_baseline_and_it_is_drawn_again_only_if_it_has_fa
     assert (task.trial, task.config) == (0, one.run(one.baseline))
 
 
-def test_the_only_point_that_is_left_is_drawn(tiny):
-    one = search(tiny, design=SWITCH)
-    on, off = one.points
-    assert drawn(one, [on])[1].name == off
-    assert drawn(one, [off])[1].name == on
-
-
-def test_a_draw_depends_on_the_number_and_on_nothing_else(tiny):
-    one = search(tiny, sampler="random")
-    used = [one.run(one.baseline).name, "another"]
-    assert drawn(one, used, 3) == drawn(one, used, 3)
-    assert drawn(one, used, 3) != drawn(one, used, 4)
-
-
 def test_a_space_of_points_that_cannot_exist_is_one_sentence(tiny):
     box = latin_hypercube(
         {"base": setting("base", {})}, linear={"model.encoder.width": (32.5, 33.5)}, log={}, num_points=1
@@ -155,7 +141,6 @@ def test_a_search_draws_the_points_that_it_always_has(tiny, tmp_path, sampler):
 
 @pytest.mark.parametrize("sampler", [exhaustive("tpe"), exhaustive("gp")])
 def test_each_sampler_that_learns_descends_in_a_box(tiny, tmp_path, sampler):
-    """Though each draw is by a sampler that is made anew."""
     one = search(tiny, design=BOX, sampler=sampler, trials=NUM_TRIALS)
     one.check()
     folder = SearchFolder(one, tmp_path)
@@ -216,13 +201,6 @@ def test_a_finite_space_ends_with_its_points_and_more_trials_continue_a_search(t
     for trials in (2, 5):
         ask_all(search(tiny, trials=trials), tmp_path / "more", drawn)
     assert drawn[9:] == [0, 1, 2, 3, 4]
-
-
-def test_a_run_that_another_sweep_has_done_is_recorded(tiny, tmp_path):
-    one = search(tiny, trials=1)
-    do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=2.5)
-    (trial,) = settle(SearchFolder(one, tmp_path))
-    assert (trial.state, trial.values, trial.spent["samples"]) == ("finished", (2.5,), 16)
 
 
 def test_a_folder_that_is_only_read_stays_as_it_is(tiny, tmp_path):
@@ -353,7 +331,6 @@ def killed_at_line(number, call, *arguments):
 
 @pytest.mark.exhaustive
 def test_a_worker_that_is_killed_at_any_line_leaves_a_trial_or_none(tiny, tmp_path):
-    """It opens the folder, draws a trial, and records its end."""
     one = search(tiny, trials=2)
 
     def work(runs_dir):
@@ -412,7 +389,6 @@ def test_a_trial_that_is_missing_or_of_another_space_is_named(tiny, tmp_path):
 )
 @pytest.mark.parametrize("kind", ["", "-end"])
 def test_a_trial_whose_content_is_impossible_is_named(tiny, tmp_path, damage, kind):
-    """These are valid JSON, of the right types."""
     one = search(tiny, trials=1)
     SearchFolder(one, tmp_path).ask()
     if kind:
@@ -459,15 +435,6 @@ def test_optuna_sees_the_trials(tiny, tmp_path):
     assert (study.best_value, study.best_trial.number) == (0.0, 0)
     assert [trial.params for trial in study.trials] == [trial.params for trial in folder.trials]
     assert json.loads((folder.path / "search.json").read_text()) == one.definition()
-
-
-def test_a_sequence_of_points_is_continued_by_other_processes(tiny, tmp_path):
-    """Optuna's sampler keeps with the study how far it is."""
-    one = search(tiny, design=BOX, sampler="qmc", trials=5)
-    for _ in range(5):
-        SearchFolder(one, tmp_path).ask()
-    trials = SearchFolder(one, tmp_path).trials
-    assert [list(trial.study_attributes.values()) for trial in trials] == [[], [0], [1], [2], [3]]
 
 
 def test_trials_are_counted_and_their_runs_listed(tiny, tmp_path):

@@ -182,7 +182,6 @@ def test_a_cancelled_launch_releases_its_trial(long, pairs, tmp_path):
 
 
 def test_the_work_survives_its_way_to_a_worker(tiny, tmp_path):
-    """Studies are made of functions."""
     one = search(tiny, trials=2)
     work = PlannedSearch(one, requested(one), tmp_path).work
     write_work(tmp_path, work)

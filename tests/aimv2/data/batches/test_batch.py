@@ -9,7 +9,6 @@ from aimv2.data.reading import Bad, Samples
 
 
 def test_scored_patches_are_those_after_the_prefixes(tiny, with_samples, pairs):
-    """Of a batch and of its micro-batches."""
     batch = TrainBatches(with_samples(tiny, 80), pairs.train, pairs.tokenizer)[2]
     for size in (8, 3):
         rows = []
@@ -21,7 +20,6 @@ def test_scored_patches_are_those_after_the_prefixes(tiny, with_samples, pairs):
 
 
 def test_micro_batches_have_the_tokens_and_images_of_the_batch(batch):
-    """Each as wide as its longest caption, or all as wide as the batch."""
     ends = batch.text_len_B.tolist()
     for has_padding in (True, False):
         row = 0

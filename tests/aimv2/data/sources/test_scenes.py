@@ -36,7 +36,6 @@ def test_scene_is_a_function_of_its_number_alone(sides):
 
 
 def test_another_process_draws_the_same_scenes(sides):
-    """As a loader's process does, with a pickled copy."""
     script = (
         "import pickle, sys, numpy as np, hashlib; pairs = pickle.load(sys.stdin.buffer);"
         "print(hashlib.sha256(pairs.images(np.arange(40)).tobytes()).hexdigest())"
