@@ -331,6 +331,9 @@ def test_lack_of_fit_is_that_of_least_squares_whatever_the_fit():
     runs.loc[[5, 20], "loss"] *= 1.2
     robust, squares = (fit(runs, BOTH, huber=huber) for huber in (1e-3, 1e3))
     assert lack_of_fit(robust, runs) == lack_of_fit(squares, runs)
+    up = runs.groupby(["n", "d"]).ngroup() % 2
+    off = runs.assign(loss=ladder_runs(HOFFMANN, noise=0.005)["loss"] * np.exp(0.1 * up - 0.05))
+    assert lack_of_fit(squares, off).misfit_sd == pytest.approx(0.05, rel=0.2), "by which settings were moved"
 
 
 def test_a_wrong_form_and_what_cannot_be_tested_are_told():
