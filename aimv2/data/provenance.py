@@ -9,7 +9,7 @@ from aimv2.base.errors import UsageError
 from aimv2.config.data_config import DataConfig, glyphs_of, is_described, kind_of, source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.sources import glyphs
-from aimv2.datasets.description import descriptions_of, is_labelled, read_labelled, read_source
+from aimv2.datasets.description import descriptions_of, read_description, read_source
 
 SCENES_VERSION = 1  # raise it when the same config gives other scenes
 UNSTATED = "no licence stated"
@@ -44,7 +44,7 @@ def _credit(source: str) -> str:
         name = glyphs_of(source)
         return glyphs.LICENCES.get(name, f"{name} ({UNSTATED})")
     try:
-        licence = (read_labelled(source) if is_labelled(source) else read_source(source)).licence or UNSTATED
+        licence = read_description(source).licence or UNSTATED
     except UsageError:
         licence = UNKNOWN
     return f"{source_name(source)} ({licence})"

@@ -125,6 +125,10 @@ class SourceDescription(Location):
         for name in (*self.short, *self.dense, self.questions):
             _check_field(name)
 
+    def splits(self) -> list[tuple[str, Location]]:
+        """Return the only location, without a name; a labelled set has one for each split."""
+        return [("", self)]
+
     @property
     def kinds(self) -> tuple[CaptionKind, ...]:
         """The kinds of captions that there are."""
@@ -159,10 +163,29 @@ class LabelledDescription:
         return [(split, place) for split in SPLITS if (place := getattr(self, split)) is not None]
 
 
-def read_source(path: Path | str) -> SourceDescription:
-    """Read the description of a source; a UsageError if it is missing or not YAML, or a key or value is not allowed."""
+def read_description(path: Path | str) -> SourceDescription | LabelledDescription:
+    """Read the description of a source, or of a labelled set if it has splits.
+
+    A UsageError if it is missing or not YAML, or a key or value is not allowed.
+    """
     path = Path(path).expanduser()
     values = read_yaml(path)
+    return _labelled(path, values) if any(split in values for split in SPLITS) else _source(path, values)
+
+
+def read_source(path: Path | str) -> SourceDescription:
+    """Read the description of a source, as ``read_description`` does, and refuse that of a labelled set."""
+    path = Path(path).expanduser()
+    return _source(path, read_yaml(path))
+
+
+def read_labelled(path: Path | str) -> LabelledDescription:
+    """Read the description of a labelled set, as ``read_description`` does, and refuse that of a source."""
+    path = Path(path).expanduser()
+    return _labelled(path, read_yaml(path))
+
+
+def _source(path: Path, values: dict[str, Any]) -> SourceDescription:
     for key in ("short", "dense"):  # one name, or a list of names, has equal probabilities
         names = [values[key]] if isinstance(values.get(key), str) else values.get(key)
         if isinstance(names, list) and all(isinstance(name, str) for name in names):
@@ -172,10 +195,7 @@ def read_source(path: Path | str) -> SourceDescription:
     return described
 
 
-def read_labelled(path: Path | str) -> LabelledDescription:
-    """Read the description of a labelled set, as ``read_source`` reads that of a source."""
-    path = Path(path).expanduser()
-    values = read_yaml(path)
+def _labelled(path: Path, values: dict[str, Any]) -> LabelledDescription:
     if isinstance(values.get("classes"), dict):
         values["classes"] = {str(label): name for label, name in values["classes"].items()}  # YAML reads 0 as a number
     for key in SPLITS:
@@ -184,16 +204,6 @@ def read_labelled(path: Path | str) -> LabelledDescription:
             values[key] = _located(path, values[key] | {"index": index})
     described: LabelledDescription = checked(str(path), LabelledDescription, values)
     return described if described.name else dataclasses.replace(described, name=path.stem)
-
-
-def places_of(path: Path | str) -> list[tuple[str, Location]]:
-    """Return the location of a source, named by an empty text, or those of the splits of a labelled set."""
-    return read_labelled(path).splits() if is_labelled(path) else [("", read_source(path))]
-
-
-def is_labelled(path: Path | str) -> bool:
-    """True if a description is one of a labelled set."""
-    return any(split in read_yaml(Path(path).expanduser()) for split in SPLITS)
 
 
 def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:

@@ -21,9 +21,7 @@ from aimv2.datasets.description import (
     Location,
     SourceDescription,
     descriptions_of,
-    is_labelled,
-    places_of,
-    read_labelled,
+    read_description,
     read_source,
 )
 from aimv2.datasets.file_pairs import open_pairs
@@ -134,23 +132,24 @@ def content_version(path: str) -> str:
 
 def _state(path: str) -> tuple[Stamp, ...]:
     """Return stamps that change with a description and with the indexes of its places."""
-    files = [index_path(place) / name for _, place in places_of(path) for name in (FACTS, selection.RULES)]
+    files = [
+        index_path(place) / name for _, place in read_description(path).splits() for name in (FACTS, selection.RULES)
+    ]
     return tuple(map(stamp_at, [Path(path).expanduser(), *files]))
 
 
 # A plan resolves hundreds of runs; and between two runs of a worker, data may be edited, and indexed again.
 @lru_cache(maxsize=64)
 def _check(path: str, state: tuple[Stamp, ...], minute: int) -> None:
-    for _, place in places_of(path):
+    for _, place in read_description(path).splits():
         open_location(place).check()
 
 
 @lru_cache(maxsize=64)
 def _content_version(path: str, state: tuple[Stamp, ...]) -> str:
-    if not is_labelled(path):
-        description = read_source(path)
-        return fingerprint(open_records(description)[0], description)
-    described = read_labelled(path)
+    described = read_description(path)
+    if isinstance(described, SourceDescription):
+        return fingerprint(open_records(described)[0], described)
     parts = {
         split: [
             place.image,
@@ -205,7 +204,7 @@ def parts_of(config: RunConfig) -> list[DataPart]:
     return [
         part._replace(name=f"{source_name(path)} {split}".strip() + f"/{part.name}")
         for path in descriptions_of(config)
-        for split, location in places_of(path)
+        for split, location in read_description(path).splits()
         for part in open_location(location).parts()
     ]
 

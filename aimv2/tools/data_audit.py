@@ -24,7 +24,7 @@ from aimv2.base.processes import in_processes, in_threads
 from aimv2.config.data_config import DataConfig, source_name
 from aimv2.data.decode import square
 from aimv2.data.pairs import CaptionKind, Pairs
-from aimv2.datasets.description import SourceDescription, is_labelled, read_labelled
+from aimv2.datasets.description import LabelledDescription, SourceDescription, read_description
 from aimv2.datasets.file_pairs import FilePairs
 from aimv2.datasets.open import copies_of, open_location, open_source
 
@@ -89,9 +89,9 @@ def audit(sources: Sequence[str], config: DataConfig, num: int, workers: int, co
 def opened_sides(sources: tuple[str, ...], config: DataConfig) -> list[AuditedSide]:
     sides = []
     for source in sources:
-        if is_labelled(source):
+        described = read_description(source)
+        if isinstance(described, LabelledDescription):
             without_captions = SourceDescription(shards=("",), short={"none": 1.0})
-            described = read_labelled(source)
             for split, location in described.splits():
                 records = open_location(location, *copies_of(config))
                 pairs = FilePairs(records, range(len(records)), without_captions, config)

@@ -13,7 +13,7 @@ from aimv2.base.files import write_json, write_text
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, defaults_of, options_of
 from aimv2.config.data_config import DESCRIPTIONS, is_described
-from aimv2.datasets.description import Location, is_labelled, places_of
+from aimv2.datasets.description import LabelledDescription, Location, read_description
 from aimv2.datasets.folder_layout import SUFFIXES
 from aimv2.datasets.index import index_path
 from aimv2.datasets.open import prepare_location
@@ -56,7 +56,7 @@ def index_command(arguments: Sequence[str]) -> int:
     if len(set(names)) < len(names):
         raise UsageError(f"{' '.join(names)}: each source is needed once")
     for name in names:
-        for split, location in places_of(name):
+        for split, location in read_description(name).splits():
             num_samples, notes = _prepare(f"{name} {split}".strip(), location, workers)
             _print(f"samples: {num_samples:,}", *notes, f"index: {index_path(location)}")
     if options.audit:
@@ -85,7 +85,7 @@ def _write_audit(names: Sequence[str], values: Mapping[str, Any]) -> None:
     write_json(findings, values)
     lines = [f"wrote {findings}"]
     for name, keys in values["leaked"].items():
-        if not keys or is_labelled(name):
+        if not keys or isinstance(read_description(name), LabelledDescription):
             continue
         path = Path(name).with_suffix(LEAKS)
         before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []

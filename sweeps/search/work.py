@@ -47,7 +47,7 @@ class SearchTasks(TaskList):
         trials = folder.trials
         num_new, running = folder.num_new(trials), [folder.task(trial) for trial in in_state(trials, "running")]
         if not num_new and not running:
-            cells = winner_cells(folder, trials)
+            cells = winner_cells(folder.search, folder.winner(trials))
             folder.show_winners([cell.name for cell in cells])
             for cell in cells:
                 others.setdefault(cell.name, Task(cell.name, cell.config, self.after.get(cell.name, 0)))
@@ -100,10 +100,11 @@ class SearchWork(Work):
         """Print the outcome, write the file that the report reads, and request and return the winner's runs."""
         tasks, request = self.task_list(runs_dir), self.request
         tasks.open_tasks()  # records the trials that are over
-        folder = tasks.folder
-        trials = folder.trials
-        print_outcome(folder, trials, console)
-        winner, cells, outcome = folder.winner(trials), winner_cells(folder, trials), to_json(folder, trials)
+        folder, trials = tasks.folder, tasks.folder.trials
+        winner = folder.winner(trials)
+        cells = winner_cells(self.search, winner)
+        print_outcome(self.search, trials, winner, cells, console)
+        outcome = to_json(folder, trials, winner, is_baseline=winner is not None and not cells)
         if winner is not None and cells:
             label = f"trial {winner.number}: {described(winner.params)}"
             arm = replace(self.search.study.design.point(winner.params), label=label)
@@ -120,9 +121,8 @@ class SearchWork(Work):
         return len(in_state(trials, "finished", "pruned")) >= self.search.num_trials and bool(folder.winner(trials))
 
 
-def winner_cells(folder: SearchFolder, trials: Sequence[Trial]) -> list[Cell]:
+def winner_cells(search: Search, winner: Trial | None) -> list[Cell]:
     """Return the winner's runs on the seeds that confirm it; empty if there is no winner, or if it is the baseline."""
-    search, winner = folder.search, folder.winner(trials)
     if winner is None:
         return []
     split = search.base.evaluation.split
@@ -133,9 +133,11 @@ def winner_cells(folder: SearchFolder, trials: Sequence[Trial]) -> list[Cell]:
     return [Cell(arm=WINNER, seed=seed, config=run) for seed, run in runs.items()]
 
 
-def to_json(folder: SearchFolder, trials: Sequence[Trial]) -> dict[str, Any]:
+def to_json(
+    folder: SearchFolder, trials: Sequence[Trial], winner: Trial | None, *, is_baseline: bool
+) -> dict[str, Any]:
     """Return the search as the report reads it (``ablations/searches.py``)."""
-    search, winner = folder.search, folder.winner(trials)
+    search = folder.search
     space = search.definition()["space"]
     return {
         "version": VERSION,
@@ -150,7 +152,7 @@ def to_json(folder: SearchFolder, trials: Sequence[Trial]) -> dict[str, Any]:
         "trials": [_trial_to_json(folder, trial) for trial in trials],
         "front": [] if winner is None else [winner.number],
         "winner": None if winner is None else winner.number,
-        "is_baseline": winner is not None and not winner_cells(folder, trials),
+        "is_baseline": is_baseline,
         "importances": importances(folder.study(trials)),
     }
 
@@ -190,9 +192,10 @@ def importances(study: "optuna.Study") -> dict[str, float]:
     return {name: float(share) for name, share in shares.items()}
 
 
-def print_outcome(folder: SearchFolder, trials: Sequence[Trial], console: Console) -> None:
+def print_outcome(
+    search: Search, trials: Sequence[Trial], winner: Trial | None, cells: Sequence[Cell], console: Console
+) -> None:
     """Print why trials have no result, and the winner. The report lists all trials."""
-    search, winner = folder.search, folder.winner(trials)
     num_ended, num_failed = len(in_state(trials, "finished", "pruned")), len(in_state(trials, "failed"))
     for trial in trials:
         if trial.note:
@@ -209,7 +212,7 @@ def print_outcome(folder: SearchFolder, trials: Sequence[Trial], console: Consol
         console.print("no trial has finished, so there is no winner", style="red")
         return
     best = f"best of {len(in_state(trials, 'finished'))} finished: trial {winner.number}"
-    if winner_cells(folder, trials):
+    if cells:
         text = f"{best}, {described(winner.params)}, with {search.metric} {winner.values[0]:.4g}"
         seeds = ", ".join(map(str, search.seeds))
         text += f". The report compares it with the baseline on seeds {seeds}, which no trial has seen"
@@ -237,7 +240,7 @@ class PlannedSearch:
         trials, tasks = folder.trials, SearchTasks(folder, plan.work(plan.runs).tasks)
         # Runs and trials that failed before this launch are tried once more.
         folder.failed_before = frozenset(trial.number for trial in in_state(trials, "failed"))
-        cells = winner_cells(folder, trials)
+        cells = winner_cells(self.search, folder.winner(trials))
         tasks.after = {cell.name: RunFolder(self.runs_dir, cell.name).num_attempts for cell in cells}
         now = tasks.open_tasks()
         return SearchWork([*now.free, *now.unsure, *now.held], self.search, request, folder.failed_before)

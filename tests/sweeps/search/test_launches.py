@@ -79,7 +79,7 @@ def test_a_search_whose_trials_fail_is_a_failure_until_they_are_replaced(here, c
     assert again.name == lost[0].name, "the baseline"
     do(runs_dir, good, content_loss=1.0)
     end_trial(folder, "finished", good, 1.0)
-    for cell in [*parsed.request.cells, *winner_cells(folder, folder.trials)]:
+    for cell in [*parsed.request.cells, *winner_cells(folder.search, folder.winner(folder.trials))]:
         write_run(cell, runs_dir, 3.0)
 
     status, out, err = here()

@@ -397,7 +397,7 @@ def test_a_trial_whose_content_is_impossible_is_named(tiny, tmp_path, damage, ki
     path.write_text(json.dumps(json.loads(path.read_text()) | damage))
     folder = SearchFolder(one, tmp_path)
     with pytest.raises(UsageError, match=r"a_search.* (is corrupt|restore the file)"):
-        to_json(folder, settle(folder))
+        to_json(folder, trials := settle(folder), folder.winner(trials), is_baseline=False)
 
 
 @pytest.mark.parametrize(

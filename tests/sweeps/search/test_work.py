@@ -249,7 +249,8 @@ def test_a_finished_search_writes_its_record_and_requests_both_arms(folder, tmp_
 
 def test_the_outcome_is_printed_with_the_notes_of_trials(folder):
     console = Console(record=True, width=300)
-    print_outcome(folder, folder.trials, console)
+    winner = folder.winner(folder.trials)
+    print_outcome(folder.search, folder.trials, winner, winner_cells(folder.search, winner), console)
     printed = console.export_text()
     assert "best of 3 finished: trial 1, objective.pixel_weight=" in printed
     assert ", with content_loss 1. The report compares it with the baseline on seeds 0, 1, which no trial" in printed
@@ -261,8 +262,8 @@ def test_a_baseline_that_wins_is_not_confirmed_against_itself(tiny, tmp_path):
     one = search(tiny, trials=1)
     do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=1.0)
     folder, console = SearchFolder(one, tmp_path), Console(record=True, width=200)
-    trials = settle(folder)
-    assert (folder.winner(trials).number, winner_cells(folder, trials)) == (0, [])
+    winner = folder.winner(settle(folder))
+    assert (winner.number, winner_cells(folder.search, winner)) == (0, [])
     assert PlannedSearch(one, requested(one), tmp_path).work.finish(tmp_path, console) == []
     assert "best of 1 finished: trial 0, the baseline itself, so there is nothing to confirm" in console.export_text()
 
@@ -280,10 +281,10 @@ def test_runs_of_a_study_beside_the_search_are_done_too_and_once(tiny, tmp_path)
 
 def test_a_search_without_a_finished_trial_says_so(tiny, tmp_path):
     folder, console = SearchFolder(search(tiny), tmp_path), Console(record=True, width=200)
-    assert (folder.winner([]), winner_cells(folder, [])) == (None, [])
+    assert (folder.winner([]), winner_cells(folder.search, None)) == (None, [])
     for _ in range(MAX_FAILED):
         end_trial(folder, "failed")
-    print_outcome(folder, folder.trials, console)
+    print_outcome(folder.search, folder.trials, None, [], console)
     printed = console.export_text()
     assert f"{MAX_FAILED} trials have failed, and 0 of 24 are finished or pruned; fix the cause, and launch" in printed
     assert "no trial has finished, so there is no winner" in printed
