@@ -8,7 +8,7 @@ from functools import cached_property
 
 from pydantic import ValidationError
 
-from aimv2.ablations.expectations import DIGITS, PROBE
+from aimv2.ablations.expectations import DIGITS, INK, PROBE
 from aimv2.ablations.study import UNTRAINED, Study, is_untrained, matched, untrained_of
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.arguments import explain
@@ -181,7 +181,7 @@ def _stand_ins(study: Study, base: RunConfig) -> Mapping[str, str]:
         return {}
     sets = set_names(base)
     stand_in = f"probe_{sets[0]}" if sets else DIGITS
-    wanted = {PROBE, DIGITS}
+    wanted = {PROBE, INK, DIGITS}
     if missing_data(study.primary_metric, base):
         wanted.add(study.primary_metric)
     return {metric: stand_in for metric in study.deciding_metrics if metric in wanted and metric != stand_in}

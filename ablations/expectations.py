@@ -11,6 +11,7 @@ from typing import Literal, Self
 from aimv2.definitions.metrics import lower_is_better
 
 READER = "reader_loss"  # stands in for the paper's VQAv2, TextVQA and ImageNet-1k: what can be read from the encoder
+INK = "probe_ink"  # the second readout: no caption loss, and not trained by one
 PROBE = "probe_object"  # the object in each cell, by an attentive probe, as in AIM v1
 DIGITS = "probe_digits"  # no caption names its labels
 
@@ -22,6 +23,7 @@ Relation = Literal["better", "worse", "far worse", "not better", "not worse", "e
 
 @dataclass(frozen=True, kw_only=True)
 class _Sized:
+    is_second: bool = False  # True if it repeats the expectation before it by the second readout
     effect: float | None = None
     margin: float | None = None
     why: str = ""
@@ -161,6 +163,21 @@ def expect(
         for name in ([metric] if isinstance(metric, str) else metric)
         for arm in ([arms] if isinstance(arms, str) else arms)
     )
+
+
+def by_both_readouts(expectations: Sequence[Expected]) -> tuple[Expected, ...]:
+    """Return expectations, each of the reader followed by the same by an attentive probe, unless they are already.
+
+    What a reader trained on captions does not see is not claimed of an encoder, and neither is what only it sees.
+    """
+    if any(expected.is_second for expected in expectations):
+        return tuple(expectations)
+    both = list[Expected]()
+    for expected in expectations:
+        both.append(expected)
+        if READER in expected.metrics:
+            both.append(replace(expected.in_metrics({READER: INK}), is_second=True, effect=None, margin=None))
+    return tuple(both)
 
 
 def slope(positions: Mapping[str, float]) -> dict[str, float]:

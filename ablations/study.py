@@ -9,7 +9,7 @@ import pydantic
 from pydantic import BeforeValidator, NonNegativeFloat, NonNegativeInt, StringConstraints, TypeAdapter, ValidationError
 
 from aimv2.ablations.design import Arm, Design
-from aimv2.ablations.expectations import Expectation, Expected, default_margin
+from aimv2.ablations.expectations import Expectation, Expected, by_both_readouts, default_margin
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.arguments import explain
 from aimv2.config.data_config import CHECKED
@@ -61,7 +61,8 @@ class StudyValues:
         primary_metric: the final metric that decides the study.
         equivalence_margin: the smallest difference of practical importance, in the primary metric's unit; None for what
             a tenth of the samples is worth, by the sensitivity study.
-        claims: by the claim's id (``ablations/claims.yaml``), what must be observed if it holds.
+        claims: by the claim's id (``ablations/claims.yaml``), what must be observed if it holds; expectations of the
+            reader are repeated by the second readout (``by_both_readouts``).
         seeds: every arm runs with each; differences are paired by seed.
         equal: what arms share with the baseline: ``samples``, or training ``flops``, to which samples are matched.
         controls: ``null_control`` is the baseline with other seeds and must not differ; ``positive_control`` is the
@@ -130,6 +131,9 @@ class Study(StudyValues):
         others = set(self.arms) - {self.baseline}
         for arm in self.expected.keys() - others:
             raise unknown(f"arm in expected of sweep {self.slug!r}:", arm, others)
+        if self.base is None:
+            claims = {claim: by_both_readouts(expectations) for claim, expectations in self.claims.items()}
+            object.__setattr__(self, "claims", claims)
 
     @property
     def arms(self) -> Mapping[str, Arm]:

@@ -60,9 +60,9 @@ Execute the runs that a claim of the paper needs and that are missing, and print
   sensitivity=auto             measure what the claim's metrics see beside the study, if that is not known
   scale=demo, data.sources=…   any other argument of {sweep}
 
-The exit status is 0 if the claim is supported, 1 if it is contradicted or its effect is smaller than claimed, 3 if it
-is undecided, not run or not testable, 130 if the check was interrupted, and 2 if there is no verdict for another
-reason: bad input, a limit that is too low, a run that failed, or any other error.
+The exit status is 0 if the claim is supported, 1 if it is contradicted or its effect is smaller than claimed or
+negligible, 3 if it is undecided, not run or not testable, 130 if the check was interrupted, and 2 if there is no
+verdict for another reason: bad input, a limit that is too low, a run that failed, or any other error.
 """
 
 

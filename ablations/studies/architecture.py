@@ -30,9 +30,6 @@ ENCODER_ATTENTION = Study(
             metric=CONTENT,
             why="in place of VQAv2 (76.2 to 76.8) and TextVQA (34.4 to 36.5) of Table 9a",
         ),
-        "both-losses-beat-text-only": expect(
-            "prefix_both", "better", than="prefix_text", why="Table 9a, IN-1k: 85.4 to 85.6"
-        ),
     },
 )
 

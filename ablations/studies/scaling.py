@@ -4,7 +4,7 @@ from math import log2
 from typing import Any
 
 from aimv2.ablations.design import Arm, factorial, level, one_factor, samples, scaled, wide
-from aimv2.ablations.expectations import CONTENT, READER, Combination, expect, gain, slope
+from aimv2.ablations.expectations import CONTENT, READER, Combination, expect, slope
 from aimv2.ablations.study import Study
 from aimv2.config.program import replaced, value_at
 from aimv2.config.recipes.post_training import high_res
@@ -35,16 +35,6 @@ SCALING = Study(
                 why="Table 3, IN-1k: 86.6, 87.5, 88.1 and 88.5",
             ),
             *expect("size_200_samples_400", "better", than="size_025_samples_400", why="Table 3, IN-1k: 86.6 to 88.5"),
-        ),
-        "scaling-data-loss": tuple(
-            Combination(
-                name=f"slope over doublings of the samples, encoder {ratio:g} x as wide",
-                metric=CONTENT,
-                weights=gain(name, {level: log2(share) for level, share in SAMPLES.items()}),
-                relation="better",
-                why="in place of the validation loss of Figure 2, which is plotted only",
-            )
-            for name, ratio in SIZES.items()
         ),
     },
 )

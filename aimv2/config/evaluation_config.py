@@ -44,6 +44,10 @@ class ReaderConfig:
     depth: int = Field(default=1, gt=0, description="blocks of the reader")
     batch_size: int = Field(default=32, gt=0, description="captions in a step of the reader")
     peak_lr: float = Field(default=4e-3, gt=0, description="learning rate of the reader after its warm-up")
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the reader's steps that its warm-up takes")
+    readers: int = Field(
+        default=1, gt=0, description="readers that differ in start and order alone, whose losses are averaged"
+    )
     questions: int = Field(
         default=0,
         ge=0,

@@ -115,6 +115,8 @@ def _patches_to_predict(config: RunConfig) -> None:
     _only(config, "prefix.full_attention", 0, ", where full attention leaves no patch to predict")
 
 
+RIVALS = ("clip", "siglip", "cappa")  # the paper's, with which AIMv2 as a whole is compared
+
 BUILT_IN: dict[str, Objective] = {
     "aimv2": Objective(
         implementation="aimv2",

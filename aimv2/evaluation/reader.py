@@ -14,6 +14,7 @@ import copy
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,8 +39,6 @@ from aimv2.objectives.losses import text_loss
 from aimv2.training.device import autocast
 from aimv2.training.optimizer import build_optimizer, learning_rate
 
-WARMUP = 0.1  # of the steps
-
 
 def measure(model: Network, encoded: Encoded, prepared: Prepared) -> dict[str, Measured]:
     """Return the metrics of the report, by name; none if the run has no reader."""
@@ -47,28 +46,32 @@ def measure(model: Network, encoded: Encoded, prepared: Prepared) -> dict[str, M
     if reading is None:
         return {}
     features_NID = encoded.of(reading.images, is_causal=False)
-    reader = trained(features_NID, reading.dense, config) if world.rank == 0 else None
-    reader = world.of(0, reader)  # one for all ranks, since two processes may round otherwise
     held_out, choices = prepared.held_out, prepared.choices
     some = held_out.first(config.evaluation.num_other_images)
-    dense_NT, other_NT, negative_MT = nats_of_all(
-        reader,
-        encoded.full,
-        [
-            (held_out.dense, np.arange(len(held_out))),
-            (some.dense, other_images(some.dense)),
-            (choices.captions, choices.row_M),
-        ],
-        config,
-        world,
-    )
+    wanted = [
+        (held_out.dense, np.arange(len(held_out))),
+        (some.dense, other_images(some.dense)),
+        (choices.captions, choices.row_M),
+    ]
+    options = config.evaluation.reader
+    first: Any = None  # the reader that is asked
+    nats = [torch.zeros(()) for _ in wanted]  # the mean over readers
+    outcome_M = np.zeros(len(choices.row_M))
+    for number in range(options.readers):
+        reader = trained(features_NID, reading.dense, config, number) if world.rank == 0 else None
+        reader = world.of(0, reader)  # one for all ranks, since two processes may round otherwise
+        first = first or reader
+        read = nats_of_all(reader, encoded.full, wanted, config, world)
+        nats = [total + one / options.readers for total, one in zip(nats, read, strict=True)]
+        outcome_M += outcomes(read[0], held_out.dense, read[2], choices) / options.readers
+    dense_NT, other_NT, _ = nats
+    by = "a decoder" if options.readers == 1 else f"the mean of {options.readers} decoders"
     how = (
-        f"content words of dense captions of {len(held_out):,} held-out pairs, by a decoder trained on"
-        f" {config.evaluation.reader.samples:,} captions of {len(reading):,} pairs; frozen encoder, full attention"
+        f"content words of dense captions of {len(held_out):,} held-out pairs, by {by} trained on"
+        f" {options.samples:,} captions of {len(reading):,} pairs; frozen encoder, full attention"
     )
     losses = by_class(dense_NT, held_out.dense, held_out.item_N)
     gain = by_class(other_NT - dense_NT[: len(some)], some.dense, some.item_N)[""]
-    outcome_M = outcomes(dense_NT, held_out.dense, negative_MT, choices)
     measured = {
         **{f"reader_loss{name}": Measured(items, how) for name, items in losses.items()},
         "reader_gain": Measured(gain, f"loss with another pair's image minus that with its own; {how}"),
@@ -79,12 +82,12 @@ def measure(model: Network, encoded: Encoded, prepared: Prepared) -> dict[str, M
     if world.rank or prepared.tuning is None:  # rank 0 measures answers alone
         return measured
     images_NID = encoded.full[: len(some)]
-    return measured | answers(reader, features_NID, prepared.tuning, images_NID, prepared.asked, some.item_N, config)
+    return measured | answers(first, features_NID, prepared.tuning, images_NID, prepared.asked, some.item_N, config)
 
 
-def trained(features_NID: Tensor, captions: Captions, config: RunConfig) -> CaptionReader:
-    """Train a reader on captions, of which each is read several times, and features of their images."""
-    seed = address.integer(seed=config.seed, purpose="reader")  # of no run
+def trained(features_NID: Tensor, captions: Captions, config: RunConfig, number: int = 0) -> CaptionReader:
+    """Train the reader of this number on captions, each of which is read several times, and features of the images."""
+    seed = address.integer(seed=config.seed, purpose=f"reader {number}" if number else "reader")  # of no run
     reader = initial(features_NID, config, seed=seed).to(config.device)
     fit(reader, features_NID, captions, batches_of(config.evaluation.reader, len(captions), seed), config)
     return reader
@@ -128,7 +131,8 @@ def fit(
         at_once: texts whose gradients are computed at once and added to those of the step; None is ``texts_at_once``.
     """
     image_of_M = np.arange(len(texts)) if image_of_M is None else image_of_M
-    schedule = OptimizerConfig(peak_lr=config.evaluation.reader.peak_lr, warmup_fraction=WARMUP)
+    options = config.evaluation.reader
+    schedule = OptimizerConfig(peak_lr=options.peak_lr, warmup_fraction=options.warmup)
     optimizer, rate = build_optimizer(reader, schedule), learning_rate(schedule)
     device, at_once = config.device, at_once or texts_at_once(config)
     reader.train()

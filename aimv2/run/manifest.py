@@ -5,6 +5,7 @@ import platform
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,14 @@ VERSIONED = ("torch", "numpy", "tokenizers", "scikit-learn", "fvcore")
 def manifest(
     config: RunConfig, data: Data, start: Checkpoint | None, trained: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return versions, hardware, commit and data of the attempt, its setup with the bytes of memory that each rank is
-    predicted to take, and the checkpoint that it resumed from.
+    """Return versions, hardware, commit, data and day of the attempt, its setup with the bytes of memory that each rank
+    is predicted to take, and the checkpoint that it resumed from.
     """
     setup = setup_of(config)
     return {
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in VERSIONED},
+        "began": datetime.now(UTC).date().isoformat(),
         "code": digest() if trained is None else code_of_result(trained["code"]),
         "commit": git_commit(),
         "command": sys.argv,

@@ -24,7 +24,7 @@ from aimv2.runs.rows import last_row
 WEIGHTS = "weights.safetensors"
 OF_METRICS = "evaluation.metrics."  # paths of metrics in ``RunConfig.plugins``
 CURVE = ("split", "curve_pairs", "curve_points")  # values of the evaluation that change what training records
-ORIGIN = ("host", "hardware", "threads", "code", "commit", "python", "versions")  # of a manifest
+ORIGIN = ("host", "hardware", "threads", "began", "code", "commit", "python", "versions")  # of a manifest
 
 
 class Training(NamedTuple):

@@ -86,7 +86,7 @@ def evaluation_effort(config: RunConfig) -> float:
     if reader.samples:
         as_reader = replace(config, model=replace(model, decoder=reader.decoder))
         parts = [decoder_cost(as_reader, "reader", "", reads_text=True), text_head_cost(as_reader, "")]
-        trained = reader.samples + reader.questions
+        trained = reader.samples * reader.readers + reader.questions
         flops += train_flops(parts, trained, trained * text) + passes["captions"] * forward_flops(parts, 1, text)
         steps = trained / reader.batch_size * reader.depth
 

@@ -20,7 +20,7 @@ from aimv2.analysis.evidence.records import join, read_records
 from aimv2.analysis.judgement.claims import NOT_RUN, Answer, answers_of, overall, whole_claims
 from aimv2.analysis.judgement.findings import findings_in, findings_of
 from aimv2.analysis.judgement.planner import in_words
-from aimv2.analysis.judgement.rules import Word
+from aimv2.analysis.judgement.rules import RULES_SINCE, Word, alone
 from aimv2.analysis.usage import check_usage
 from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.base.processes import imports_from
@@ -32,10 +32,15 @@ from aimv2.runs.record import entries
 LAUNCHER = "aimv2.sweeps.launch"  # a module, because nothing imports upwards
 FROM_RECORDS = "--from-records"
 ERROR, INTERRUPTED = 2, 130
+ALONE = (
+    "A claim that is checked alone has the 5 % of the page of claims by itself, unless its runs began before"
+    f" {RULES_SINCE}, when the rules were others."
+)
 STATUS: Mapping[str, int] = {
     Word.SUPPORTED: 0,
     Word.CONTRADICTED: 1,
     Word.SMALLER: 1,
+    Word.NEGLIGIBLE: 1,
     Word.UNDECIDED: 3,
     Word.NOT_TESTABLE: 3,
 }
@@ -108,6 +113,7 @@ def _checked(name: str, words: Sequence[str], launch: Launch, published: Path) -
     answers = _answers_of_plan(claim, plan)
     answer = answers.pop("all")
     print(sentence(answer))
+    print(ALONE)
     if answers:
         print(f"By {'; by '.join(f'{whose} alone: {part.word}' for whose, part in answers.items())}.")
     parts = [part.id for part in whole_claims().get(name, [])]
@@ -132,7 +138,7 @@ def _answers_of_plan(claim: Claim, plan: CheckPlan) -> dict[str, Answer]:
     if plan.committed is not None:
         records = {"all": join(plan.committed, own), "the committed seeds": plan.committed, "the others": own}
     return {
-        whose: Answer(claim, plan.study.slug, plan.folder, findings_of(runs, plan.checks_dir))
+        whose: Answer(claim, plan.study.slug, plan.folder, findings_of(runs, plan.checks_dir).judged_by(alone))
         for whose, runs in records.items()
     }
 
@@ -161,6 +167,8 @@ def _from_records(name: str, words: Sequence[str]) -> int:
                 f"{claim.id} is {NOT_RUN} by sweep={answer.study}: {reports_dir} has no records of it;"
                 f" {as_typed('report')} check {claim.id} study={answer.study} runs it"
             )
+    if any(answer.verdict is not None for answer in answers):
+        print(ALONE)
     return STATUS.get(word, STATUS[Word.UNDECIDED])
 
 
@@ -168,7 +176,7 @@ def _answers(name: str, reports_dir: Path) -> list[Answer]:
     """Return the answers of the records beside reports to a claim and its parts."""
     claims = [CLAIMS[name], *whole_claims().get(name, [])]
     studies = tuple(slug for claim in claims for slug in (*claim.studies, *claim.measured_by))
-    findings = {report: findings_in(reports_dir, report) for report in _recorded(studies, reports_dir)}
+    findings = {report: findings_in(reports_dir, report).judged_by(alone) for report in _recorded(studies, reports_dir)}
     return [answer for claim in claims for answer in answers_of(claim, findings)]
 
 
@@ -209,8 +217,9 @@ def sentence(answer: Answer) -> str:
     assert verdict is not None, f"{answer.report} has no verdict on {answer.claim.id}"
     why = f" ({'; '.join(verdict.qualifications)})" if verdict.qualifications else ""
     more = in_words(answer.seeds_to_decide)
-    if verdict.word is Word.SMALLER:
-        more = "No effect is detected, and the published one is ruled out; the exit status is that of a contradiction."
+    if verdict.word in (Word.SMALLER, Word.NEGLIGIBLE):
+        size = "the published one" if verdict.word is Word.SMALLER else "one as large as the margin"
+        more = f"No effect is detected, and {size} is ruled out; the exit status is that of a contradiction."
     first = " ".join(filter(None, [f"{answer.claim.id} is {verdict.word}{why}.", more]))
     return "\n".join([first, *(f"  {line}" for line in verdict.evidence)])
 

@@ -19,10 +19,11 @@ from aimv2.analysis.judgement.claims import (
     all_answers,
     by_claim,
     overall,
+    stepped_down,
 )
 from aimv2.analysis.judgement.findings import Findings, findings_in
 from aimv2.analysis.judgement.planner import in_words
-from aimv2.analysis.judgement.rules import Word
+from aimv2.analysis.judgement.rules import RULES_SINCE, Word
 from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.agreement import scales_section
 from aimv2.analysis.sections.tables import estimate, in_seeds, seeds_per_arm, verdict_values
@@ -41,9 +42,9 @@ def claims_document(reports_dir: Path) -> Document:
     return document(studies)
 
 
-def studies_in(reports_dir: Path) -> dict[str, Findings]:
-    """Return the findings of all reports with records, by folder."""
-    return {name: findings_in(reports_dir, name) for name in recorded_names(reports_dir)}
+def studies_in(reports_dir: Path) -> Mapping[str, Findings]:
+    """Return the findings of all reports with records, by folder, as the page of claims judges them."""
+    return stepped_down({name: findings_in(reports_dir, name) for name in recorded_names(reports_dir)})
 
 
 def document(findings: Mapping[str, Findings]) -> Document:
@@ -66,7 +67,7 @@ def document(findings: Mapping[str, Findings]) -> Document:
         answer=summary_of(words),
         sections=[Section("Verdicts", [table])],
         details=[
-            Section("How to read this page", blocks_of("claims_reading")),
+            Section("How to read this page", blocks_of("claims_reading", rules_since=RULES_SINCE)),
             Section("Claims beyond reach", [beyond]),
             Section("The paper's tables beside ours", [Paragraph(PAPER_TABLES), *published]),
             *([scales] if scales else []),

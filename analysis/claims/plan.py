@@ -14,9 +14,9 @@ from aimv2.ablations.recorded_runs import FILE
 from aimv2.ablations.request import DEFAULT_SCALE
 from aimv2.ablations.study import Equal, Study
 from aimv2.analysis.evidence.records import Records, read_records
-from aimv2.analysis.inference.looks import Look, looks_path, num_looks
+from aimv2.analysis.inference.looks import looks_path, next_look
 from aimv2.analysis.judgement.planner import MAX_SEEDS as MAX_NAMED
-from aimv2.analysis.judgement.planner import Planner, planner_of
+from aimv2.analysis.judgement.planner import USUAL_SEEDS, Planner, planner_of
 from aimv2.analysis.judgement.sensitivity import sensitivity_by
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.arguments import as_typed
@@ -69,13 +69,15 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str], publ
     baseline = study.arm(study.baseline).change(base)
     checks_dir, folder = Path(own["runs_dir"]) / "checks", _folder(study, base, others)
     nearest = nearest_ladder(checks_dir, baseline)
-    look, sensitivity = num_looks(looks_path(Path(own["runs_dir"]), folder)) + 1, sensitivity_by(nearest, baseline)
-    planner = planner_of(study, claim.id, Look(look).level, sensitivity)
+    sensitivity = sensitivity_by(nearest, baseline)
+    typed = int(own["seeds"]) if own["seeds"].isdigit() else USUAL_SEEDS
+    look = next_look(looks_path(Path(own["runs_dir"]), folder), typed)
+    planner = planner_of(study, claim.id, look.level, sensitivity)
     num_seeds = _num_seeds(own["seeds"], planner)
     seeds, committed, path = list(range(num_seeds)), None, published / folder / FILE
     if own["committed"] == "true" and path.exists() and not any(word.startswith("sweep.") for word in others):
         records = read_records(path, STUDIES)
-        later = planner_of(study, claim.id, Look(look + records.look.number).level, sensitivity)
+        later = planner_of(study, claim.id, records.look.then(typed).level, sensitivity)
         wanted = _num_seeds(own["seeds"], later)
         missing = _missing(records, expand(study, base, arms, range(wanted)))
         if 0 < len(missing) < wanted:

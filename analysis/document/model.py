@@ -81,6 +81,7 @@ VERDICTS: Mapping[str, VerdictLook] = {
     "supported": VerdictLook("#2e7d32", "🟩"),
     "contradicted": VerdictLook("#c62828", "🟥"),
     "smaller than claimed": VerdictLook("#d9730d", "🟧"),
+    "negligible": VerdictLook("#8d6e63", "🟫"),
     "studies disagree": VerdictLook("#7b4fb5", "🟪"),
     "undecided": VerdictLook("#b8930a", "🟨"),
     "not testable": VerdictLook("#8a8a8a", "⬜"),

@@ -55,7 +55,7 @@ MAX_RUNS, MAX_VALUES, MAX_JSON, MAX_BYTES = 100_000, 2 * 10**7, 2**26, 2**31
 MAX_LOOKS = 64
 OF_RUNS = ("run", "samples", "train_flops", "seconds", "hardware", "code", "metrics")  # columns if a run is finished
 TEXTS = (  # columns, also of tables in columns, that are no numbers
-    *("arm", "run", "reason", "precision", "hardware", "code", "commit", "torch"),
+    *("arm", "run", "reason", "precision", "hardware", "began", "code", "commit", "torch"),
     *("metric", "than_metric", "unit", "evaluation", "warning", "source"),
 )
 BROKEN = (  # what reading a broken file raises
@@ -285,7 +285,9 @@ def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, St
     )
     if not 1 <= int(about["look"]["number"]) <= MAX_LOOKS:
         raise ValueError("no number of a look")
-    look = Look(int(about["look"]["number"]), tuple(tuple(map(int, seeds)) for seeds in about["look"]["earlier"]))
+    compared = evidence.runs[evidence.runs["arm"].isin(list(request.study.arms))]
+    earlier = tuple(tuple(map(int, seeds)) for seeds in about["look"]["earlier"])
+    look = Look(int(about["look"]["number"]), int(compared["seed"].nunique()), earlier)
     search = search_from_json(about["search"], name) if "search" in about else None
     if (None if search is None else search.study) != (request.study.slug if request.study.is_search else None):
         raise ValueError("a search of another study, or none")
@@ -377,7 +379,8 @@ def join(earlier: Records, later: Records) -> Records:
     if evidence.runs.groupby("seed")["code"].nunique().max() == 1:
         request = replace(request, study=replace(request.study, allow_mixed_code=True))
     seeds = tuple(sorted({seed for _, seed in arms}))
-    look = Look(earlier.look.number + later.look.number, (*earlier.look.earlier, seeds, *later.look.earlier))
+    num_seeds = len({*seeds, *later.evidence.runs["seed"]})
+    look = Look(earlier.look.number + later.look.number, num_seeds, (*earlier.look.earlier, seeds, *later.look.earlier))
     return replace(later, request=request, evidence=evidence, look=look)
 
 

@@ -95,6 +95,7 @@ def _read(runs_dir: Path, cell: Cell) -> "_Finished | dict[str, Any]":
         "precision": cell.config.precision,
         "threads": manifest["threads"],
         "hardware": _hardware(result, manifest),
+        "began": (manifest.get("trained") or manifest).get("began") or "",
         "code": manifest.get("code", ""),
         "commit": _both(manifest, lambda origin: origin["commit"]),
         "torch": _both(manifest, lambda origin: origin["versions"].get("torch", "")),

@@ -29,7 +29,8 @@ from aimv2.analysis.inference.intervals import (
     with_interval,
 )
 
-# Both from the simulation in docs/statistics.md.
+# All from the simulations in tests/analysis/test_error_rates.py.
+MIN_POOLED = 8  # seeds; of fewer, no test finds the arms that spread more than others, so each has its own error
 WIDER = 0.05  # level of the test after which a comparison uses its own error if that gives a wider interval
 APART = 0.01  # level, shared by the arms, of the test after which an arm's error leaves the pool
 # Eigenvalues are 0, or those of connected arms, far from rounding, as a share of the largest.
@@ -117,13 +118,15 @@ def _chance(whole: Blocks, others: Blocks) -> float:
 
 class SharedError:
     """A metric of a study's arms, and the error that they share. Values have a row per seed and a column per arm,
-    without controls; NaN where a run is missing."""
+    without controls; NaN where a run is missing. Arms in ``own``, such as rivals, are known to spread otherwise."""
 
-    def __init__(self, values: pd.DataFrame) -> None:
+    def __init__(self, values: pd.DataFrame, own: Collection[str] = ()) -> None:
         self._number = {str(arm): number for number, arm in enumerate(values)}
         self._value_SA = values.to_numpy(dtype=float)
-        self._spreads = spreads(self._value_SA)
-        pooled = [number for number in self._number.values() if number not in self._spreads.apart]
+        alike = [number for arm, number in self._number.items() if arm not in own]
+        found = spreads(self._value_SA[:, alike])
+        self._wider = frozenset(alike[place] for place in found.wider)
+        pooled = [number for place, number in enumerate(alike) if place not in found.apart]
         self._place = {number: place for place, number in enumerate(pooled)}
         self._pool = Blocks(self._value_SA[:, pooled])
 
@@ -159,13 +162,13 @@ class SharedError:
     def _wider_of(self, pooled: Estimate | None, weights: Mapping[str, float], level: float) -> Estimate:
         """Return the estimate with the pooled error, or with its own if an arm's spread makes that one wider."""
         candidates = [pooled] if pooled else []
-        if not pooled or {self._number[arm] for arm in weights} & self._spreads.wider:
+        if not pooled or {self._number[arm] for arm in weights} & self._wider:
             candidates.append(self._own(weights, level))
         return max(candidates, key=lambda estimate: np.nan_to_num(estimate.half_width))
 
     def _is_pooled(self, arms: Collection[str]) -> bool:
-        """True if the pool has an error for contrasts of the arms, and they share two seeds or more."""
-        if not {self._number.get(arm) for arm in arms} <= set(self._place) or self._num_shared(arms) < 2:
+        """True if the pool has an error for contrasts of the arms, and they share enough seeds."""
+        if not {self._number.get(arm) for arm in arms} <= set(self._place) or self._num_shared(arms) < MIN_POOLED:
             return False
         return self._pool.df > 0 and self._pool.residual > 0
 

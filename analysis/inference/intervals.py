@@ -18,6 +18,7 @@ LEVEL = 0.95
 POWER = 0.8
 NOT_MEASURED: Literal["not measured"] = "not measured"
 MIN_SEEDS = 3  # of an arm's mean with an interval: from 2 seeds it is 25.4 standard errors wide
+MIN_TRIMMED = 8  # seeds of a trimmed mean
 UNLIMITED = (-math.inf, math.inf)
 # A spread is none if it is smaller than this share of the values. Processors agree on a metric to about 1e-13, and the
 # smallest step of a metric from float32 numbers is 6e-8: no spread comes near this number from either side.
@@ -165,6 +166,23 @@ def mean_interval(
     if is_rounding(error, size_of(present) if size is None else size):
         error = 0.0  # no spread is no certainty: equal counts of a few images happen
     return Estimate(float(np.mean(present)), error, len(present) - 1, len(present), level, limits=limits)
+
+
+def trimmed_mean(values: "pd.Series[float] | np.ndarray", level: float = LEVEL) -> Estimate:
+    """Return the mean without the largest and the smallest fifth of the values, which no diverged seed reaches, with
+    its interval; ``NO_ESTIMATE`` of fewer values than MIN_TRIMMED.
+
+    Source: Tukey and McLaughlin 1963; the error is that of the winsorised values.
+    """
+    present = np.sort(np.asarray(values, dtype=float))
+    present = present[~np.isnan(present)]
+    if (n := len(present)) < MIN_TRIMMED:
+        return NO_ESTIMATE
+    cut = n // 5
+    kept = n - 2 * cut
+    spread = float(np.std(np.clip(present, present[cut], present[n - cut - 1]), ddof=1))
+    error = 0.0 if is_rounding(spread, size_of(present)) else spread * math.sqrt((n - 1) / kept / (kept - 1))
+    return Estimate(float(np.mean(present[cut : n - cut])), error, kept - 1, n, level)
 
 
 def percentiles(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:

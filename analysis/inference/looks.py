@@ -1,7 +1,8 @@
 """The looks at a study: each time that its report is written from other runs spends a part of the error rate.
 
 More runs after a look at fewer would otherwise raise the rate of false verdicts with every look, whether they are more
-seeds or the rest of an unfinished sweep.
+seeds or the rest of an unfinished sweep. The looks at 8, 16 and 32 seeds are planned: the shares of the error rate that
+may be spent by then are fixed beforehand, whatever looks there were (Lan and DeMets 1983).
 """
 
 from collections.abc import Sequence
@@ -15,19 +16,35 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_json
 
 ALPHA = 0.05
+PLANNED = {2: 0.1, 8: 0.25, 16: 0.5, 32: 0.75}  # the share that is spent by a look at so many seeds or more
 
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a study, 1 for the first, and the seeds of each earlier look."""
+    """One look at a study, 1 for the first, the number of its seeds, and the seeds of each earlier look."""
 
     number: int
+    num_seeds: int
     earlier: tuple[tuple[int, ...], ...] = ()
 
     @property
     def level(self) -> float:
-        """The level of all that decides. Over any number of looks the errors add up to 5 % (Lan and DeMets 1983)."""
-        return 1 - ALPHA / float(2**self.number)
+        """The level of all that decides. Over any number of looks the errors add up to at most 5 %.
+
+        A look at no more seeds than an earlier one, by the plan, spends half of what no plan has: of the last quarter.
+        """
+        spent, rest = 0.0, 1 - max(PLANNED.values())
+        for num_seeds in (*map(len, self.earlier), self.num_seeds):
+            planned = max((share for seeds, share in PLANNED.items() if seeds <= num_seeds), default=0.0)
+            if planned > spent:
+                share, spent = planned - spent, planned
+            else:
+                share = rest = rest / 2
+        return 1 - ALPHA * share
+
+    def then(self, num_seeds: int) -> "Look":
+        """Return a look at so many seeds after this one."""
+        return Look(self.number + 1, num_seeds, (*self.earlier, tuple(range(self.num_seeds))))
 
 
 @dataclass(frozen=True)
@@ -41,9 +58,10 @@ def looks_path(runs_dir: Path, folder: str) -> Path:
     return runs_dir / FOLDER / f"{folder}{LOOKS_SUFFIX}"
 
 
-def num_looks(path: Path) -> int:
-    """Return the number of recorded looks, whatever their runs; 0 if there is no record."""
-    return len(_read(path)) if path.exists() else 0
+def next_look(path: Path, num_seeds: int) -> Look:
+    """Return a look at so many seeds after all that are recorded, whatever their runs."""
+    recorded = _read(path) if path.exists() else []
+    return Look(len(recorded) + 1, num_seeds, tuple(tuple(record.seeds) for record in recorded))
 
 
 def look(path: Path, seeds: Sequence[int], runs: Sequence[str]) -> Look:
@@ -56,7 +74,7 @@ def look(path: Path, seeds: Sequence[int], runs: Sequence[str]) -> Look:
     known = [set(record.runs) for record in related]
     if set(runs) in known:
         number = known.index(set(runs))
-        return Look(number + 1, earlier[:number])
+        return Look(number + 1, len(set(seeds)), earlier[:number])
     this = sorted(set(seeds))
     if len(this) > 1:
         try:
@@ -64,7 +82,7 @@ def look(path: Path, seeds: Sequence[int], runs: Sequence[str]) -> Look:
             write_json(path, [asdict(record) for record in (*recorded, _Record(this, sorted(runs)))])
         except OSError as error:
             raise UsageError(f"the record of looks {path} cannot be written: {error.strerror}") from error
-    return Look(len(known) + 1, earlier)
+    return Look(len(known) + 1, len(this), earlier)
 
 
 def _read(path: Path) -> list[_Record]:

@@ -3,17 +3,18 @@
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from aimv2.ablations.claims import CLAIMS, Claim
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.planner import Price, price_to_decide, seeds_to_decide
-from aimv2.analysis.judgement.rules import Word
+from aimv2.analysis.judgement.rules import Word, level_of
 from aimv2.analysis.judgement.verdicts import Verdict
 
 NOT_RUN = "not run yet"
 OUT_OF_REACH = "beyond reach"  # it needs hardware, data or models that we lack, or a study that does not exist
 DISAGREE = "studies disagree"
-DECIDED = (Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER)
+DECIDED = (Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER, Word.NEGLIGIBLE)
 WORDS = (*DECIDED, DISAGREE, Word.UNDECIDED, Word.NOT_TESTABLE, OUT_OF_REACH, NOT_RUN)  # in the order of summaries
 
 
@@ -84,6 +85,19 @@ def all_answers(findings: Mapping[str, Findings]) -> dict[str, list[Answer]]:
     }
 
 
+def stepped_down(findings: Mapping[str, Findings]) -> Mapping[str, Findings]:
+    """Return the findings of all reports, judged again while claims that were decided leave more to the others."""
+    num_decided, before = 0, -1
+    while num_decided > before:
+        before = num_decided
+        findings = {name: report.judged_by(partial(level_of, num_decided=before)) for name, report in findings.items()}
+        decided = {
+            claim.id for claim in CLAIMS.values() for answer in answers_of(claim, findings) if answer.word in DECIDED
+        }
+        num_decided = len(decided)
+    return findings
+
+
 def by_claim(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
     """Return the answers on a claim and on each of its parts, by the id of each."""
     answers_by_claim: dict[str, list[Answer]] = {}
@@ -95,13 +109,13 @@ def by_claim(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
 def overall(answers: Sequence[Answer]) -> str:
     """Return the word for a claim with the answers to it and to its parts.
 
-    Without parts it is that of all answers that decide, or else the one that says most. A part that is contradicted or
-    smaller than claimed counts as such, then one that is undecided; those not testable leave the claim as it is.
+    Without parts it is that of all answers that decide, or else the one that says most. A part that is decided
+    against the claim counts as such, then one that is undecided; those not testable leave the claim as it is.
     """
     whole, *parts = (_of_answers([answer.word for answer in group]) for group in by_claim(answers).values())
     if whole not in (Word.SUPPORTED, Word.UNDECIDED):
         return whole
-    against = (DISAGREE, Word.CONTRADICTED, Word.SMALLER, Word.UNDECIDED)
+    against = (DISAGREE, *filter(lambda word: word.is_against, Word), Word.UNDECIDED)
     return next((str(word) for word in against if word in parts), whole)
 
 

@@ -1,7 +1,7 @@
 """Differences between the arms of a study, in metrics and in costs, with the error that each allows."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,15 @@ import pandas as pd
 from aimv2.ablations.study import Cost, Study
 from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.contrasts import NO_BRACKET, Bracket, SharedError, range_difference
-from aimv2.analysis.inference.intervals import LEVEL, NO_ESTIMATE, Estimate, mean_interval, size_of, unpaired_difference
+from aimv2.analysis.inference.intervals import (
+    LEVEL,
+    NO_ESTIMATE,
+    Estimate,
+    mean_interval,
+    size_of,
+    trimmed_mean,
+    unpaired_difference,
+)
 from aimv2.analysis.inference.items import with_items
 
 # By cost, that in words and its column in the table of runs.
@@ -28,9 +36,11 @@ class Differences:
     its own paired error, because its spread differs from arm to arm.
     """
 
-    def __init__(self, study: Study, evidence: Evidence) -> None:
+    def __init__(self, study: Study, evidence: Evidence, rivals: Collection[str] = ()) -> None:
+        """``rivals`` are arms that spread otherwise than the study's others, and have errors of their own."""
         self._study = study
         self._evidence = evidence
+        self._rivals = rivals
         self._errors: dict[str, SharedError] = {}
 
     def of(self, arm: str, metric: str, than_arm: str, than_metric: str, level: float = LEVEL) -> Estimate:
@@ -48,11 +58,22 @@ class Differences:
 
     def weighted(self, metric: str, weights: Mapping[str, float], level: float = LEVEL) -> Estimate:
         """Return a weighted sum of any paired arms, such as untrained encoders, with an error of its own."""
-        values = [weight * self._evidence.value(metric, arm) for arm, weight in weights.items()]
+        parts = [(arm, metric, weight) for arm, weight in weights.items()]
+        values = self._by_seed(parts)
+        return self._with_items(mean_interval(values, level, size=self._size(parts)), parts)
+
+    def trimmed(self, parts: Sequence[tuple[str, str, float]], level: float = LEVEL) -> Estimate:
+        """Return a weighted sum of paired arms in metrics as a trimmed mean over seeds, beside that of all seeds."""
+        return trimmed_mean(self._by_seed(parts), level)
+
+    def _by_seed(self, parts: Sequence[tuple[str, str, float]]) -> "pd.Series[float]":
+        values = [weight * self._evidence.value(metric, arm) for arm, metric, weight in parts]
         if not all(len(seeds) for seeds in values):
-            return NO_ESTIMATE
-        estimate = mean_interval(pd.concat(values, axis=1).sum(axis=1, skipna=False), level, size=size_of(*values))
-        return self._with_items(estimate, [(arm, metric, weight) for arm, weight in weights.items()])
+            return pd.Series(dtype=float)
+        return pd.concat(values, axis=1).sum(axis=1, skipna=False)
+
+    def _size(self, parts: Sequence[tuple[str, str, float]]) -> float:
+        return size_of(*(weight * self._evidence.value(metric, arm) for arm, metric, weight in parts))
 
     def ranges(self, metric: str, arms: Sequence[str], than_arms: Sequence[str], level: float = LEVEL) -> Bracket:
         """Return how much wider the range of some arms of the study is than that of others; it covers seeds only."""
@@ -98,7 +119,7 @@ class Differences:
     def _error(self, metric: str) -> SharedError:
         if metric not in self._errors:
             values = self._evidence.values(metric)
-            self._errors[metric] = SharedError(values[[arm for arm in self._study.arms if arm in values]])
+            self._errors[metric] = SharedError(values[[arm for arm in self._study.arms if arm in values]], self._rivals)
         return self._errors[metric]
 
     def _alone(self, arm: str, metric: str, than_arm: str, than_metric: str, level: float) -> Estimate:

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +35,8 @@ from aimv2.analysis.judgement.verdicts import (
 )
 from aimv2.analysis.judgement.withheld import ControlOutcome, Reasons, check_controls
 from aimv2.base.errors import count
-from aimv2.config.program import Program
+from aimv2.config.program import Program, value_at
+from aimv2.config.run_config import RunConfig
 from aimv2.definitions.metrics import is_ours, unit_of
 
 AGAIN = "runs_again"  # a folder of runs that a command suggests
@@ -160,6 +161,10 @@ class Findings:
         """True if the primary metric was measured on finished runs, so that it was not fixed before them."""
         return self.metric in {metric.name for metric in self.request.metrics}
 
+    def judged_by(self, share: Callable[[float], float]) -> "Findings":
+        """Return the findings with verdicts at other shares of the look's level."""
+        return replace(self, verdicts=verdicts(self.reasons, self.config, self.look.level, share))
+
     def present(self, arms: Sequence[str]) -> list[str]:
         """Return these arms, controls and untrained encoders in the order of reports."""
         return [arm for arm in self.study.cell_names if arm in set(arms)]
@@ -178,12 +183,14 @@ def judge(
         ladder = climb(study, evidence, config)
         sensitivity = sensitivity_of(ladder)
     study = study.with_margins(margins(sensitivity))
+    configs = {cell.arm: cell.config for cell in request.cells}
     reasons = Reasons(
         study,
         evidence,
         check_controls(study, evidence),
         sensitivity,
-        untrained_names(study, {cell.arm: cell.config for cell in request.cells}),
+        untrained_names(study, configs),
+        {arm: str(value_at(cell, "objective.name")) for arm, cell in configs.items() if isinstance(cell, RunConfig)},
         measures_sensitivity=ladder is not None,
     )
     return Findings(

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expectations import Combination, Expected, Ranges
 from aimv2.ablations.study import Study
 from aimv2.analysis.inference.contrasts import num_contrasts
@@ -13,15 +12,16 @@ from aimv2.analysis.inference.intervals import POWER, Aim, Estimate, Noise, bonf
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.rules import Word, aim_of, level_of
-from aimv2.analysis.judgement.sensitivity import MetricSensitivity, insensitive, margins
+from aimv2.analysis.judgement.sensitivity import MetricSensitivity, insensitive, kinds_of, margins
 from aimv2.analysis.judgement.verdicts import compared_in_words
 
 MAX_SEEDS = 999  # that a text names
+USUAL_SEEDS = 16  # of a look that is planned, unless one was at as many
 
 
 @dataclass(frozen=True)
 class Planner:
-    """What a study's comparisons of a claim can show, at the noise of the sensitivity study and the level of a look.
+    """What a study's comparisons of a claim can show, at the noise of the sensitivity study and the claim's level.
     The study has measured margins, and the sensitivity, by metric, is that of its baseline."""
 
     study: Study
@@ -37,8 +37,8 @@ class Planner:
     def blind(self) -> str:
         """Why a metric of the claim does not decide it; empty if all can."""
         metrics = dict.fromkeys(metric for expected in self.expectations for metric in expected.metrics)
-        kinds = CLAIMS[self.claim].kinds
-        return next(filter(None, (insensitive(metric, self.sensitivity, kinds) for metric in metrics)), "")
+        reasons = (insensitive(metric, self.sensitivity, kinds_of(self.claim, metric)) for metric in metrics)
+        return next(filter(None, reasons), "")
 
     @property
     def seeds(self) -> float:
@@ -53,6 +53,12 @@ class Planner:
         noise = self._noise(expected)
         return math.nan if noise is None else seeds_for(noise, self.aim(expected))
 
+    def seeds_if_negligible(self, expected: Expected) -> float:
+        """Return the seeds that show that a claimed effect is negligible, if there is none; NaN as in ``seeds_of``."""
+        noise = self._noise(expected)
+        aim = aim_of("not better", self.study.margin_of(expected), None, 1 - self.aim(expected).alpha * 2)
+        return math.nan if noise is None else seeds_for(noise, aim)
+
     def text(self, expected: Expected, num_seeds: int) -> str:
         """Return what the comparison can show with so many seeds."""
         compared, noise, aim = compared_in_words(self.study, expected), self._noise(expected), self.aim(expected)
@@ -64,11 +70,15 @@ class Planner:
             seeds = self.seeds_of(expected)
             many = "no number of" if seeds == math.inf else f"more than {MAX_SEEDS}"
             power += f"; one of {aim.distance:.3g} takes {f'{seeds:g}' if seeds <= MAX_SEEDS else many} seeds"
+        if expected.relation in ("better", "worse", "wider"):
+            seeds = self.seeds_if_negligible(expected)
+            if seeds <= MAX_SEEDS:
+                power += f"; if there is none, {seeds:g} show that it is negligible"
         return f"  {compared}, expected {expected.relation}: {power}"
 
     def aim(self, expected: Expected) -> Aim:
         """Return what the interval of a comparison must exclude."""
-        level = level_of(self.claim, self.level)
+        level = self.level
         if isinstance(expected, Ranges):
             level = bonferroni(num_contrasts(expected.range_arms, expected.than_arms), level)
         return aim_of(expected.relation, self.study.margin_of(expected), expected.effect, level)
@@ -108,7 +118,10 @@ def seeds_to_decide(findings: Findings, claim: str) -> float:
     verdict = findings.verdicts[claim]
     if verdict.word is not Word.UNDECIDED:
         return math.nan
-    planner = planner_of(findings.study, claim, Look(findings.look.number + 1).level, findings.sensitivity)
+    is_stale = findings.reasons.are_older_than_rules(claim)
+    look = Look(1, USUAL_SEEDS) if is_stale else findings.look.then(max(USUAL_SEEDS, 2 * findings.look.num_seeds))
+    level = level_of(look.level)
+    planner = planner_of(findings.study, claim, level, findings.sensitivity)
     known = [
         seeds_for(Noise.of(judged.difference), planner.aim(judged.expected))
         for judged in verdict.comparisons
@@ -135,12 +148,14 @@ class Price(NamedTuple):
 
 
 def price_to_decide(findings: Findings, claim: str) -> Price | None:
-    """Return what decides a claim, at the mean cost of a seed of each arm; None if it is decided or nothing does it."""
+    """Return what decides a claim, at the mean cost of a seed of each arm; None if it is decided or nothing does it.
+    Seeds that are older than the rules do not count."""
     num_seeds = seeds_to_decide(findings, claim)
     if not num_seeds <= MAX_SEEDS:
         return None
     seconds = findings.evidence.runs.groupby("arm")["seconds"]
-    lacking = (num_seeds - seconds.size()).clip(lower=0)
+    is_stale = findings.reasons.are_older_than_rules(claim)
+    lacking = (num_seeds - (0 if is_stale else 1) * seconds.size()).clip(lower=0)
     if not lacking.any():
         return None
     return Price((lacking * seconds.mean()).sum() / 3600, lacking.sum(), num_seeds)

@@ -3,6 +3,9 @@
 ``outcome`` judges a relation by an interval, ``aim_of`` says what that interval must exclude, ``level_of`` shares the
 error rate among claims, and ``decide`` joins the outcomes of a claim's expectations. ``withheld.py`` judges controls,
 and has the reasons that withhold a verdict.
+
+Rules that were changed after runs were seen may weaken what these runs say, and never decide by them: a run that began
+before RULES_SINCE is judged as the first step of ``level_of``, and cannot show that an effect is negligible.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +19,7 @@ from aimv2.analysis.inference.contrasts import Bracket
 from aimv2.analysis.inference.intervals import POWER, Aim, Estimate, bonferroni
 
 Direction = Literal["better", "worse", "unclear"]
+RULES_SINCE = "2026-12-04"  # the day from which the rules are as they are here
 NULL_LEVEL = 0.99  # of the interval that the null control's difference must not exclude zero with
 
 
@@ -25,13 +29,14 @@ class Word(StrEnum):
     SUPPORTED = "supported"
     CONTRADICTED = "contradicted"
     SMALLER = "smaller than claimed"
+    NEGLIGIBLE = "negligible"
     UNDECIDED = "undecided"
     NOT_TESTABLE = "not testable"
 
     @property
     def is_against(self) -> bool:
         """True if the word speaks against the claim."""
-        return self in (Word.CONTRADICTED, Word.SMALLER)
+        return self in (Word.CONTRADICTED, Word.SMALLER, Word.NEGLIGIBLE)
 
 
 @dataclass(frozen=True)
@@ -131,9 +136,9 @@ def outcome(
 
 
 def _differs(excess: Bounds, margin: float, effect: float | None) -> Outcome:
-    """Judge "there is an effect in this direction": contradicted by one in the other direction; without a detected
-    effect, smaller than claimed if the claimed one is ruled out. An interval within the margin decides nothing, as an
-    effect may exist and be small."""
+    """Judge "there is an effect in this direction": contradicted by one in the other direction. Without a detected
+    effect, it is negligible if one of the margin is ruled out (a one-sided test), and smaller than claimed if the
+    claimed one is."""
     is_below_claim = effect is not None and excess.high < effect
     is_small = excess.is_within(margin)
     if excess.low > 0:
@@ -142,9 +147,11 @@ def _differs(excess: Bounds, margin: float, effect: float | None) -> Outcome:
         return Outcome(Word.SUPPORTED, "the effect is within the margin" if is_small else "")
     if excess.high < 0:
         return Outcome(Word.CONTRADICTED, "the effect is within the margin" if is_small else "")
+    if excess.high_alone < margin:
+        return Outcome(Word.NEGLIGIBLE, f"an effect of {margin:.3g} is ruled out")
     if is_below_claim:
         return Outcome(Word.SMALLER, f"an effect of {effect:g} is ruled out")
-    return Outcome(Word.UNDECIDED, f"smaller than {margin:g} at this scale" if is_small else "")
+    return Outcome(Word.UNDECIDED)
 
 
 def _differs_by_far(excess: Bounds, margin: float, effect: float | None) -> Outcome:
@@ -198,14 +205,20 @@ def aim_of(relation: Relation | Literal["wider"], margin: float, effect: float |
             return Aim(margin, alpha, (1 + POWER) / 2)
 
 
-def level_of(claim: str, level: float) -> float:
-    """Return the level at which a study judges a claim, of that of the whole page of claims.
+def level_of(level: float, num_decided: int = 0) -> float:
+    """Return the level at which a claim is judged, of that of the whole page of claims.
 
-    All claims that studies judge have equal shares of the error rate, and so have the studies of a claim. So a verdict
-    does not depend on what else was run, and the probability of any false verdict on the page is at most 1 - ``level``.
+    All claims that studies judge have equal shares of the error rate, so the probability of any false verdict on the
+    page is at most 1 - ``level``. The page goes on with the claims that are left once others are decided (Holm 1979);
+    the report of a study stays at the first step, so that it does not depend on what else was run.
     """
-    num_judged = sum(bool(judged.studies) for judged in CLAIMS.values())
-    return bonferroni(num_judged * len(CLAIMS[claim].studies), level)
+    num_judged = sum(bool(claim.studies) for claim in CLAIMS.values())
+    return bonferroni(num_judged - num_decided, level)
+
+
+def alone(level: float) -> float:
+    """Return the level of a claim that is judged by itself, beside no page of others."""
+    return level
 
 
 def decide(claim: str, level: float, outcomes_at: Callable[[float], Sequence[Outcome]]) -> tuple[Word, float]:
@@ -222,8 +235,8 @@ def decide(claim: str, level: float, outcomes_at: Callable[[float], Sequence[Out
     if CLAIMS[claim].contradicted_by != "all":
         strict, enough = bonferroni(len(outcomes), level), any
         outcomes = outcomes_at(strict)
-    if enough(outcome.word is Word.CONTRADICTED for outcome in outcomes):
-        return Word.CONTRADICTED, strict
-    if enough(outcome.word.is_against for outcome in outcomes):
-        return Word.SMALLER, strict
+    against = (Word.CONTRADICTED, Word.SMALLER, Word.NEGLIGIBLE)  # the word is that of which enough are, or are more
+    for number, word in enumerate(against, 1):
+        if enough(outcome.word in against[:number] for outcome in outcomes):
+            return word, strict
     return Word.UNDECIDED, level

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from pydantic import TypeAdapter
 
-from aimv2.ablations.claims import Kind
+from aimv2.ablations.claims import CLAIMS, Kind
+from aimv2.ablations.expectations import INK
 from aimv2.ablations.ladder import (
     KnownEffect,
     Ladder,
@@ -83,6 +84,12 @@ def insensitive(metric: str, sensitivity: Mapping[str, MetricSensitivity], kinds
         return NO_SENSITIVITY
     seen = sensitivity[metric]
     return seen.text if seen.is_blind else next((seen.unseen[kind] for kind in kinds if kind in seen.unseen), "")
+
+
+def kinds_of(claim: str, metric: str) -> list[Kind]:
+    """Return what a metric must see to decide a claim; samples count by the reader alone, as they saturate the probe of
+    the second readout."""
+    return [kind for kind in CLAIMS[claim].kinds if (kind, metric) != ("samples", INK)]
 
 
 def margins(sensitivity: Mapping[str, MetricSensitivity]) -> dict[str, float]:

@@ -6,16 +6,17 @@ from functools import cache
 from typing import Literal, NamedTuple
 
 from aimv2.ablations.expand import Cell
-from aimv2.ablations.expectations import Combination, Expected, Ranges
+from aimv2.ablations.expectations import Combination, Expectation, Expected, Ranges
 from aimv2.ablations.study import Study
 from aimv2.analysis.inference.contrasts import Bracket
-from aimv2.analysis.inference.intervals import LEVEL, NOT_MEASURED, Estimate
+from aimv2.analysis.inference.intervals import LEVEL, NO_ESTIMATE, NOT_MEASURED, Estimate
 from aimv2.analysis.judgement.differences import Differences
-from aimv2.analysis.judgement.rules import Finding, Outcome, Word, decide, finding, level_of, outcome
+from aimv2.analysis.judgement.rules import RULES_SINCE, Finding, Outcome, Word, decide, finding, level_of, outcome
 from aimv2.analysis.judgement.withheld import Reasons
 from aimv2.config.program import Program
 from aimv2.definitions.metrics import lower_is_better
 
+DIFFER = "the readouts differ"
 Confirmation = Literal["confirmed", "not confirmed", "no conclusion"]
 
 
@@ -57,7 +58,7 @@ class Verdict:
 
     @property
     def deciding(self) -> tuple[Judged, ...]:
-        """The comparisons that decide: those against a claim that is contradicted or smaller than claimed, else all."""
+        """The comparisons that decide: those against a claim if the word is, else all."""
         if not self.word.is_against:
             return self.comparisons
         return tuple(judged for judged in self.comparisons if judged.outcome.word.is_against)
@@ -86,10 +87,52 @@ def confirmation(comparison: Comparison | None, withheld: Sequence[str]) -> Conf
 
 
 def verdicts(
-    reasons: Reasons, config: Program, level: float = LEVEL, share: Callable[[str, float], float] = level_of
+    reasons: Reasons, config: Program, level: float = LEVEL, share: Callable[[float], float] = level_of
 ) -> dict[str, Verdict]:
-    """Return a verdict on each claim; ``config`` is the baseline's run, and ``level`` that of this look."""
-    return {claim: _verdict(reasons, claim, config, share(claim, level)) for claim in reasons.study.claims}
+    """Return a verdict on each claim.
+
+    Args:
+        config: the baseline's run.
+        level: that of this look.
+        share: returns the level of a claim; that of claims whose runs are older than the rules is ``level_of``.
+    """
+    return {
+        claim: _verdict(reasons, claim, config, (level_of if reasons.are_older_than_rules(claim) else share)(level))
+        for claim in reasons.study.claims
+    }
+
+
+class _Decision(NamedTuple):
+    """The word for a claim, its comparisons at the level that decides, those first that do, and how readouts differ."""
+
+    word: Word
+    comparisons: Sequence[Judged]
+    differing: Sequence[str]
+
+
+def _decided(study: Study, claim: str, differences: Differences, level: float) -> _Decision:
+    @cache
+    def judged_at(level: float) -> list[Judged]:
+        return [_judged(study, expected, differences, level) for expected in study.claims[claim]]
+
+    word, deciding_level = decide(claim, level, lambda level: agreed(judged_at(level)))
+    words_first = [each for each in Word if (each.is_against if word.is_against else each is not Word.SUPPORTED)]
+    comparisons = judged_at(deciding_level)
+    differing = [outcome.qualification for outcome in agreed(comparisons) if outcome.qualification.startswith(DIFFER)]
+    ordered = sorted(comparisons, key=lambda judged: judged.outcome.word not in words_first)
+    return _Decision(word, ordered, list(dict.fromkeys(differing)))
+
+
+def agreed(comparisons: Sequence[Judged]) -> list[Outcome]:
+    """Return the outcomes, one for each two of an expectation by both readouts: undecided if their words differ."""
+    outcomes = list[Outcome]()
+    for before, judged in zip((None, *comparisons), comparisons, strict=False):
+        if before is None or not judged.expected.is_second:
+            outcomes.append(judged.outcome)
+        elif (first := before.outcome.word) != (second := judged.outcome.word):
+            differ = f"{DIFFER}: {first} by {before.expected.metric}, {second} by {judged.expected.metric}"
+            outcomes[-1] = Outcome(Word.UNDECIDED, differ)
+    return outcomes
 
 
 def _verdict(reasons: Reasons, claim: str, config: Program, level: float) -> Verdict:
@@ -98,25 +141,38 @@ def _verdict(reasons: Reasons, claim: str, config: Program, level: float) -> Ver
     seen = tuple(sensitivity[metric].text for metric in metrics if metric in sensitivity)
     if absent := reasons.of_absent_metrics(claim, config):
         return Verdict(Word.NOT_TESTABLE, tuple(absent), (), seen)
-
-    @cache
-    def judged_at(level: float) -> list[Judged]:
-        return [_judged(study, expected, reasons.differences, level) for expected in study.claims[claim]]
-
-    word, deciding_level = decide(claim, level, lambda level: [judged.outcome for judged in judged_at(level)])
-    words_first = [each for each in Word if (each.is_against if word.is_against else each is not Word.SUPPORTED)]
-    comparisons = sorted(judged_at(deciding_level), key=lambda judged: judged.outcome.word not in words_first)
-    outcomes = [judged.outcome for judged in judged_at(level)]
-    not_testable = [outcome.qualification for outcome in outcomes if outcome.word is Word.NOT_TESTABLE]
-    evidence = tuple(_in_words(study, judged) for judged in comparisons)
+    word, comparisons, differing = _decided(study, claim, reasons.differences, level)
+    verdict = Verdict(
+        word,
+        (),
+        tuple(_in_words(study, judged, reasons.differences) for judged in comparisons),
+        seen,
+        tuple(comparisons),
+    )
+    not_testable = [judged.outcome.qualification for judged in comparisons if judged.outcome.word is Word.NOT_TESTABLE]
     if why_not := dict.fromkeys([*reasons.of_claim(claim, config), *not_testable]):
-        return Verdict(Word.NOT_TESTABLE, tuple(why_not), evidence, seen, tuple(comparisons))
-    verdict = Verdict(word, (), evidence, seen, tuple(comparisons))
+        return replace(verdict, word=Word.NOT_TESTABLE, qualifications=tuple(why_not))
+    if word is Word.NEGLIGIBLE and reasons.are_older_than_rules(claim):
+        why = f"negligible by a rule of {RULES_SINCE}, which is younger than these runs, so fresh seeds decide"
+        return replace(verdict, word=Word.UNDECIDED, qualifications=(why,))
     shared = {judged.outcome.qualification for judged in verdict.deciding}
     qualifications = [*filter(None, shared)] if len(shared) == 1 else []
-    if word is not Word.UNDECIDED:
+    if word is Word.UNDECIDED:
+        qualifications += differing
+    else:
+        qualifications += _hangs_on(reasons, claim, word, level)
         qualifications += reasons.before_training(judged.expected for judged in verdict.deciding)
     return replace(verdict, qualifications=tuple(qualifications))
+
+
+def _hangs_on(reasons: Reasons, claim: str, word: Word, level: float) -> list[str]:
+    """Return which seeds a verdict hangs on: without one of them alone it would be another."""
+    without = {
+        seed: _decided(reasons.study, claim, differences, level).word
+        for seed, differences in reasons.without_a_seed.items()
+    }
+    seeds = [str(seed) for seed, other in without.items() if other is not word]
+    return [f"it hangs on each of the seeds {', '.join(seeds)}"] if seeds else []
 
 
 def _judged(study: Study, expected: Expected, differences: Differences, level: float) -> Judged:
@@ -135,18 +191,28 @@ def _judged(study: Study, expected: Expected, differences: Differences, level: f
     return Judged(expected, difference, judged, finding(difference, margin, lower_is_better=is_lower_better))
 
 
-def _in_words(study: Study, judged: Judged) -> str:
-    """Return a comparison with its interval, what was expected and observed, and the outcome."""
+def _in_words(study: Study, judged: Judged, differences: Differences) -> str:
+    """Return a comparison with its interval, what was expected and observed, and the outcome; and the trimmed mean over
+    seeds, which no diverged seed reaches."""
     expected, difference, margin = judged.expected, judged.difference, study.margin_of(judged.expected)
     compared = compared_in_words(study, expected)
     if not difference.has_interval:
         return f"{compared}: {judged.outcome.qualification}"
     claimed = f", claimed effect {expected.effect:g}" if expected.effect is not None else ""
     word = ", ".join(filter(None, (judged.outcome.word, judged.outcome.qualification)))
+    trimmed = NO_ESTIMATE if isinstance(expected, Ranges) else differences.trimmed(_parts(expected), difference.level)
+    robust = f"; trimmed mean {trimmed.text()}" if trimmed.has_interval else ""
     return (
-        f"{compared}: {difference.text()} ({difference.basis}; margin {margin:.3g}{claimed}); expected"
+        f"{compared}: {difference.text()} ({difference.basis}{robust}; margin {margin:.3g}{claimed}); expected"
         f" {expected.relation}, observed {_observed(judged)}: {word}"
     )
+
+
+def _parts(expected: Expectation | Combination) -> list[tuple[str, str, float]]:
+    """Return the arms and metrics whose weighted sum is compared with zero."""
+    if isinstance(expected, Combination):
+        return [(arm, expected.metric, weight) for arm, weight in expected.weights.items()]
+    return [(expected.arm, expected.metric, 1.0), (expected.than_arm, expected.than_metric, -1.0)]
 
 
 def _observed(judged: Judged) -> str:

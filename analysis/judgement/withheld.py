@@ -6,24 +6,26 @@ a verdict; seeds, budget and epochs limit a number.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
-from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expectations import READER, Combination, Expectation, Expected, Ranges
 from aimv2.ablations.study import UNEQUAL, UNTRAINED, Control, Study
 from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import LEVEL, NO_ESTIMATE, NOT_MEASURED, Estimate
 from aimv2.analysis.judgement.differences import COSTS, Differences
-from aimv2.analysis.judgement.rules import NULL_LEVEL, finding
-from aimv2.analysis.judgement.sensitivity import MetricSensitivity, insensitive
+from aimv2.analysis.judgement.rules import NULL_LEVEL, RULES_SINCE, Bounds, finding
+from aimv2.analysis.judgement.sensitivity import MetricSensitivity, insensitive, kinds_of
 from aimv2.config.program import Program
 from aimv2.definitions.metrics import is_of_encoder, lower_is_better
+from aimv2.definitions.objectives import RIVALS
 
 # Muennighoff et al. (arXiv 2305.16264): in language models, up to 4 epochs of repeated text are nearly as good as new
 # text, and more repeats are worth less and less. We know of no such measurement for pairs of images and captions.
 MAX_EPOCHS = 4
+RECALL = "image_to_text_recall_1"  # among ``evaluation.num_pairs`` held-out pairs, 512 at laptop
+RECALL_FLOOR = 0.25  # of a rival that retrieves
 ROUNDING = 1e-9  # share of the largest weight below which a sum of weights is 0
 Result = Literal["passed", "failed", "inconclusive", "not measured"]
 REQUIRED: tuple[Control, ...] = ("null_control", "positive_control")
@@ -62,11 +64,33 @@ class Reasons:
     sensitivity: Mapping[str, MetricSensitivity] = field(default_factory=dict)
     # by arm, its encoder before training (``expand.untrained_names``) if it is not the baseline's
     untrained: Mapping[str, str] = field(default_factory=dict)
+    objectives: Mapping[str, str] = field(default_factory=dict)  # by arm
     measures_sensitivity: bool = False  # True for a sensitivity study, which must not withhold what it measures
 
     @cached_property
     def differences(self) -> Differences:
-        return Differences(self.study, self.evidence)
+        return Differences(self.study, self.evidence, self.rivals)
+
+    @property
+    def rivals(self) -> list[str]:
+        """The arms that train another model's objective, which need not spread as AIMv2's do."""
+        return [arm for arm, name in self.objectives.items() if name in RIVALS]
+
+    @cached_property
+    def without_a_seed(self) -> Mapping[int, Differences]:
+        """The differences without each seed of the baseline."""
+        metrics = self.evidence.metrics
+        seeds = sorted(set(metrics.loc[metrics["arm"] == self.study.baseline, "seed"]))
+        return {
+            seed: Differences(self.study, replace(self.evidence, metrics=metrics[metrics["seed"] != seed]), self.rivals)
+            for seed in seeds
+        }
+
+    def are_older_than_rules(self, claim: str) -> bool:
+        """True if a run of the claim's arms began before the rules were as they are; older runs do not say when."""
+        runs = self.evidence.runs
+        of_claim = runs[runs["arm"].isin({arm for expected in self.study.claims[claim] for arm in expected.arms})]
+        return "began" not in runs or bool((of_claim["began"].fillna("") < RULES_SINCE).any())
 
     @property
     def of_code(self) -> str:
@@ -117,7 +141,8 @@ class Reasons:
             *([f"sweep.arms left out {' and '.join(absent)}"] if absent else []),
             *self.of_runs(arms),
             *self.of_controls(metrics),
-            *filter(None, (insensitive(metric, self.sensitivity, CLAIMS[claim].kinds) for metric in metrics)),
+            *filter(None, (insensitive(metric, self.sensitivity, kinds_of(claim, metric)) for metric in metrics)),
+            *self._incompetent(expectations),
             *self._offsets(expectations),
             *self._without_mechanism(claim, config),
         ]
@@ -136,6 +161,30 @@ class Reasons:
         """Return what the base run lacks of the claim's mechanism; then it speaks neither for nor against the claim."""
         needs = self.study.needs.get(claim)
         return list(filter(None, [needs(config)])) if needs else []
+
+    def _incompetent(self, expectations: Iterable[Expected]) -> list[str]:
+        """Return why rivals are none: each must be better than AIMv2 on captions of other images, and than its own
+        encoder before training by the margin, in the metric that decides, and have learned its own task."""
+        notes, metrics = list[str](), self.evidence.metrics
+        compared = {(arm, metric) for one in expectations for arm in one.arms for metric in one.metrics}
+        for arm, metric in sorted(compared):
+            if arm not in self.rivals or not is_of_encoder(metric):
+                continue
+            lacks = list[str]()
+            untrained, is_lower_better = self.untrained.get(arm, UNTRAINED), lower_is_better(metric)
+            others = self.differences.of(arm, metric, "positive_control", metric)
+            if finding(others, 0.0, lower_is_better=is_lower_better).direction != "better":
+                lacks.append(f"is not better than AIMv2 on captions of other images ({others.text()})")
+            learned = self.differences.of(arm, metric, untrained, metric)
+            if not Bounds.of(learned, lower_is_better=is_lower_better).low > self.study.margin(metric):
+                lacks.append(f"is not better than untrained by the margin ({learned.text()})")
+            if RECALL in set(metrics.loc[metrics["arm"] == arm, "metric"]):
+                recall = self.evidence.mean(RECALL, arm)
+                if not recall.low > RECALL_FLOOR:
+                    lacks.append(f"finds {recall.mean:.2f} of the captions of held-out images, not {RECALL_FLOOR}")
+            if lacks:
+                notes.append(f"{self.study.label(arm)} is no competent rival in {metric}: it {' and '.join(lacks)}")
+        return notes
 
     def _offsets(self, expectations: Iterable[Expected]) -> list[str]:
         """Return a note for each two metrics that an expectation compares and that may differ before training."""

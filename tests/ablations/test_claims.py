@@ -25,8 +25,13 @@ def test_the_file_has_the_papers_claims_and_parts_of_them():
 
 def test_claims_and_studies_agree_on_what_is_judged_where():
     stated = {(claim.id, slug) for claim in CLAIMS.values() for slug in claim.studies}
+    assert len(dict(stated)) == len(stated), "one study decides a claim"
     assert stated == {(name, slug) for slug, study in STUDIES.items() for name in study.claims}
-    assert {slug for claim in CLAIMS.values() for slug in claim.measured_by} == {"scaling"} <= set(STUDIES)
+    assert (
+        {slug for claim in CLAIMS.values() for slug in claim.measured_by}
+        == {"scaling", "caption_order"}
+        <= set(STUDIES)
+    )
 
 
 def test_published_numbers_compare_two_conditions_or_more():

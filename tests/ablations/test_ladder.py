@@ -37,15 +37,19 @@ def test_pixel_losses_and_bases_without_captions_need_own_pixels():
 
 def test_weights_allow_no_other_size():
     study = STUDIES["decoder_sharing"]
-    assert needs(study, demo()) == {"reader_loss": WORDS | {"width_050"}}
-    assert needs(study, replaced(demo(), {"start.weights": "/a/run"})) == {"reader_loss": WORDS}
+    assert needs(study, demo()) == dict.fromkeys(("reader_loss", "probe_ink"), WORDS | {"width_050"})
+    assert needs(study, replaced(demo(), {"start.weights": "/a/run"})) == dict.fromkeys(
+        ("reader_loss", "probe_ink"), WORDS
+    )
 
 
 def test_all_metrics_are_named_at_once_where_nothing_was_measured():
     message = "the sensitivity of {} at scale demo was not measured"
-    assert lacking(BOTH, None) == message.format("content_loss, reader_loss")
-    assert lacking(BOTH, None, absent=["reader_loss"]) == message.format("content_loss")
-    assert lacking(BOTH, None, absent=["reader_loss", "content_loss"]) == "", "nothing can be concluded anyway"
+    assert lacking(BOTH, None) == message.format("content_loss, reader_loss, probe_ink")
+    assert lacking(BOTH, None, absent=["reader_loss", "probe_ink"]) == message.format("content_loss")
+    assert lacking(BOTH, None, absent=["reader_loss", "probe_ink", "content_loss"]) == "", (
+        "nothing can be concluded anyway"
+    )
 
 
 def test_three_differing_values_of_another_base_are_named_and_own_data_by_their_files():
@@ -53,7 +57,7 @@ def test_three_differing_values_of_another_base_are_named_and_own_data_by_their_
     values |= {"model.decoder.depth": 3, "optimizer.beta1": 0.8, "data.fingerprint": "other", "threads": 2, "seed": 9}
     ladder = ladder_of(seeing("content_loss"), demo())
     found = lacking(BOTH, ladder, replaced(demo(), values))
-    assert found.startswith("the sensitivity of content_loss, reader_loss at scale demo was measured with ")
+    assert found.startswith("the sensitivity of content_loss, reader_loss, probe_ink at scale demo was measured with ")
     assert found.endswith("and 1 more"), "fingerprint, threads, seed and log do not count"
     assert found.count("=") == 6
     own = replaced(demo(), {"data.sources": ("/data/cc3m.yaml",), "data.fingerprint": "one"})
@@ -76,11 +80,11 @@ def test_three_differing_values_of_another_base_are_named_and_own_data_by_their_
     ],
 )
 def test_rungs_and_metrics_that_the_study_needs_are_named(changed, expected):
-    found = lacking(BOTH, ladder_of(seeing("content_loss", "reader_loss", **changed), demo()))
+    found = lacking(BOTH, ladder_of(seeing("content_loss", "reader_loss", "probe_ink", **changed), demo()))
     assert found.startswith(f"the sensitivity study of this base run{expected}" if expected else "")
     assert bool(found) == bool(expected)
     found = lacking(BOTH, ladder_of(seeing("content_loss"), demo()))
-    assert found == "the sensitivity study of this base run has no results for reader_loss"
+    assert found == "the sensitivity study of this base run has no results for reader_loss, probe_ink"
 
 
 def test_metrics_that_runs_cannot_have_are_known_before_they_run():

@@ -178,16 +178,12 @@ def test_forms_of_the_pixel_loss_weigh_the_same_in_expectation():
     assert base.objective.pixel_weight * base.model.patch_dim == pytest.approx(76.8)
 
 
-def test_trends_over_a_ladder_are_one_slope_per_size():
-    """A point on a line of slope s over doublings of the samples, or of the width, gives s."""
+def test_the_trend_over_a_ladder_is_its_slope():
+    """A point on a line of slope s over doublings of the width gives s."""
     base = with_attention(vit_l_2b())
     runs = {name: arm.change(base) for name, arm in STUDIES["scaling"].arms.items()}
     claims = STUDIES["scaling"].claims
-    for one in claims["scaling-data-loss"]:
-        assert len({runs[arm].model.encoder.width for arm in one.arms}) == 1
-        line = {arm: 7 - 0.3 * math.log2(runs[arm].budget.samples) for arm in one.arms}
-        assert sum(weight * line[arm] for arm, weight in one.weights.items()) == pytest.approx(-0.3)
-    sizes, ends = claims["scaling-params-probe"]
+    sizes, _, ends, _ = claims["scaling-params-probe"]  # each by both readouts
     line = {arm: 2 + 0.1 * math.log2(runs[arm].model.encoder.width) for arm in sizes.arms}
     assert sum(weight * line[arm] for arm, weight in sizes.weights.items()) == pytest.approx(0.1)
     assert {*ends.arms} < {*sizes.arms}

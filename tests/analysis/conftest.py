@@ -50,4 +50,4 @@ def evidence(cells, runs_dir):
 @pytest.fixture(scope="session")
 def findings(request_of, evidence):
     """What the runs show, by metrics that are sensitive."""
-    return judge(request_of, evidence, Look(1), sensitive(*STUDY.deciding_metrics))
+    return judge(request_of, evidence, Look(1, 16), sensitive(*STUDY.deciding_metrics))

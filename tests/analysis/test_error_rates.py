@@ -209,7 +209,7 @@ def findings_of(slug, *, effects, seeds, rng):
     evidence = evidence_of(study, effects, spread=SPREAD, seeds=range(seeds), metrics=metrics, rng=rng)
     reasons = trusted(study, evidence, noise=Noise(SPREAD * np.sqrt(2)))
     request = Request(study=study, cells=[Cell(arm=study.baseline, seed=0, config=config)], arguments=())
-    return Findings(request, Look(1), None, reasons, comparisons={}, verdicts=verdicts(reasons, config))
+    return Findings(request, Look(1, 16), None, reasons, comparisons={}, verdicts=verdicts(reasons, config))
 
 
 def has_a_false_verdict(found):

@@ -298,7 +298,7 @@ def concluded(study, evidence):
     request = Request(study=study, cells=[Cell(arm=arm, seed=0, config=CONFIG) for arm in study.arms], arguments=())
     comparisons = primary_comparisons(reasons, request.cells)
     found = verdicts(reasons, CONFIG)
-    findings = Findings(request, Look(1), None, reasons, comparisons, found)
+    findings = Findings(request, Look(1, 16), None, reasons, comparisons, found)
     judged_by = [
         *(comparisons[arm] for arm in sorted(comparisons)),
         *(judged for one in found.values() for judged in one.comparisons),

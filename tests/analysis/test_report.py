@@ -21,7 +21,7 @@ from aimv2.analysis import report
 from aimv2.analysis.document.pages import to_markdown
 from aimv2.analysis.evidence.records import Records, pack, records_of
 from aimv2.analysis.evidence.run_files import load
-from aimv2.analysis.inference.looks import Look, looks_path, num_looks
+from aimv2.analysis.inference.looks import Look, looks_path, next_look
 from aimv2.analysis.judgement.findings import findings_of
 from aimv2.analysis.report import build
 from aimv2.analysis.sections.metrics import look_note
@@ -39,7 +39,7 @@ from tests.helpers.specimen import STUDY
 @pytest.fixture(scope="module")
 def records(request_of, evidence):
     """The content of a file of records."""
-    return pack(Records(request_of, evidence, Look(1)))
+    return pack(Records(request_of, evidence, Look(1, 16)))
 
 
 @pytest.fixture(scope="module")
@@ -182,9 +182,11 @@ def test_report_says_which_look_it_is_and_again_for_the_same_seeds(cells, reques
                 write_run(cell, tmp_path, 3.0 + 0.01 * cell.seed)
         return look_note(records_of(replace(request_of, cells=some), tmp_path).look)
 
-    assert "This is look 1 at the study, so all that decides has the level 97.5 %" in text(2)
+    assert "This is look 1 at the study, so all that decides has the level 99.5 %" in text(2)
     for _ in range(2):
-        assert "This is look 2 at the study (earlier: seeds 0, 1), so all that decides has the level 98.75 %" in text(4)
+        assert "This is look 2 at the study (earlier: seeds 0, 1), so all that decides has the level 99.375 %" in text(
+            4
+        )
 
 
 @pytest.mark.exhaustive
@@ -256,13 +258,13 @@ def test_a_search_that_the_baseline_won_spends_no_look(tiny, tmp_path):
     write_confirmation(alone, tmp_path)
     text = build(alone, tmp_path, tmp_path / "reports").read_text()
     assert "which is the baseline itself" in text
-    assert num_looks(looks_path(tmp_path, alone.folder)) == 0
+    assert next_look(looks_path(tmp_path, alone.folder), 8).number == 1
     path.write_text(json.dumps(typical()))
     build(both, tmp_path, tmp_path / "reports")
-    assert num_looks(looks_path(tmp_path, alone.folder)) == 0, "the winner has no run yet"
+    assert next_look(looks_path(tmp_path, alone.folder), 8).number == 1, "the winner has no run yet"
     write_confirmation(replace(both, cells=[cell for cell in both.cells if cell.arm == WINNER]), tmp_path)
     assert look_note(records_of(both, tmp_path).look).startswith("This is look 1 at the study, so")
-    assert num_looks(looks_path(tmp_path, alone.folder)) == 1
+    assert next_look(looks_path(tmp_path, alone.folder), 8).number == 2
 
 
 @pytest.mark.exhaustive

@@ -46,7 +46,7 @@ def judged_again(findings, evidence, *, study=None, seen=None):
     """Return findings from other evidence, or of another study; ``seen`` replaces the sensitivity."""
     request = findings.request if study is None else replace(findings.request, study=study)
     metrics = (study or findings.study).deciding_metrics
-    return judge(request, evidence, Look(1), sensitive(*metrics) if seen is None else seen)
+    return judge(request, evidence, Look(1, 16), sensitive(*metrics) if seen is None else seen)
 
 
 def at_scale(findings, evidence, *, scale, samples):

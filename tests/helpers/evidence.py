@@ -5,6 +5,7 @@ import pandas as pd
 
 from aimv2.ablations.study import UNTRAINED
 from aimv2.analysis.evidence.tables import METRIC_COLUMNS, MISSING_COLUMNS, Evidence
+from aimv2.analysis.judgement.rules import RULES_SINCE
 from aimv2.analysis.judgement.sensitivity import MetricSensitivity
 from aimv2.analysis.judgement.withheld import ControlOutcome, Reasons
 from aimv2.base.files import write_json
@@ -36,7 +37,8 @@ def evidence_of(
                 metric: 3 + effects.get((arm, metric), effects.get(arm, 0)) + seed_effects[seed] + rng.normal(0, noise)
                 for metric in metrics
             }
-            runs.append({"arm": arm, "seed": seed, "run": "", "samples": 500, "train_cpu_seconds": 1.5})
+            run = {"arm": arm, "seed": seed, "run": "", "samples": 500, "train_cpu_seconds": 1.5}
+            runs.append(run | {"began": RULES_SINCE})
             rows += [(arm, seed, metric, value, "nats/token", "", "") for metric, value in values.items()]
     return evidence_from(runs, rows)
 
@@ -90,7 +92,7 @@ def write_run(cell, runs_dir, value, *, caption="red apple", items=None, mixture
     """
     with RunFolder(runs_dir, cell.name).acquire(cell.config) as attempt:
         manifest = {
-            "threads": 1, "hardware": "a test", "commit": "abc", "versions": {"torch": "2"},
+            "threads": 1, "hardware": "a test", "began": RULES_SINCE, "commit": "abc", "versions": {"torch": "2"},
             "parameters": {"encoder": 1000, "decoder": 2000}, "train_pairs": 10, "held_out_pairs": 5,
         }  # fmt: skip
         attempt.write_manifest(manifest if code is None else manifest | {"code": code})

@@ -90,9 +90,9 @@ def test_studies_with_the_verdict_of_all_come_first(findings):
 def test_an_undecided_claim_has_the_price_of_the_seeds_that_it_lacks(findings):
     """Four seeds of all arms and controls took 90 s a run; then one arm has two, which took ten times as long."""
     study = findings.study
-    evidence = evidence_of(study, {"positive_control": 1.0}, spread=0.1, metrics=study.deciding_metrics)
+    evidence = evidence_of(study, {"positive_control": 1.0}, spread=0.05, metrics=study.deciding_metrics)
     evidence = replace(evidence, runs=evidence.runs.assign(seconds=90.0))
-    reasons = trusted(study, evidence, noise=Noise(0.1))
+    reasons = trusted(study, evidence, noise=Noise(0.05))
     judged = verdicts(reasons, findings.config)
     own = replace(findings, reasons=reasons, verdicts=judged)
     page = document({"own": own})
@@ -118,7 +118,7 @@ def test_an_undecided_claim_has_the_price_of_the_seeds_that_it_lacks(findings):
 def reports_dir(request_of, evidence, tmp_path):
     """A folder with the records of one report and a folder without."""
     (tmp_path / "prefix_ratio").mkdir()
-    (tmp_path / "prefix_ratio" / RECORDS).write_bytes(pack(Records(request_of, evidence, Look(2))))
+    (tmp_path / "prefix_ratio" / RECORDS).write_bytes(pack(Records(request_of, evidence, Look(2, 16))))
     (tmp_path / "verify").mkdir()
     return tmp_path
 
@@ -129,7 +129,7 @@ def test_searches_are_no_evidence_on_claims(reports_dir, tiny, tmp_path_factory,
     study, before = STUDIES[slug], to_json(claims_document(reports_dir))
     request, runs_dir = request_of_search(tiny, study=study), tmp_path_factory.mktemp("runs")
     write_confirmation(request, runs_dir)
-    records = Records(request, load(request.cells, runs_dir), Look(1), parsed(typical(study=slug)))
+    records = Records(request, load(request.cells, runs_dir), Look(1, 16), parsed(typical(study=slug)))
     (reports_dir / request.folder).mkdir()
     (reports_dir / request.folder / RECORDS).write_bytes(pack(records))
     assert findings_in(reports_dir, request.folder).search == records.search
@@ -145,7 +145,7 @@ def with_accuracies(slug, effects):
         metrics=evidence.metrics.assign(value=evidence.metrics["value"] - 2.7),
         runs=evidence.runs.assign(run=evidence.runs["arm"] + evidence.runs["seed"].astype(str)),
     )
-    return Findings(Request(study=study, cells=[], arguments=()), Look(1), None, Reasons(study, evidence), {}, {})
+    return Findings(Request(study=study, cells=[], arguments=()), Look(1, 16), None, Reasons(study, evidence), {}, {})
 
 
 def rows_of(findings, name):

@@ -41,7 +41,7 @@ from tests.helpers.searches import parsed, request_of_search, typical, write_con
 from tests.helpers.specimen import STUDY
 
 SOME = min(COMMITTED.glob(f"*/{FILE}"), key=lambda path: path.stat().st_size)
-LOOK = Look(2, ((0, 1), (0, 1, 2)))
+LOOK = Look(2, 4, ((0, 1), (0, 1, 2)))
 SHOWN = {"samples": 9, "dense": 4, "epochs": 0.1, "bad": {}}
 
 
@@ -125,7 +125,7 @@ def test_any_reader_of_parquet_sees_a_row_per_run(records, tmp_path):
 
 def test_sweep_without_a_result_has_records(cells, tmp_path):
     request = Request(study=STUDY, cells=cells, arguments=())
-    again = unpack(pack(Records(request, load(cells, tmp_path), Look(1))), STUDIES)
+    again = unpack(pack(Records(request, load(cells, tmp_path), Look(1, 16))), STUDIES)
     assert len(again.evidence.missing) == len(cells)
     assert all(getattr(again.evidence, name).empty for name in ("runs", *TABLES))
     assert list(again.evidence.mixture) == MIXTURE_COLUMNS
@@ -135,7 +135,7 @@ def test_sweep_without_a_result_has_records(cells, tmp_path):
 def of_search(tiny, tmp_path_factory):
     request, folder = request_of_search(tiny), tmp_path_factory.mktemp("confirmed")
     write_confirmation(request, folder)
-    return Records(request, load(request.cells, folder), Look(1), parsed(typical()))
+    return Records(request, load(request.cells, folder), Look(1, 16), parsed(typical()))
 
 
 def test_search_comes_back_with_its_confirmation(of_search):
@@ -289,7 +289,7 @@ def records_of(request_of, runs_dir):
 
     def of(cells, runs_dir=runs_dir):
         request = replace(request_of, cells=list(cells))
-        return unpack(pack(Records(request, load(request.cells, runs_dir), Look(1))), STUDIES)
+        return unpack(pack(Records(request, load(request.cells, runs_dir), Look(1, 16))), STUDIES)
 
     return of
 
@@ -305,7 +305,7 @@ def names(records):
 def test_two_launches_of_other_seeds_are_one_study(records_of, cells):
     found = join(records_of(with_seeds(cells, 0, 1)), records_of(with_seeds(cells, 2, 3)))
     whole = records_of(cells)
-    assert found.look == Look(2, ((0, 1),))
+    assert found.look == Look(2, 4, ((0, 1),))
     assert names(found) == names(whole)
     for name in ("runs", *TABLES):
         tables = (getattr(one.evidence, name).sort_values(["arm", "seed"], kind="stable") for one in (found, whole))
@@ -342,7 +342,7 @@ def test_an_untrained_encoder_keeps_its_runs_under_another_name(tiny, tmp_path):
         for cell in cells:
             write_run(cell, tmp_path, 3.0)
         request = Request(study=study, cells=cells, arguments=())
-        launches.append(unpack(pack(Records(request, load(cells, tmp_path), Look(1))), STUDIES))
+        launches.append(unpack(pack(Records(request, load(cells, tmp_path), Look(1, 16))), STUDIES))
     runs = join(*launches).evidence.runs
     untrained = runs[runs["arm"].str.startswith("untrained_")]
     assert sorted(zip(untrained["arm"], untrained["seed"], strict=True)) == [

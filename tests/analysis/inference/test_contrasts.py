@@ -147,15 +147,32 @@ def test_combination_of_two_arms_is_their_contrast():
 
 def test_combination_has_the_error_of_a_regression_on_arms_and_seeds():
     """The oracle is ordinary least squares on dummy variables."""
-    values = table(2).to_numpy()
-    design = np.hstack([np.tile(np.eye(5), (4, 1)), np.repeat(np.eye(4), 5, axis=0)[:, 1:]])
+    values = table(2, seeds=8).to_numpy()
+    design = np.hstack([np.tile(np.eye(5), (8, 1)), np.repeat(np.eye(8), 5, axis=0)[:, 1:]])
     estimates, (residual,), rank, _ = np.linalg.lstsq(design, values.ravel(), rcond=None)
-    contrast = np.array([*SLOPE.values(), 0, 0, 0])
-    error = np.sqrt(contrast @ np.linalg.inv(design.T @ design) @ contrast * residual / (20 - rank))
-    found = SharedError(table(2)).combination(SLOPE, 0.9)
+    contrast = np.array([*SLOPE.values(), *[0] * 7])
+    error = np.sqrt(contrast @ np.linalg.inv(design.T @ design) @ contrast * residual / (40 - rank))
+    found = SharedError(table(2, seeds=8)).combination(SLOPE, 0.9)
     assert (found.mean, found.error) == pytest.approx((contrast @ estimates, error))
-    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.9, 12, found.mean, error))
-    assert (found.n, found.df, found.error_from) == (4, 12, "pooled")
+    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.9, 28, found.mean, error))
+    assert (found.n, found.df, found.error_from) == (8, 28, "pooled")
+
+
+def test_few_seeds_and_rivals_have_errors_of_their_own():
+    for values, rivals, source in (
+        (table(seeds=7), (), "own"),
+        (table(seeds=8), (), "pooled"),
+        (table(seeds=8), ("e",), "pooled"),  # neither of these two arms
+    ):
+        found = SharedError(values, rivals).contrast("b", "a")
+        assert found.error_from == source
+    (rival,) = SharedError(table(seeds=8), ("e",)).contrasts(["e"], "a").values()
+    values = table(seeds=8)
+    assert (rival.error, rival.df) == pytest.approx((stats.sem(values["e"] - values["a"]), 7))
+    others = SharedError(values, ("e",)).contrast("b", "a")
+    assert (others.error, others.df) == pytest.approx(
+        (without := SharedError(values[list("abcd")]).contrast("b", "a")).error and (without.error, 21)
+    )
 
 
 def test_combination_with_an_arm_of_larger_spread_has_its_own_error():
@@ -194,11 +211,11 @@ def spread_of(values, arms):
 
 
 def test_observed_difference_is_that_of_the_ranges_of_means():
-    values = ladders(0, {"half": 1.0, "deep": 0.3})
+    values = ladders(0, {"half": 1.0, "deep": 0.3}, seeds=8)
     found = range_difference(SharedError(values), WIDTHS, DEPTHS)
     assert found.mean == pytest.approx(spread_of(values, WIDTHS) - spread_of(values, DEPTHS))
     assert found.low < found.mean < found.high
-    assert (found.n, found.level, found.error_from) == (4, 0.95, "pooled")
+    assert (found.n, found.level, found.error_from) == (8, 0.95, "pooled")
 
 
 def test_two_arms_have_their_paired_interval_and_an_error_of_their_own():
@@ -218,7 +235,7 @@ def test_bounds_with_an_arm_of_larger_spread_rest_on_its_own_error():
 
 
 def test_ladders_change_sides():
-    values = SharedError(ladders(1, {"half": 1.0, "deep": 0.5}))
+    values = SharedError(ladders(3, {"half": 1.0, "deep": 0.5}, seeds=8))
     one, other = range_difference(values, WIDTHS, DEPTHS), range_difference(values, DEPTHS, WIDTHS)
     assert (one.mean, one.low, one.high) == pytest.approx((-other.mean, -other.high, -other.low))
 

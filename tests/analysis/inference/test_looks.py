@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from aimv2.analysis.inference.looks import Look, look, looks_path, num_looks
+from aimv2.analysis.inference.looks import Look, look, looks_path, next_look
 from aimv2.base.errors import UsageError
 
 
@@ -13,21 +15,27 @@ def runs(num_seeds, version="v2", arms=("one", "other")):
     return [f"{version}-{arm}-{seed}" for arm in arms for seed in range(num_seeds)]
 
 
-def test_more_seeds_are_another_look_at_a_higher_level(path):
-    first = look(path, range(4), runs(4))
-    second = look(path, range(8), runs(8))
-    assert (first.number, first.level) == (1, 0.975)
-    assert (second.number, second.level) == (2, 0.9875)
-    assert second.earlier == ((0, 1, 2, 3),)
-    assert sum(1 - Look(number).level for number in range(1, 60)) == pytest.approx(0.05), "errors of all looks"
+def test_planned_looks_have_the_shares_that_earlier_ones_left(path):
+    looks = [look(path, range(n), runs(n)) for n in (4, 8, 16, 32)]
+    assert [1 - one.level for one in looks] == pytest.approx([0.005, 0.0075, 0.0125, 0.0125])
+    assert [one.number for one in looks] == [1, 2, 3, 4]
+    assert looks[1].earlier == ((0, 1, 2, 3),)
+    assert [1 - Look(1, n).level for n in (4, 8, 16, 32, 99)] == pytest.approx([0.005, 0.0125, 0.025, 0.0375, 0.0375])
+
+
+@given(st.lists(st.integers(2, 99), min_size=1, max_size=30))
+def test_errors_of_any_looks_add_up_to_at_most_five_percent(counts):
+    looks = [Look(number + 1, n, tuple((0,) * n for n in counts[:number])) for number, n in enumerate(counts)]
+    assert 0 < 1 - min(one.level for one in looks) <= sum(1 - one.level for one in looks) <= 0.05
+    assert looks[0].then(16) == Look(2, 16, (tuple(range(counts[0])),))
 
 
 def test_same_seeds_again_are_no_new_look(path):
-    assert num_looks(path) == 0
+    assert next_look(path, 4) == Look(1, 4)
     looks = [look(path, range(n), runs(n)) for n in (4, 8, 8, 4)]
     assert [one.number for one in looks] == [1, 2, 2, 1]
     assert looks[3].earlier == ()
-    assert num_looks(path) == 2
+    assert next_look(path, 16) == Look(3, 16, ((0, 1, 2, 3), tuple(range(8))))
 
 
 def test_more_runs_with_the_same_seeds_are_another_look(path):

@@ -31,7 +31,7 @@ def test_sensitivity_study_measures_its_own_sensitivity(tiny):
     study = STUDIES["sensitivity"]
     cells = expand(study, replaced(tiny, {"budget.samples": 64}), seeds=range(4))
     evidence = evidence_of(study, HARMS, spread=0.01)
-    found = judge(Request(study=study, cells=cells, arguments=()), evidence, Look(1), {})
+    found = judge(Request(study=study, cells=cells, arguments=()), evidence, Look(1, 16), {})
     assert found.ladder is not None
     assert not found.sensitivity["content_loss"].is_blind
     assert found.reasons.blind == ""
@@ -42,21 +42,21 @@ def test_sensitivity_study_measures_its_own_sensitivity(tiny):
 def test_search_over_the_sensitivity_study_measures_no_sensitivity(tiny):
     request = request_of_search(tiny, study=STUDIES["sensitivity"])
     evidence, search = evidence_of(request.study, {WINNER: -0.2}, spread=0.01), parsed(typical(study="sensitivity"))
-    found = judge(request, evidence, Look(1), sensitive("content_loss"), search)
+    found = judge(request, evidence, Look(1, 16), sensitive("content_loss"), search)
     assert found.ladder is None
     assert found.search is search
     assert found.withheld == []
     assert set(found.comparisons) == {WINNER}
-    (reason,) = judge(request, evidence, Look(1), {}, search).withheld
+    (reason,) = judge(request, evidence, Look(1, 16), {}, search).withheld
     assert "was not measured" in reason
 
 
 def test_a_search_that_the_baseline_won_compares_and_withholds_nothing(tiny):
     values, evidence = parsed(won_by_the_baseline()), evidence_of(STUDY, {}, spread=0.1)
-    alone = judge(request_of_search(tiny, has_winner=False), evidence, Look(1), {}, values)
+    alone = judge(request_of_search(tiny, has_winner=False), evidence, Look(1, 16), {}, values)
     assert not alone.compares
     assert alone.withheld == []
-    confirmed = judge(request_of_search(tiny), evidence, Look(1), {}, parsed(typical()))
+    confirmed = judge(request_of_search(tiny), evidence, Look(1, 16), {}, parsed(typical()))
     assert confirmed.compares
     assert confirmed.withheld == [confirmed.reasons.blind]
 
@@ -133,7 +133,7 @@ def confirmed(search, effect=-0.2, *, spread=0.005, seen=None, has_winner=True, 
     request = request_of_search(demo(), has_winner=has_winner, seeds=range(4))
     if evidence is None:
         evidence = evidence_of(request.study, {WINNER: effect}, spread=spread)
-    return judge(request, evidence, Look(1), sensitive("content_loss") if seen is None else seen, search)
+    return judge(request, evidence, Look(1, 16), sensitive("content_loss") if seen is None else seen, search)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def known():
 
 def with_metrics(request_of, evidence, **study):
     request = replace(request_of, study=replace(request_of.study, **study), metrics=(SCALAR, RATIO))
-    return judge(request, evidence, Look(1), sensitive(*request.study.deciding_metrics))
+    return judge(request, evidence, Look(1, 16), sensitive(*request.study.deciding_metrics))
 
 
 def page_of(report):
@@ -226,7 +226,7 @@ def test_report_names_what_lacks_the_metric_and_the_command_from_records_too(req
     assert "8 of 32 finished runs lack own\\_rank: " in page
     assert f"`{COMMAND}`" in page
     assert "`own_rank`: 40 pairs, by my.py." in page
-    again = unpack(pack(Records(judged.request, evidence, Look(1))), STUDIES)
+    again = unpack(pack(Records(judged.request, evidence, Look(1, 16))), STUDIES)
     assert again.request.metrics == (SCALAR, RATIO)
     assert [one.command for one in lacking(again.request, again.evidence)] == [rank.command, ratio.command]
     assert lacking(replace(request_of, metrics=()), evidence) == []

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from aimv2.ablations.claims import CLAIMS
 from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate, Noise, mean_interval, seeds_for
-from aimv2.analysis.judgement.rules import Finding, Word, aim_of, finding, outcome
+from aimv2.analysis.judgement.rules import Finding, Outcome, Word, aim_of, decide, finding, level_of, outcome
 
 MARGIN, EFFECT = 0.02, 0.1
-S, C, L, U = Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER, Word.UNDECIDED
+S, C, L, N, U = Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER, Word.NEGLIGIBLE, Word.UNDECIDED
 
 
 def interval(low, high):
@@ -24,7 +25,9 @@ CASES = [
     # relation, interval of the difference, claimed effect, word, part of the qualification
     ("better", (0.03, 0.09), None, S, ""),
     ("better", (0.001, 0.01), None, S, "within the margin"),
-    ("better", (-0.01, 0.01), None, U, "smaller than 0.02 at this scale"),
+    ("better", (-0.01, 0.01), None, N, "an effect of 0.02 is ruled out"),
+    ("better", (-0.09, 0.01), None, N, "an effect of 0.02 is ruled out"),  # whatever there is in the other direction
+    ("better", (-0.01, 0.01), EFFECT, N, "an effect of 0.02 is ruled out"),  # which says more than the claimed one
     ("better", (-0.01, 0.03), None, U, ""),
     ("better", (-0.09, -0.03), None, C, ""),
     ("better", (-0.01, -0.001), None, C, "within the margin"),
@@ -36,6 +39,7 @@ CASES = [
     ("worse", (-0.09, -0.03), None, S, ""),
     ("worse", (0.03, 0.09), None, C, ""),
     ("worse", (-0.09, 0.01), EFFECT, L, ""),
+    ("worse", (-0.01, 0.01), None, N, ""),
     ("far worse", (-0.09, -0.03), None, S, ""),
     ("far worse", (-0.09, -0.01), None, U, ""),
     ("far worse", (-0.015, -0.01), None, L, "0.02 is ruled out"),
@@ -65,7 +69,7 @@ def test_outcome_follows_from_the_interval(relation, ends, effect, word, qualifi
     judged = outcome(relation, difference, MARGIN, effect, lower_is_better=lower_is_better)
     assert judged.word is word
     assert qualification in judged.qualification
-    assert bool(judged.qualification) == bool(qualification) or word is L
+    assert bool(judged.qualification) == bool(qualification) or word in (L, N)
 
 
 def test_without_an_interval_nothing_is_testable():
@@ -161,3 +165,30 @@ def test_an_effect_within_the_margin_is_never_far_worse():
     assert math.isnan(seeds_for(Noise(0.04), aim_of("far worse", 0.05, 0.05, LEVEL)))
     assert math.isnan(seeds_for(Noise(0.04), aim_of("better", 0.0, None, LEVEL)))
     assert seeds_for(Noise(0.0), aim_of("better", 0.1, None, LEVEL)) == 2
+
+
+OUTCOMES = st.lists(st.sampled_from([Outcome(word) for word in (S, C, L, N, U)]), min_size=1, max_size=4)
+
+
+@given(outcomes=OUTCOMES, claim=st.sampled_from(["alpha-insensitive", "prefix-beats-bidirectional-for-captioning"]))
+def test_a_claim_is_what_its_expectations_say(outcomes, claim):
+    """Oracle: the rule in docs/statistics.md, in the order of its words."""
+    enough = all if CLAIMS[claim].contradicted_by == "all" else any
+    words = [outcome.word for outcome in outcomes]
+    expected = U
+    if enough(word in (C, L, N) for word in words):
+        expected = N
+    if enough(word in (C, L) for word in words):
+        expected = L
+    if enough(word is C for word in words):
+        expected = C
+    if set(words) == {S}:
+        expected = S
+    assert decide(claim, LEVEL, lambda level: outcomes)[0] is expected
+
+
+def test_what_decided_claims_leave_is_shared_by_the_others():
+    num = sum(bool(claim.studies) for claim in CLAIMS.values())
+    assert 1 - level_of(0.95) == pytest.approx(0.05 / num)
+    assert 1 - level_of(0.95, num_decided=3) == pytest.approx(0.05 / (num - 3))
+    assert 1 - level_of(0.95, num_decided=num) == pytest.approx(0.05)

@@ -9,7 +9,7 @@ from scipy import stats
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand, untrained_names
-from aimv2.ablations.expectations import CONTENT, READER, Combination, expect, slope
+from aimv2.ablations.expectations import CONTENT, INK, READER, Combination, expect, slope
 from aimv2.ablations.study import UNTRAINED, WINNER, confirmation
 from aimv2.analysis.evidence.tables import MISSING_COLUMNS, MIXTURE_COLUMNS
 from aimv2.analysis.inference.items import ItemMoments
@@ -218,18 +218,20 @@ def test_a_slope_over_sizes_is_taken_before_training_too_and_one_over_samples_is
     assert note.count(READER) == 1
 
 
-@pytest.mark.parametrize("trained", [0.5, 0.0])
-def test_a_verdict_is_qualified_and_not_withheld(trained):
+@pytest.mark.parametrize(("trained", "word"), [(0.5, Word.SUPPORTED), (0.1, Word.UNDECIDED)])
+def test_a_verdict_is_qualified_and_not_withheld(trained, word):
     study = replace(POSITIONS, claims={CLAIM: WORSE})
-    evidence = evidence_before({SINCOS: 0.3, "sincos": trained})
+    effects = {SINCOS: 0.3, "sincos": trained, ("sincos", INK): -trained}
+    evidence = evidence_before(effects, metrics=(READER, INK), spread=0.03)
     config = with_attention(SCALES["demo"]())
-    parts = {"controls": passed_controls(study), "sensitivity": sensitive(READER)}
+    parts = {"controls": passed_controls(study), "sensitivity": sensitive(READER, INK)}
     plain = verdicts(Reasons(study, evidence, **parts), config)[CLAIM]
     found = verdicts(Reasons(study, evidence, untrained=NAMES, **parts), config)[CLAIM]
     assert (found.word, found.evidence) == (plain.word, plain.evidence)
     more = found.qualifications[len(plain.qualifications) :]
-    assert found.word is (Word.SUPPORTED if trained else Word.UNDECIDED)
-    assert [note.startswith("the encoders differ before training") for note in more] == [True] * bool(trained)
+    assert found.word is word
+    is_decided = word is Word.SUPPORTED
+    assert [note.startswith("the encoders differ before training") for note in more] == [True] * is_decided
 
 
 MASKED = "causal_content_loss"

@@ -33,7 +33,7 @@ def results():
 def judged(factorial_cells):
     def judged(evidence, study=STUDY):
         request = Request(study=study, cells=factorial_cells, arguments=(f"sweep={study.slug}",))
-        return judge(request, evidence, Look(1), sensitive(*study.deciding_metrics))
+        return judge(request, evidence, Look(1, 16), sensitive(*study.deciding_metrics))
 
     return judged
 
@@ -76,5 +76,5 @@ def test_fraction_has_main_effects_alone(tiny):
     study = replace(STUDY, design=design, baseline=baseline, expected={}, claims={})
     request = Request(study=study, cells=expand(study, tiny, seeds=range(4)), arguments=())
     evidence = evidence_of(study, {}, spread=0.1, metrics=[METRIC])
-    section = factors.section(judge(request, evidence, Look(1), sensitive(METRIC)))
+    section = factors.section(judge(request, evidence, Look(1, 16), sensitive(METRIC)))
     assert list(by_row(tables(section)[f"factor_tests_{METRIC}"])) == list(names)

@@ -49,9 +49,11 @@ def test_warnings_name_metric_arms_and_number_of_runs(findings):
 
 def test_metrics_of_a_search_that_compares_nothing_are_those_of_the_baseline(tiny, tmp_path):
     request = request_of_search(tiny, has_winner=False)
-    assert metrics.section(judge(request, evidence_from([], []), Look(1), {}, parsed(won_by_the_baseline()))) is None
+    assert (
+        metrics.section(judge(request, evidence_from([], []), Look(1, 16), {}, parsed(won_by_the_baseline()))) is None
+    )
     write_confirmation(request, tmp_path)
-    found = judge(request, load(request.cells, tmp_path), Look(1), {}, parsed(won_by_the_baseline()))
+    found = judge(request, load(request.cells, tmp_path), Look(1, 16), {}, parsed(won_by_the_baseline()))
     values = found.evidence.value("content_loss", "uniform")
     low, high = stats.t.interval(0.95, 3, values.mean(), values.std(ddof=1) / 2)
     section = metrics.section(found)

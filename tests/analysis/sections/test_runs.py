@@ -118,7 +118,7 @@ def test_report_credits_what_the_records_say(evidence_with, request_of, tmp_path
     for content in (None, "licence: another"):
         if content:
             Path(path).write_text(content)
-        found = judge(replace(request_of, cells=cells), recorded, Look(1), {})
+        found = judge(replace(request_of, cells=cells), recorded, Look(1, 16), {})
         pages.append(to_markdown(document(found, {})))
     assert pages[0].count("Images: birds (CC0).") == 1
     assert pages[0] == pages[1]

@@ -20,7 +20,7 @@ from tests.helpers.searches import BUDGET, FLOPS, LOSS, parsed, request_of_searc
 def findings_of(values, *, effect=-0.2, has_winner=True):
     request = request_of_search(demo(), has_winner=has_winner, seeds=range(4))
     evidence = evidence_of(request.study, {WINNER: effect}, spread=0.005)
-    return judge(request, evidence, Look(1), sensitive("content_loss"), parsed(values))
+    return judge(request, evidence, Look(1, 16), sensitive("content_loss"), parsed(values))
 
 
 def section_of(values, **more):
@@ -108,7 +108,7 @@ def test_all_trials_are_listed_with_their_runs_and_no_note_becomes_markup():
 )
 def test_report_of_a_search_of_few_trials_is_written_in_every_form(values):
     request = request_of_search(demo(), has_winner=False)
-    report = document(judge(request, evidence_from([], []), Look(1), {}, parsed(values)), {})
+    report = document(judge(request, evidence_from([], []), Look(1, 16), {}, parsed(values)), {})
     assert report.lead is None
     assert "## Search" in to_markdown(report)
     assert "search" in json.loads(to_json(report))["numbers"]

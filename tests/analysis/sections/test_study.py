@@ -71,7 +71,7 @@ def test_report_of_a_search_that_confirms_nothing_has_no_comparison(tiny, tmp_pa
     request = request_of_search(tiny, has_winner=False)
     if has_runs:
         write_confirmation(request, tmp_path)
-    report = document(judge(request, load(request.cells, tmp_path), Look(1), {}, parsed(values)), {})
+    report = document(judge(request, load(request.cells, tmp_path), Look(1, 16), {}, parsed(values)), {})
     of_runs = ["All metrics", "Cost of the baseline's runs"] * has_runs
     last = ["Setup", "Runs"]
     assert [section.title for section in report.details] == ["Search", *of_runs, *last]
