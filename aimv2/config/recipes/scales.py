@@ -100,7 +100,7 @@ def laptop() -> RunConfig:
             num_other_images=1024,
             num_probe_scenes=1024,
             probe=dataclasses.replace(base.evaluation.probe, learning_rates=(1e-2, 4e-2), head_dim=4),
-            reader=ReaderConfig(samples=20_480, warmup=0.3, readers=4),
+            reader=ReaderConfig(samples=20_480, questions=5120),
         ),
     )
 
