@@ -12,10 +12,10 @@ from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expand import Cell
 from aimv2.ablations.expectations import Combination, Ranges, expect, slope
 from aimv2.ablations.request import Request
-from aimv2.analysis.inference.contrasts import SharedError
+from aimv2.analysis.inference.contrasts import MIN_POOLED, SharedError
 from aimv2.analysis.inference.intervals import LEVEL, Estimate, Noise, bonferroni, detectable_difference
 from aimv2.analysis.inference.looks import Look, look
-from aimv2.analysis.judgement.claims import answers_of, overall, whole_claims
+from aimv2.analysis.judgement.claims import answers_of, overall, stepped_down, whole_claims
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.rules import Word
 from aimv2.analysis.judgement.verdicts import primary_comparisons, verdicts
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.exhaustive
 LOSS, SPREAD = "content_loss", 0.02
 NUM = 300  # studies of a simulation: a rate of 12 % in the place of 5 % is found in 91 of 100
 OTHERS = ("fixed_25", "fixed_50", "fixed_75", "causal")
-DECIDED = (Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER)
+DECIDED = (Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER)  # of arms that are alike; *negligible* is true of them
 
 # Five arms. Three claims that nothing supports or contradicts if all arms are alike: contradicted by any, and by all.
 NULL = replace(
@@ -51,7 +51,7 @@ def at_most(rate, num):
 def words(study, evidence, level=LEVEL):
     """Return the words for the claims of a study, which share the level as if there were no others."""
 
-    def share(claim, level):
+    def share(level):
         return bonferroni(len(study.claims), level)
 
     reasons = trusted(study, evidence, sensitivity=sensitive(LOSS))
@@ -105,7 +105,7 @@ def test_looks_at_a_sweep_keep_five_percent(tmp_path):
         evidence = evidence_of(NULL, {}, spread=SPREAD, seeds=range(16), rng=20_000 + number)
         looks = [until(evidence, 4, arms=("uniform", "causal")), *(until(evidence, seeds) for seeds in (4, 8, 16))]
         levels = [looked(tmp_path / f"{number}.json", one).level for one in looks]
-        assert levels == [Look(which).level for which in (1, 2, 3, 4)]
+        assert sum(1 - level for level in levels) < 1 - LEVEL
         is_false = [has_decided(one, level) for one, level in zip(looks, levels, strict=True)]
         false += any(is_false)
         false_without += number < num_without and any(has_decided(one, LEVEL) for one in looks)
@@ -113,11 +113,16 @@ def test_looks_at_a_sweep_keep_five_percent(tmp_path):
     assert false_without / num_without > 0.05, "looks at an unchanged level would add false verdicts"
 
 
-@pytest.mark.parametrize(
-    ("relation", "difference"), [("equal", 1), ("equal", -1), ("not better", -1), ("not worse", 1), ("far worse", 1)]
-)
-def test_relation_is_supported_at_most_five_percent_of_the_time_at_its_boundary(relation, difference):
-    """The true difference of a loss is exactly the margin, at which none of these relations holds yet."""
+BOUNDARY = [
+    *((relation, difference, Word.SUPPORTED) for relation, difference in (("equal", 1), ("equal", -1))),
+    *(("not better", -1, Word.SUPPORTED), ("not worse", 1, Word.SUPPORTED), ("far worse", 1, Word.SUPPORTED)),
+    *(("worse", 1, Word.NEGLIGIBLE), ("better", -1, Word.NEGLIGIBLE)),
+]
+
+
+@pytest.mark.parametrize(("relation", "difference", "wrong"), BOUNDARY)
+def test_word_is_wrong_at_most_five_percent_of_the_time_at_its_boundary(relation, difference, wrong):
+    """The true difference of a loss is exactly the margin, at which none of these words holds yet."""
     margin = NULL.primary_margin
     study = replace(NULL, claims={"uniform-prefix-length": expect("causal", relation, than="uniform", metric=LOSS)})
     found = [
@@ -125,8 +130,8 @@ def test_relation_is_supported_at_most_five_percent_of_the_time_at_its_boundary(
         for number in range(NUM)
         for word in words(study, evidence_of(study, {"causal": difference * margin}, spread=0.005, rng=40_000 + number))
     ]
-    assert found.count(Word.SUPPORTED) / NUM <= at_most(0.05, NUM)
-    assert found.count(Word.SUPPORTED) > 0, "the bound is not met by never deciding"
+    assert found.count(wrong) / NUM <= at_most(0.05, NUM)
+    assert relation in ("worse", "better") or wrong in found, "the bound is not met by never deciding"
 
 
 def draws(num_studies, rng, *, num_seeds=4, spread=(1, 1, 1, 1, 1)):
@@ -140,16 +145,16 @@ def draws(num_studies, rng, *, num_seeds=4, spread=(1, 1, 1, 1, 1)):
     ("spread", "num_seeds", "most"),
     [
         ((1, 1, 1, 1, 1), 4, 0.05),
-        ((1, 1, 1, 1, 3), 4, 0.10),
-        ((3, 1, 1, 1, 1), 4, 0.10),
-        ((1, 1, 2, 4, 8), 4, 0.10),
+        ((1, 1, 1, 1, 3), 4, 0.05),
+        ((3, 1, 1, 1, 1), 4, 0.05),
+        ((1, 1, 2, 4, 8), 4, 0.05),
         ((1,) * 9, 8, 0.05),
         ((1, 1, 1, 3, 3, 3), 8, 0.10),
         ((1, 1, 1, 1, 1, 3, 4, 5, 5), 8, 0.08),
     ],
 )
 def test_simultaneous_intervals_cover_all_differences(spread, num_seeds, most):
-    """With equal spreads in 95 % of studies; with very unequal ones the test of spreads does not find all of them."""
+    """In 95 % of studies, but for 8 seeds with unequal spreads, where the test of spreads does not find all of them."""
     missed = sum(
         any(one.excludes_zero for one in SharedError(values).contrasts(values.columns[1:], "a").values())
         for values in draws(NUM, np.random.default_rng(1), num_seeds=num_seeds, spread=spread)
@@ -158,10 +163,31 @@ def test_simultaneous_intervals_cover_all_differences(spread, num_seeds, most):
 
 
 @pytest.mark.parametrize("num_seeds", [4, 8, 16])
+@pytest.mark.parametrize("spread", [1.5, 3])
+def test_rival_that_spreads_more_differs_at_the_nominal_rate(spread, num_seeds):
+    num, rng, level = 1000, np.random.default_rng(3), 0.99
+    missed = sum(
+        SharedError(values, own=["e"]).contrast("e", "a", level).excludes_zero
+        for values in draws(num, rng, num_seeds=num_seeds, spread=(1, 1, 1, 1, spread))
+    )
+    assert missed / num <= at_most(1 - level, num)
+
+
+def test_one_diverged_seed_decides_nothing():
+    false = 0
+    for values in draws(NUM, np.random.default_rng(4), num_seeds=16):
+        values.loc[3, "b"] += 10
+        false += SharedError(values).contrast("b", "a").excludes_zero
+    assert false / NUM <= at_most(0.05, NUM)
+
+
+@pytest.mark.parametrize("num_seeds", [4, 8, 16])
 def test_power_is_the_predicted_one(num_seeds, cells):
     df = 4 * (num_seeds - 1)
     error = SPREAD * np.sqrt(2 / num_seeds)
     known = Estimate(0, error, df, num_seeds, family=4, correlation=0.5, error_from="pooled")
+    if num_seeds < MIN_POOLED:
+        known = Estimate(0, error, num_seeds - 1, num_seeds, bonferroni(4))
     effects = {"causal": detectable_difference(known)}
     found = [
         primary_comparisons(
@@ -223,12 +249,13 @@ def has_a_false_verdict(found):
     return False
 
 
-def test_a_page_of_null_studies_has_a_false_verdict_at_most_five_percent_of_the_time():
-    num = 80
-    false = sum(
-        has_a_false_verdict(
-            {slug: findings_of(slug, effects={}, seeds=4, rng=100 * number + place) for place, slug in enumerate(PAGE)}
-        )
-        for number in range(num)
+@pytest.mark.parametrize("num_seeds", [4, 16])
+def test_a_page_of_null_studies_has_a_false_verdict_at_most_five_percent_of_the_time(num_seeds):
+    """As the page steps down: what is truly negligible or equal leaves its share to the others."""
+    num = 60
+    pages = (
+        {slug: findings_of(slug, effects={}, seeds=num_seeds, rng=100 * n + place) for place, slug in enumerate(PAGE)}
+        for n in range(num)
     )
+    false = sum(has_a_false_verdict(stepped_down(page)) for page in pages)
     assert false / num <= at_most(0.05, num)

@@ -154,8 +154,8 @@ def arms_of(request):
     [
         ("caption_order", "reader_loss", ["pixels_only"]),  # of words
         ("prefix_distribution", "content_loss", ["hidden_050"]),  # training on pixels only has no such loss
-        ("decoder_size", "reader_loss", ["depth_050", "width_050", "pixels_only"]),
-        ("crop_scale", "reader_loss", ["pixels_only", "pixels_shuffled"]),
+        ("decoder_size", "reader_loss, probe_ink", ["depth_050", "width_050", "pixels_only"]),
+        ("crop_scale", "reader_loss, probe_ink", ["pixels_only", "pixels_shuffled"]),
         ("eos", "reader_loss", ["pixels_only"]),  # no claim, but a conclusion in the metric
     ],
 )

@@ -141,4 +141,4 @@ def test_every_claim_has_its_statement_and_its_verdict_or_why_there_is_none():
         assert parts[name].startswith(claim.statement.strip())
         assert "**Verdict.**" in parts[name] or claim.part_of
         assert "**By study.**" in parts[name] or claim.why_not
-    assert "- **Verdict.** **supported**" in parts["scaling-data-loss"]
+    assert "- **Verdict.** **supported**" in parts["uniform-prefix-length"]
