@@ -36,24 +36,24 @@ def results(folder):
 def test_a_plan_shows_arms_and_controls(entered):
     plan = entered(next(line for line in COMMANDS if "dry_run=true" in line))
     assert "positive_control: shuffled=True" in plan
-    assert "20 runs, 20 to do" in plan
+    assert "40 runs, 40 to do" in plan
 
 
 @pytest.mark.exhaustive
 def test_another_model_is_swept_once_and_judged(entered, folder):
     plain, planned, longer, extended, reported = COMMANDS
-    assert "20 runs, 20 to do" in entered(planned)
+    assert "40 runs, 40 to do" in entered(planned)
     entered(plain)
     first = results(folder)
-    assert len(first) == 20
-    assert "20 runs, 0 to do" in entered(plain), "each run once"
+    assert len(first) == 40
+    assert "40 runs, 0 to do" in entered(plain), "each run once"
     report = (folder / "reports/perceptron_width/report.md").read_text()
     assert re.search(r"\| 8 units \| worse \| worse<br>supported \| -0\.\d+ \[-0\.\d+, -0\.\d+\] \|", report)
     assert "shuffled targets: **passed**" in report
     entered(longer)
     assert (folder / "reports/perceptron_width_longer/report.md").exists()
-    assert len(results(folder)) == 40, "other epochs are other runs"
+    assert len(results(folder)) == 80, "other epochs are other runs"
     entered(extended)
-    assert "6 seeds" in (folder / "reports/perceptron_width/report.md").read_text()
+    assert "10 seeds" in (folder / "reports/perceptron_width/report.md").read_text()
     assert entered(reported).strip().endswith("reports/perceptron_width/report.md")
     assert {name: results(folder)[name] for name in first} == first, "nothing was done again"

@@ -79,8 +79,8 @@ def test_a_claim_is_listed_judged_and_planned(typed):
         if "--from-records" in words:
             shown = re.search(r"^(prefix-beats-causal is .*\nBy .*\n)", CLAIM.read_text(), flags=re.MULTILINE)[1]
             assert shown in output, "the output on the page is that of the command"
-            assert "minus causal_content_loss: +0.521 [+0.366, +0.675] (" in output
-            assert "minus causal_content_loss: +0.521 [+0.366, +0.675] (" in page
+            assert "minus causal_content_loss: +0.521 [+0.360, +0.682] (" in output
+            assert "minus causal_content_loss: +0.521 [+0.360, +0.682] (" in page
         if "seeds=10" in words:
             assert "12 runs, 12 to do" in output
             assert "executes 12 runs" in page

@@ -90,14 +90,14 @@ def test_search_does_not_choose_by_a_labelled_set(command):
 @pytest.mark.exhaustive
 def test_verdict_on_own_data_takes_one_launch(command, tmp_path, capsys):
     """First without the sensitivity of these data, whose report says how to get it; then with the command it names."""
-    words = command("caption_order", "sweep.seeds=2", "budget.samples=64", "budget.batch_size=8")
+    words = command("decoder_sharing", "sweep.seeds=2", "budget.samples=64", "budget.batch_size=8")
     reports = tmp_path / "reports"
     assert launch.main(words) == 0
     capsys.readouterr()
-    text = pages(reports / "caption_order")
+    text = pages(reports / "decoder_sharing")
     assert NO_SENSITIVITY in text
     assert text.count("sensitivity=auto") == 1, "what is missing is said once"
-    assert "The sensitivity of reader_loss at scale demo was " in text
+    assert "The sensitivity of reader_loss, probe_digits at scale demo was " in text
 
     wanted, own = parse([*words, "sensitivity=auto", "dry_run=true"]), parse([*words, "dry_run=true"])
     names = {cell.name for one in wanted.plan.requests for cell in one.cells}
@@ -111,12 +111,12 @@ def test_verdict_on_own_data_takes_one_launch(command, tmp_path, capsys):
     assert "captions: 90 % dense, 10 % short (data.dense_fraction=0.9)" in printed
     first, second = (line for line in printed.splitlines() if line.startswith("report: "))
     assert first == f"report: {reports / wanted.sensitivity.folder / 'report.md'}"
-    assert second == f"report: {reports / 'caption_order' / 'report.md'}"
+    assert second == f"report: {reports / 'decoder_sharing' / 'report.md'}"
     assert {path.parent.name for path in tmp_path.glob("runs/*/result.json")} == names
     assert len(list(tmp_path.glob("runs/*/attempts/*"))) == len(names), "each was done once"
-    text = pages(reports / "caption_order")
+    text = pages(reports / "decoder_sharing")
     assert NO_SENSITIVITY not in text
-    assert "**image-first-order**" in text
+    assert "**joint-equals-separate-decoder**" in text
 
     assert launch.main([*words, "sensitivity=auto"]) == 0
     printed = capsys.readouterr()

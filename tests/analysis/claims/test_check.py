@@ -247,18 +247,18 @@ def test_the_sensitivity_beside_the_check_plans_and_judges(launcher, tmp_path, c
 @pytest.mark.exhaustive
 def test_seeds_that_are_committed_count_and_are_not_run_again(launcher, tmp_path, capsys):
     published, launch = tmp_path / "published", launcher(DIFFERENCE)
-    assert check([CLAIM, "seeds=2", f"runs_dir={tmp_path / 'runs'}"], launch) == 0
+    assert check([CLAIM, "seeds=4", f"runs_dir={tmp_path / 'runs'}"], launch) == 0
     published.mkdir()
     (tmp_path / "runs" / "checks" / "prefix_distribution").rename(published / "prefix_distribution")
     capsys.readouterr()
-    more = [CLAIM, "seeds=4", f"runs_dir={tmp_path / 'runs'}"]
+    more = [CLAIM, "seeds=8", f"runs_dir={tmp_path / 'runs'}"]
     assert check(more, launch, published) == 0
     printed = capsys.readouterr().out
-    assert f"2 seeds are committed ({published / 'prefix_distribution'}); committed=false runs them here." in printed
-    assert "sweep.seeds=[2,3]" in launcher.calls[-1]
-    assert "n = 4" in printed.partition(f"{CLAIM} is supported")[2]
+    assert f"4 seeds are committed ({published / 'prefix_distribution'}); committed=false runs them here." in printed
+    assert "sweep.seeds=[4,5,6,7]" in launcher.calls[-1]
+    assert "n = 8" in printed.partition(f"{CLAIM} is supported")[2]
     assert "By the committed seeds alone: supported; by the others alone: supported." in printed
-    for alone in ([*more, "committed=false"], [*more[:1], "seeds=2", *more[2:]], [*more, "optimizer.peak_lr=0.01"]):
+    for alone in ([*more, "committed=false"], [*more[:1], "seeds=4", *more[2:]], [*more, "optimizer.peak_lr=0.01"]):
         check(alone, launch, published)
         assert launcher.calls[-1][1].startswith("sweep.seeds=")
         assert "[" not in launcher.calls[-1][1]

@@ -73,7 +73,7 @@ def test_the_items_part_of_the_error_counts_if_it_was_measured(tmp_path):
     without = plan_of(CLAIM, tmp_path)
     some = plan_of(CLAIM, tmp_path, items_error=0.01)
     assert some.num_seeds >= without.num_seeds
-    much = plan_of(CLAIM, tmp_path, items_error=MARGIN / 3)  # at this level the margin must be 3.8 errors or more
+    much = plan_of(CLAIM, tmp_path, items_error=MARGIN / 2.5)  # at this level the margin must be 2.8 errors or more
     assert f"one of {MARGIN:.3g} takes no number of seeds" in much.text[4]
     assert much.num_seeds == len(STUDIES["prefix_distribution"].seeds), "more would not help"
 
