@@ -4,6 +4,7 @@ A factor is a mapping of arms, its levels; the first is that of the base run.
 """
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -111,14 +112,20 @@ def widened(ratio: float, stack: str, *, multiple: str = "") -> Arm:
 
 
 def switch_objective(label: str, name: str, attention: str = "", *, batch: int = 1) -> Arm:
-    """Return an arm with another objective, whose own options are reset, and the ratio ``batch`` of batch sizes."""
+    """Return an arm with another objective, whose own options are reset, and the ratio ``batch`` of batch sizes.
+
+    SigLIP's bias starts at the log odds of a pair in such a batch, rounded.
+    """
 
     def change(run: Any) -> Any:
         objective: dict[str, Any] = {"name": name}
+        batch_size = run.budget.batch_size * batch
         if name in ("caption", "cappa"):  # they read captions too
             objective["supervise_eos"] = run.objective.supervise_eos
+        if name == "siglip":
+            objective["bias"] = round(-math.log(max(batch_size - 1, 1)), 2)
         own = {"model.encoder.attention": attention} if attention else {}
-        return replaced(run, {"objective": objective, "budget.batch_size": run.budget.batch_size * batch, **own})
+        return replaced(run, {"objective": objective, "budget.batch_size": batch_size, **own})
 
     return Arm(label=label, change=change)
 

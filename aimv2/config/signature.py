@@ -41,6 +41,7 @@ ADDED: dict[str, Any] = {
     "model.decoder.ffn_multiple": FFN_MULTIPLE,
     "model.encoder.ffn_multiple": FFN_MULTIPLE,
     "native.areas": [],
+    "objective.bias": None,
     "objective.text_tokens": "batch",
     "optimizer.name": "adamw",
     "residual": "float32",

@@ -36,6 +36,8 @@ class ObjectiveConfig:
             (arXiv 2306.07915).
         temperature: initial temperature, at least 0.01; clip and siglip only. None is the objective's own: 0.07 for
             clip (ml-l3m), 0.1 for siglip (arXiv 2303.15343).
+        bias: initial bias; siglip only. None is its paper's -10, for batches of 32k. The log odds of a pair,
+            -log(batch - 1), suit smaller ones: from -10, ``laptop`` ends its training at -9.85.
     """
 
     name: str = "aimv2"
@@ -47,6 +49,7 @@ class ObjectiveConfig:
     supervise_eos: bool = False
     parallel_fraction: float = Field(default=0.75, ge=0, le=1)
     temperature: float | None = Field(default=None, ge=0.01)
+    bias: float | None = None
 
 
 NUM_MOMENTS = 2  # of AdamW: tensors of a parameter's size for each parameter, in memory and in checkpoints

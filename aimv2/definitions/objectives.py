@@ -165,7 +165,7 @@ BUILT_IN: dict[str, Objective] = {
         implementation="siglip",
         attention="bidirectional",
         reports=("retrieval",),
-        reads=("temperature",),
+        reads=("temperature", "bias"),
         cost=partial(dual_encoder_cost, has_bias=True),
     ),
 }

@@ -23,7 +23,7 @@ class Contrastive(Comparing[DualEncoder]):
     gradient caching (arXiv 2101.06983). The embeddings of the other ranks, and of other micro-batches, have none.
 
     Attributes:
-        temperature, bias: initial values; the config may set another temperature.
+        temperature, bias: initial values, unless the config has others.
     """
 
     temperature: ClassVar[float]
@@ -32,8 +32,10 @@ class Contrastive(Comparing[DualEncoder]):
 
     @classmethod
     def network(cls, config: RunConfig) -> DualEncoder:
-        temperature = config.objective.temperature or cls.temperature
-        return DualEncoder(config.model, temperature=temperature, bias=cls.bias, max_scale=cls.max_scale)
+        objective = config.objective
+        temperature = objective.temperature or cls.temperature
+        bias = cls.bias if objective.bias is None else objective.bias
+        return DualEncoder(config.model, temperature=temperature, bias=bias, max_scale=cls.max_scale)
 
     def forward(self, batch: Batch, whole: Callable[[Embeddings], Embeddings] | None = None) -> Losses:
         image_BS, text_BS = own = self.embed(batch)

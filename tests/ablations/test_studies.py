@@ -115,7 +115,7 @@ OWN_START = {
     "sensitivity": {"decoder.image_proj.bias"},
     "decoder_size": {"decoder.pixel_head.weight", "decoder.text_head.weight"},
     "sample_efficiency": {"similarity.logit_scale"},
-    "objective": {"similarity.logit_scale"},  # CLIP's or SigLIP's temperature
+    "objective": {"similarity.logit_scale", "similarity.logit_bias"},  # CLIP's or SigLIP's temperature; the batch
 }
 
 

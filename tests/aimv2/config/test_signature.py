@@ -63,7 +63,7 @@ OTHER = {
     "objective.pixel_patches": "image",
     "objective.pixel_targets": "raw",
     "objective.text_tokens": "caption",
-    **dict.fromkeys(("objective.temperature", "prefix.full_attention"), 0.5),
+    **dict.fromkeys(("objective.temperature", "objective.bias", "prefix.full_attention"), 0.5),
     "prefix.per": "batch",
     "native.areas": [8, 16],
     "start.frozen": ["encoder"],

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from aimv2.ablations.design import switch_objective
 from aimv2.objectives.build import build
 from tests.helpers.objectives import clip_loss, siglip_loss, with_objective
 from tests.helpers.training import losses_of
@@ -32,3 +33,10 @@ def test_temperature_and_bias_start_at_the_papers_values(tiny, name, temperature
     assert float(similarity.scale) == pytest.approx(scale)
     assert float(similarity.logit_scale) == pytest.approx(math.log(scale))
     assert similarity.logit_bias == bias
+
+
+def test_the_arms_bias_of_siglip_is_neutral_in_its_batch(tiny):
+    """Without a similarity, a pair is then one in as many as an image is compared with."""
+    run = switch_objective("SigLIP", "siglip", "bidirectional", batch=2).change(tiny)
+    odds = torch.sigmoid(build(run).similarity.logit_bias.detach().double())
+    assert float(odds) == pytest.approx(1 / (2 * tiny.budget.batch_size), rel=0.01)
