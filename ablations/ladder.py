@@ -30,7 +30,7 @@ from aimv2.base.files import read_json
 from aimv2.config.arguments import as_typed
 from aimv2.config.data_config import CHECKED
 from aimv2.config.program import Program, value_at
-from aimv2.definitions.metrics import is_of_pixels, is_reported, lower_is_better
+from aimv2.definitions.metrics import is_of_pixels, is_reported, is_retired, lower_is_better
 from aimv2.definitions.objectives import objective
 from aimv2.runs.provenance import PACKAGE
 
@@ -123,7 +123,10 @@ def read_ladder(path: Path) -> Ladder:
     try:
         values = read_json(path)
         if isinstance(values, dict):
-            values.pop("curves", None)  # the noise of learning curves, which earlier versions measured
+            # Earlier versions measured the noise of learning curves, and choices between captions.
+            values.pop("curves", None)
+            if isinstance(metrics := values.get("metrics"), dict):
+                values["metrics"] = {name: seen for name, seen in metrics.items() if not is_retired(name)}
         ladder = TypeAdapter(Ladder).validate_python(values)
         for metric in ladder.metrics:
             lower_is_better(metric)

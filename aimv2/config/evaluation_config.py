@@ -77,12 +77,11 @@ class EvaluationConfig:
     Attributes:
         split: the held-out pairs that are measured: those for the ``test``, which reports read, or others of the same
             number for ``validation``, by which values are chosen (``search=optuna``).
-        num_items: held-out pairs for caption losses and choices, and test images of the probes on scenes; all if there
-            are fewer.
+        num_items: held-out pairs for caption losses, and test images of the probes on scenes; all if there are fewer.
         num_pairs: the first of them, for the metrics that cost more than they tell: pixel losses,
             unseen objects, and retrieval.
-        num_other_images: the first of them, whose captions are also given another image (image gains, blind choices),
-            and about which the reader is asked.
+        num_other_images: the first of them, whose captions are also given another image (image gains), and about which
+            the reader is asked.
         num_probe_scenes: training scenes for the probes, of which a fifth is for validation.
         curve_pairs: held-out pairs for each point of the curve during training.
         curve_points: points of that curve, including the untrained model's.

@@ -19,7 +19,6 @@ from aimv2.definitions.items import Items
 from aimv2.definitions.objectives import Objective, Report
 
 RECALL_AT = (1, 5)
-CHOICE_KINDS = ("objects", "inks", "relations", "counts")
 SCENE_TASKS = ("object", "ink", "count")
 EMOJI_TASKS = ("emoji_subcategory", "emoji_category")
 TASKS = (*SCENE_TASKS, *EMOJI_TASKS, "digits")  # of probes, besides the sets of ``evaluation.sets``
@@ -93,9 +92,6 @@ FINAL = (
     Definition("image_gain", NATS, False, "captions"),
     Definition("image_gain_<class>", NATS, False, "captions"),
     Definition("unseen_content_loss", NATS, True, "captions", "scenes"),
-    Definition("choice_accuracy", "accuracy", False, "captions", "scenes"),
-    Definition("choice_accuracy_<kind>", "accuracy", False, "captions", "scenes"),
-    Definition("blind_choice_accuracy", "accuracy", False, "captions", "scenes"),
     # Losses of raw and of standardised pixels have names of their own, because they cannot be compared.
     Definition("pixel_loss_<fraction>", "squared error of standardised pixels", True, "pixels"),
     Definition("raw_pixel_loss_<fraction>", "squared error of raw pixels", True, "pixels"),
@@ -104,7 +100,6 @@ FINAL = (
     Definition("reader_loss", NATS, True, "reader"),
     Definition("reader_loss_<class>", NATS, True, "reader"),
     Definition("reader_gain", NATS, False, "reader"),
-    Definition("reader_choice_accuracy", "accuracy", False, "reader", "scenes"),
     *ANSWERS,
     Definition("probe_<task>", "accuracy", False),
     Definition("causal_probe_<scene task>", "accuracy", False, None, "scenes"),
@@ -117,7 +112,6 @@ PARAMETERS: dict[str, tuple[str, Values]] = {  # a pattern, and a run's values
     "<fraction>": (r"[\d.e-]+", lambda config: (f"{fraction:g}" for fraction in config.evaluation.prefix_fractions)),
     "<k>": (r"\d+", lambda config: RECALL_AT),
     "<class>": ("|".join(SCENE_CLASSES), lambda config: SCENE_CLASSES),
-    "<kind>": ("|".join(CHOICE_KINDS), lambda config: CHOICE_KINDS),
     "<question>": ("|".join(ANSWERED), lambda config: ANSWERED),
     "<task>": (r".+", lambda config: (*TASKS, *set_names(config))),
     "<scene task>": ("|".join(SCENE_TASKS), lambda config: SCENE_TASKS),
@@ -145,6 +139,11 @@ def know(metric: Definition) -> None:
 def recorded_metrics() -> list[str]:
     """Return the names of the metrics that are known from records."""
     return list(_recorded)
+
+
+def is_retired(metric: str) -> bool:
+    """True for metrics of older records that are measured no more, and left out when records are read."""
+    return re.fullmatch(r"(blind_|reader_)?choice_accuracy(_[a-z]+)?", metric) is not None
 
 
 def set_name(path: str) -> str:

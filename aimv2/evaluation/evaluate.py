@@ -138,7 +138,7 @@ def evaluate(
             found.value, unit_of(name), found.how, found.warning, found.items if found.number is None else None
         )
         for name, found in measured.items()
-        if len(found.items.item_N) or found.number is not None  # else the data has no such word or choice
+        if len(found.items.item_N) or found.number is not None  # else the data has no such word or question
     }
     return metrics | not_applicable(goal, config)
 

@@ -1,4 +1,4 @@
-"""Preparation of the data that runs are evaluated on: held-out pairs, choices about them, and transfer sets."""
+"""Preparation of the data that runs are evaluated on: held-out pairs, questions about them, and transfer sets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -14,7 +14,7 @@ from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import Data
 from aimv2.data.transfer import Tested, TransferSet, transfer_sets
 from aimv2.evaluation.held_out import HeldOutPairs, Words, prepare_pairs
-from aimv2.evaluation.questions import Asked, Choices, hard_negatives, prepare_choices, prepare_questions
+from aimv2.evaluation.questions import Asked, prepare_questions
 
 Transfer = Callable[[Data, Tested, int], list[TransferSet]]
 
@@ -52,13 +52,6 @@ class Prepared:
         if self.data.unseen is None:
             return None
         return prepare_pairs(of_split(self.data.unseen, self.evaluation.num_pairs, self.evaluation), self.words)
-
-    @cached_property
-    def choices(self) -> Choices:
-        """Choices about the scenes of ``held_out``."""
-        scenes = [self._pairs.scene(row) for row in range(len(self._pairs))]
-        negatives = hard_negatives(scenes, self.config.scenes.max_objects, self.config.held_out_fraction)
-        return prepare_choices(negatives, self.words)
 
     @cached_property
     def reading(self) -> HeldOutPairs | None:

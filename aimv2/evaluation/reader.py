@@ -30,7 +30,7 @@ from aimv2.evaluation.features import Encoded, moments
 from aimv2.evaluation.held_out import Captions, other_images
 from aimv2.evaluation.parts import Measured
 from aimv2.evaluation.prepare import Prepared
-from aimv2.evaluation.questions import Asked, choice_items, outcomes
+from aimv2.evaluation.questions import Asked
 from aimv2.evaluation.reports import by_class, misses, nats_of_all, token_nats
 from aimv2.memory.evaluation import texts_at_once
 from aimv2.model.initial import init_weights_
@@ -46,25 +46,19 @@ def measure(model: Network, encoded: Encoded, prepared: Prepared) -> dict[str, M
     if reading is None:
         return {}
     features_NID = encoded.of(reading.images, is_causal=False)
-    held_out, choices = prepared.held_out, prepared.choices
+    held_out = prepared.held_out
     some = held_out.first(config.evaluation.num_other_images)
-    wanted = [
-        (held_out.dense, np.arange(len(held_out))),
-        (some.dense, other_images(some.dense)),
-        (choices.captions, choices.row_M),
-    ]
+    wanted = [(held_out.dense, np.arange(len(held_out))), (some.dense, other_images(some.dense))]
     options = config.evaluation.reader
     first: Any = None  # the reader that is asked
     nats = [torch.zeros(()) for _ in wanted]  # the mean over readers
-    outcome_M = np.zeros(len(choices.row_M))
     for number in range(options.readers):
         reader = trained(features_NID, reading.dense, config, number) if world.rank == 0 else None
         reader = world.of(0, reader)  # one for all ranks, since two processes may round otherwise
         first = first or reader
         read = nats_of_all(reader, encoded.full, wanted, config, world)
         nats = [total + one / options.readers for total, one in zip(nats, read, strict=True)]
-        outcome_M += outcomes(read[0], held_out.dense, read[2], choices) / options.readers
-    dense_NT, other_NT, _ = nats
+    dense_NT, other_NT = nats
     by = "a decoder" if options.readers == 1 else f"the mean of {options.readers} decoders"
     how = (
         f"content words of dense captions of {len(held_out):,} held-out pairs, by {by} trained on"
@@ -75,9 +69,6 @@ def measure(model: Network, encoded: Encoded, prepared: Prepared) -> dict[str, M
     measured = {
         **{f"reader_loss{name}": Measured(items, how) for name, items in losses.items()},
         "reader_gain": Measured(gain, f"loss with another pair's image minus that with its own; {how}"),
-        "reader_choice_accuracy": Measured(
-            choice_items(outcome_M, choices, held_out.item_N)[""], "the reader's choices, true caption or hard negative"
-        ),
     }
     if world.rank or prepared.tuning is None:  # rank 0 measures answers alone
         return measured

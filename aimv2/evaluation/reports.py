@@ -1,7 +1,7 @@
 """Losses on held-out pairs, image by image, and the reports of objectives: groups of final metrics by name, each with
 its point of the held-out curve.
 
-Letters: N pairs, M choices, B images of a batch, T caption tokens, I patches, S width of the space of images and texts.
+Letters: N pairs, B images of a batch, T caption tokens, I patches, S width of the space of images and texts.
 """
 
 import math
@@ -21,7 +21,6 @@ from aimv2.evaluation.features import Encoded, encode
 from aimv2.evaluation.held_out import CLASSES, Captions, HeldOutPairs, chunks, network_inputs, other_images
 from aimv2.evaluation.parts import Measured
 from aimv2.evaluation.prepare import Prepared
-from aimv2.evaluation.questions import choice_items, outcomes
 from aimv2.memory.evaluation import images_at_once
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.network import CaptionReader, EncoderDecoder
@@ -145,23 +144,11 @@ def pixel_errors(
 
 def captions(model: EncoderDecoder, encoded: Encoded, prepared: Prepared) -> dict[str, Measured]:
     config, world = encoded.config, encoded.world
-    held_out, unseen, choices = prepared.held_out, prepared.unseen, prepared.choices
+    held_out, unseen = prepared.held_out, prepared.unseen
     some = held_out.first(config.evaluation.num_other_images)
     all_N, other_N = np.arange(len(held_out)), other_images(some.dense)
-    blind = choices.first(len(some))
-    short_NT, dense_NT, other_NT, negative_MT, blind_MT = nats_of_all(
-        model,
-        encoded.full,
-        [
-            (held_out.short, all_N),
-            (held_out.dense, all_N),
-            (some.dense, other_N),
-            (choices.captions, choices.row_M),
-            (blind.captions, other_N[blind.row_M]),
-        ],
-        config,
-        world,
-    )
+    wanted = [(held_out.short, all_N), (held_out.dense, all_N), (some.dense, other_N)]
+    short_NT, dense_NT, other_NT = nats_of_all(model, encoded.full, wanted, config, world)
     # On the same pairs as content_loss, since their difference is what a mask costs.
     causal_NT = token_nats(model, encoded.causal, held_out.dense, config, world=world)
     found = _caption_losses(held_out, short_NT, dense_NT)
@@ -174,13 +161,6 @@ def captions(model: EncoderDecoder, encoded: Encoded, prepared: Prepared) -> dic
     )
     gains = by_class(other_NT - dense_NT[: len(some)], some.dense, some.item_N)
     found |= {f"image_gain{name}": Measured(items, how) for name, items in gains.items()}
-    outcome_M = outcomes(dense_NT, held_out.dense, negative_MT, choices)
-    for name, items in choice_items(outcome_M, choices, held_out.item_N).items():
-        how = f"{len(items.item_N):,} choices, true dense caption or hard negative"
-        found[f"choice_accuracy{name}"] = Measured(items, how)
-    items = choice_items(outcomes(other_NT, some.dense, blind_MT, blind), blind, some.item_N)[""]
-    how = f"{len(items.item_N):,} choices given another image; without the image half are right"
-    found["blind_choice_accuracy"] = Measured(items, how)
     if unseen is not None:
         unseen_NT = token_nats(model, encoded.of(unseen.images, is_causal=False), unseen.dense, config, world=world)
         how = f"inks and places in dense captions of {len(unseen):,} scenes with unseen objects, full attention"

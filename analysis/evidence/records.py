@@ -37,6 +37,7 @@ from aimv2.analysis.evidence.tables import (
 from aimv2.analysis.inference.items import ItemMoments, Run, runs_index
 from aimv2.analysis.inference.looks import Look, look, looks_path
 from aimv2.base.errors import UsageError, short, some
+from aimv2.definitions.metrics import is_retired
 
 VERSION = 1
 KEY = b"aimv2_records"  # of the metadata
@@ -260,6 +261,9 @@ def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, St
         raise ValueError("a name that no report has")
     _check_no_markup(request.study, studies[request.study.slug], name)
     nested = {column: _flat(table[column], cells) for column in (*TABLES, ITEMS) if column in table.column_names}
+    for column in nested.keys() & {"metrics", "not_applicable"}:
+        is_kept = ~nested[column]["metric"].map(is_retired).astype(bool)
+        nested[column] = nested[column][is_kept].reset_index(drop=True)
     is_missing = pc.is_valid(table["reason"])
     lacking = [column for column in OF_RUNS if column not in table.column_names]
     if lacking and not pc.all(is_missing).as_py():

@@ -27,6 +27,7 @@ from aimv2.base.files import read_json, read_object
 from aimv2.base.processes import in_threads
 from aimv2.config.run_config import RunConfig
 from aimv2.data.provenance import credits_of
+from aimv2.definitions.metrics import is_retired
 from aimv2.runs.attempt import ITEMS
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import RunFolder, billed
@@ -101,7 +102,7 @@ def _read(runs_dir: Path, cell: Cell) -> "_Finished | dict[str, Any]":
         "torch": _both(manifest, lambda origin: origin["versions"].get("torch", "")),
         **_of_pairs(manifest),
     }
-    metrics = [_metric_row(cell, name, metric) for name, metric in result["metrics"].items()]
+    metrics = [_metric_row(cell, name, metric) for name, metric in result["metrics"].items() if not is_retired(name)]
     shown_by_source = result.get("mixture", {}) if cell.config.num_samples else {}
     mixture = [
         {**where, "source": source, **dict.fromkeys(REASONS, 0), **shown, **shown["bad"]}

@@ -37,7 +37,7 @@ CURVE = ["samples_025", "samples_050", "samples_075", "samples_200"]
         (("optimizer.lr=1e-3",), "unknown key 'optimizer.lr'. Did you mean 'optimizer.peak_lr'?"),
         (("-m",), "cannot use '-m': nothing is needed to run several values; sweep=NAME runs a study"),
         (("seed=1",), "cannot use 'seed=1' in a sweep: it has no effect; type sweep.seeds=[1]"),
-        (("sweep.primary_metric=recall",), "unknown sweep.primary_metric 'recall'. Allowed: blind_choice_accuracy, "),
+        (("sweep.primary_metric=recall",), "unknown sweep.primary_metric 'recall'. Allowed: caption_bits, "),
         (("sweep.design=ladder",), "but in Python, in ablations/studies/prefix_ratio.py"),
         (("sweep.suffix=../other",), "sweep.suffix: String should match pattern"),
         (("sweep.is_search=true",), "cannot use 'sweep.is_search=true' in a sweep: search=optuna makes it a search"),

@@ -44,8 +44,6 @@ from tests.helpers.own_data import write
         ("content_loss", "nats/token", True),
         ("content_loss_relation", "nats/token", True),
         ("image_gain_ink", "nats/token", False),
-        ("choice_accuracy_counts", "accuracy", False),
-        ("blind_choice_accuracy", "accuracy", False),
         ("causal_probe_object", "accuracy", False),
     ],
 )
@@ -95,8 +93,7 @@ def test_metrics_need_their_data(alone):
     of_scenes |= {
         f"{name}_{kind}" for name in ("content_loss", "image_gain") for kind in ("place", "relation", "count")
     }
-    of_scenes |= {"choice_accuracy", "blind_choice_accuracy", "unseen_content_loss"}
-    of_scenes |= {f"choice_accuracy_{kind}" for kind in ("objects", "inks", "relations", "counts")}
+    of_scenes.add("unseen_content_loss")
     assert absent(alone, sources=("material_scenes", "openmoji_scenes")) == emoji
     assert absent(alone, sources=("material",)) == emoji | of_scenes
     assert absent(alone, sources=("openmoji",)) == of_scenes

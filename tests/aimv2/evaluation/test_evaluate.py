@@ -28,8 +28,6 @@ CAPTIONS = {
     *("caption_loss", "caption_bits", "short_loss", "dense_loss"),
     *("content_loss", "causal_content_loss", "image_gain", "unseen_content_loss"),
     *(f"{name}_{kind}" for name in ("content_loss", "image_gain") for kind in CONTENT),
-    *("choice_accuracy", "blind_choice_accuracy"),
-    *(f"choice_accuracy_{kind}" for kind in ("objects", "inks", "relations", "counts")),
 }
 PIXELS = {f"pixel_loss_{fraction}" for fraction in (0.25, 0.5, 0.75)}
 RAW_PIXELS = {f"raw_{name}" for name in PIXELS}
@@ -138,8 +136,8 @@ def test_metrics_of_glyphs_have_no_scenes(tiny):
     metrics = evaluate(build(config), objective("aimv2"), prepare(config.data, config.model.vocab_size), config)
     measured = {name for name, metric in metrics.items() if metric.value is not None}
     assert {"content_loss", "content_loss_object", "image_gain", "probe_emoji_category", "knn_digits"} <= measured
-    assert not {name for name in measured if "choice" in name or name.endswith(("_place", "_relation", "_count"))}
-    assert metrics["choice_accuracy"].evaluation == "not applicable to data without scenes"
+    assert not {name for name in measured if name.endswith(("_place", "_relation", "_count"))}
+    assert metrics["content_loss_place"].evaluation == "not applicable to data without scenes"
 
 
 def test_value_that_is_not_finite_fails_the_run(tiny, pairs):

@@ -119,7 +119,6 @@ def test_metrics_are_those_of_the_reader_on_held_out_captions(read, prepared, mo
     words = told.dense.of_class(*CONTENT_CLASSES)
     gain = float((other_NT - own_NT[:40])[words].mean())
     assert found["reader_gain"].items.value == pytest.approx(gain, rel=1e-4, abs=1e-6)
-    assert 0 <= found["reader_choice_accuracy"].items.value <= 1
 
 
 @pytest.mark.parametrize("name", ["clip", "image_only"])

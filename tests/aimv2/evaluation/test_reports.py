@@ -171,7 +171,6 @@ def test_text_first_decoder_gains_nothing_from_the_image(long, pairs):
     config = replace(long, model=replace(long.model, decoder=decoder))
     metrics, _ = measured(build(config), pairs, config)
     assert metrics["image_gain"].items.value == pytest.approx(0, abs=1e-6)
-    assert metrics["choice_accuracy"].items.item_N.size > metrics["blind_choice_accuracy"].items.item_N.size > 0
 
 
 def test_pixels_are_measured_on_the_first_pairs_after_each_prefix(tiny, pairs):

@@ -35,7 +35,7 @@ from tests.helpers.files import files_limited_to
 from tests.helpers.marks import exhaustive
 from tests.helpers.own_data import pictured_source
 
-FAMILIES = ("content_loss_", "image_gain_", "choice_accuracy_")
+FAMILIES = ("content_loss_", "image_gain_")
 
 
 @pytest.fixture(scope="module")

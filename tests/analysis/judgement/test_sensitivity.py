@@ -24,7 +24,7 @@ def judged(metric, config=None, **changed):
     return sensitivity_of(ladder_of(seeing(metric, **changed), config or demo()))[metric]
 
 
-@pytest.mark.parametrize("metric", ["reader_loss", "probe_object", "content_loss", "reader_choice_accuracy"])
+@pytest.mark.parametrize("metric", ["reader_loss", "probe_object", "content_loss", "knn_object"])
 def test_a_metric_that_sees_every_rung_decides_all_kinds(metric):
     found = judged(metric)
     assert not found.is_blind

@@ -73,7 +73,7 @@ def test_a_baseline_outside_the_ranges_has_no_point(tiny):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"metric": "recall"}, "unknown search.metric 'recall'. Allowed: blind_choice_accuracy, caption_bits, "),
+        ({"metric": "recall"}, "unknown search.metric 'recall'. Allowed: caption_bits, "),
         ({"metric": "probe_digits"}, "unknown search.metric 'probe_digits'."),  # its images are for the test alone
         ({"metric": "train_flops"}, "unknown search.metric 'train_flops'."),
         ({"seed": 1}, "search.seed=1 is among sweep.seeds, which confirm the winner"),
