@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -171,6 +171,19 @@ class DataConfig:
     def dense_share(self, source: int) -> float:
         """Return the probability of a dense caption in the source of this number."""
         return self.dense_fraction if self.dense_fractions is None else self.dense_fractions[source]
+
+    def as_evaluated(self) -> Self:
+        """Return the data with defaults for what concerns training alone: equal for all runs evaluated on the same."""
+        default = DataConfig()
+        return dataclasses.replace(
+            self,
+            weights=None,
+            canonical_nodes=1,
+            captions="own",
+            pixels="own",
+            dense_fraction=default.dense_fraction,
+            dense_fractions=None,
+        )
 
     def __post_init__(self) -> None:
         if not self.sources or len(set(self.sources)) != len(self.sources):

@@ -97,7 +97,9 @@ class Prepared:
 def prepare_evaluation(data: Data, config: RunConfig, transfer: Transfer = transfer_sets) -> Prepared:
     """Return the evaluation data, that of an earlier run of this process if it is the same."""
     values = {field.name: getattr(config.evaluation, field.name) for field in fields(DataOptions)}
-    return _prepared(data, Words.of(data.tokenizer, config), config.data, DataOptions(**values), transfer)
+    return _prepared(
+        data, Words.of(data.tokenizer, config), config.data.as_evaluated(), DataOptions(**values), transfer
+    )
 
 
 _prepared = lru_cache(maxsize=4)(Prepared)  # a worker's runs cycle through a few arms; each has 100 MB at demo's sizes

@@ -14,6 +14,7 @@ import torch
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import write_json, write_text
 from aimv2.base.interrupt import Interrupts
+from aimv2.config.data_config import DataConfig
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import Data, prepare
@@ -155,7 +156,12 @@ def _prepare_process(config: RunConfig) -> None:
         keep_freed_memory()
 
 
-prepared = lru_cache(maxsize=16)(prepare)  # a worker's runs cycle through a few arms, which read the same pairs
+prepared_pairs = lru_cache(maxsize=4)(prepare)
+
+
+def prepared(config: DataConfig, vocab_size: int) -> Data:
+    """Return the data of a run, those of an earlier run of this process if it reads the same pairs, as ``prepare``."""
+    return prepared_pairs(config.as_evaluated(), vocab_size)
 
 
 def _train_and_evaluate(

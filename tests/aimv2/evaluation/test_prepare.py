@@ -17,6 +17,9 @@ def test_evaluation_data_is_prepared_once_for_all_runs_on_the_same_data(tiny, pa
     assert prepare_evaluation(pairs, other, no_transfer) is prepared
     one_metric = replace(tiny, evaluation=replace(tiny.evaluation, metrics=("cka",)))
     assert prepare_evaluation(pairs, one_metric, no_transfer) is prepared
+    assert prepare_evaluation(pairs, tiny.untrained(), no_transfer) is prepared
+    shuffled = replace(tiny, data=replace(tiny.data, captions="shuffled", dense_fraction=0.5))
+    assert prepare_evaluation(pairs, shuffled, no_transfer) is prepared
     longer = replace(tiny, model=replace(tiny.model, max_text_tokens=13))
     assert prepare_evaluation(pairs, longer, no_transfer) is not prepared
     assert len(prepared.held_out) == 48

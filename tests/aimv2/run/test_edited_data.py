@@ -20,7 +20,7 @@ from aimv2.datasets.labelled import labelled_sets
 from aimv2.datasets.open import prepare_location
 from aimv2.definitions.metrics import set_names
 from aimv2.request.resolve import resolve
-from aimv2.run.execute import execute, prepared
+from aimv2.run.execute import execute, prepared_pairs
 from aimv2.runs.record import RunFolder
 from tests.helpers.labelled_digits import indexed, labelled_digits
 from tests.helpers.marks import everyday
@@ -120,7 +120,7 @@ def test_an_edit_is_refused_or_gives_another_name(planned, tmp_path, kind, is_in
         write(tmp_path / name, now[name])
     else:
         write(tmp_path / "new", now[name]).replace(tmp_path / name)
-    for cache in (opening._check, prepared):
+    for cache in (opening._check, prepared_pairs):
         cache.cache_clear()  # as in a new process
     if is_indexed:
         prepare_location(read_source(path))

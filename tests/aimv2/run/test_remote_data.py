@@ -12,7 +12,7 @@ from aimv2.data.prepare import order_of, prepare
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
 from aimv2.request.resolve import resolve
-from aimv2.run.execute import execute, prepared
+from aimv2.run.execute import execute, prepared_pairs
 from aimv2.runs.record import RunFolder
 from tests.helpers.own_data import write
 from tests.helpers.shards import write_pictured_shards
@@ -50,7 +50,7 @@ def test_a_run_whose_server_fails_goes_on_when_it_works_again(planned, tmp_path)
     shards = [int(key) // PAIRS for key in train.keys(rows)]
     last = list(dict.fromkeys(shards))[-1]
     assert shards.index(last) >= config.budget.batch_size, "the first step does not need it"
-    prepared.cache_clear()  # as in a new process
+    prepared_pairs.cache_clear()  # as in a new process
     shutil.rmtree(tmp_path / "undisturbed/shards")
     run = RunFolder(tmp_path / "runs", undisturbed.name)
 
