@@ -14,8 +14,8 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal --durations 15 --dura
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-demo: $(VENV)/.installed ## run two arms of the prefix_ratio sweep on two CPU cores and write reports/prefix_ratio/
-	$(BIN)/python sweeps/launch.py sweep=prefix_ratio 'sweep.arms=[uniform,causal]'
+demo: $(VENV)/.installed ## check a claim on two CPU cores, with its controls, and write runs/checks/prefix_ratio/
+	$(BIN)/python analysis/report.py check prefix-beats-causal seeds=4 committed=false
 
 test: $(VENV)/.installed-dev ## run the everyday tests
 	$(PYTEST)

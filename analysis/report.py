@@ -27,6 +27,7 @@ from aimv2.memory.machine import num_cores
 
 COMMANDS = {  # beside the names of reports
     "check": "aimv2.analysis.claims.check:check",
+    "power": "aimv2.analysis.claims.power:power",
     "publish": "aimv2.analysis.publish:publish",
 }
 FLAGS = ("--from-records", "--check")

@@ -15,6 +15,7 @@ REPORT = """usage: {report} STUDY|index|claims|all [runs_dir=â€¦] [reports_dir=â
        {report} publish run RUN to=FOLDER | publish study STUDY to=FILE.zip [license=SPDX]
        {report} unpack FILE.zip to=FOLDER
        {report} check CLAIM [limit=2h] | check CLAIM --from-records
+       {report} power
 
 Write reports as Markdown, HTML and JSON, from finished runs or from the records beside an earlier report.
 
@@ -35,6 +36,8 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
   unpack FILE.zip              unpack such a file of others after a check of names, sizes and checksums; read it with
                                --from-records reports_dir=FOLDER
   check CLAIM                  run what a claim needs, and print the verdict; check --list lists the claims
+  power                        print the seeds and CPU hours at which two arms show a difference of one margin, by scale
+                               and metric, from the records of sensitivity studies (reports_dir=)
   plugins=[FILE.py,FOLDER]     code of your own that records need, where no runs folder has it (docs/extend.md)
   debug=true                   show the traceback of an error
 """
