@@ -43,7 +43,8 @@ class Blocks:
 
     ``effect_A`` are the arms' effects, with the sum 0 in each set of arms that seeds connect: only contrasts within one
     count. ``covariance_AA`` is theirs in units of the error's variance. ``seed_effect_S`` is what a seed adds to its
-    arms. ``residual`` is the sum of squares with ``df`` degrees of freedom; 0 if it is only rounding.
+    arms. ``residual`` is the sum of squares with ``df`` degrees of freedom; 0 if it is only rounding. ``variance`` is
+    the error's.
 
     Source: the intrablock analysis of Yates 1940; Cochran and Cox 1957, section 9.4.
     """
@@ -71,6 +72,41 @@ class Blocks:
         residual = float((within_seeds(centred_SA - self.effect_A) ** 2).sum())
         has_spread = self.df > 0 and not is_rounding(math.sqrt(residual / self.df), size_of(value_SA))
         self.residual = residual if has_spread else 0.0
+        self.variance = self.residual / self.df if self.df else 0.0
+
+
+class RandomSeeds(Blocks):
+    """The same fit if seeds are drawn at random, so that those of one arm alone count too: more seeds of the baseline
+    narrow every comparison with it.
+
+    The variance over seeds, in units of the error's, is that of all values around the means of their arms, less the
+    error's. It is an estimate, so ``df`` is at most the number of seeds less one. Effects have no fixed sum.
+
+    Source: recovery of interblock information, Yates 1940; generalised least squares.
+    """
+
+    def __init__(self, value_SA: np.ndarray) -> None:
+        super().__init__(value_SA)
+        is_there_SA = ~np.isnan(value_SA)
+        there_SA = is_there_SA.astype(float)
+        per_arm_A, per_seed_S1 = there_SA.sum(axis=0), there_SA.sum(axis=1, keepdims=True)
+        centred_SA = np.where(is_there_SA, value_SA - np.nanmean(value_SA), 0)
+        around_SA = np.where(is_there_SA, centred_SA - centred_SA.sum(axis=0) / per_arm_A, 0)
+        variance = float((around_SA**2).sum()) / (per_arm_A.sum() - len(per_arm_A))
+        ratio = max(variance / self.variance - 1, 0.0)
+        # The inverse covariance of a seed's values subtracts this share of their sum from each.
+        share_S1 = ratio / (1 + ratio * per_seed_S1)
+        information_AA = np.diag(per_arm_A) - there_SA.T @ (there_SA * share_S1)
+        self.covariance_AA = np.linalg.inv(information_AA)
+        weighted_SA = there_SA * (centred_SA - share_S1 * centred_SA.sum(axis=1, keepdims=True))
+        self.effect_A = self.covariance_AA @ weighted_SA.sum(axis=0)
+        self.df = min(self.df, int(np.count_nonzero(per_seed_S1)) - 1)
+
+
+def _fit(value_SA: np.ndarray) -> Blocks:
+    """Return the fit with seeds at random if some have one arm alone, of which fixed seeds learn nothing."""
+    fixed, per_seed_S = Blocks(value_SA), (~np.isnan(value_SA)).sum(axis=1)
+    return RandomSeeds(value_SA) if fixed.residual and (per_seed_S == 1).any() else fixed
 
 
 @dataclass(frozen=True)
@@ -128,7 +164,7 @@ class SharedError:
         self._wider = frozenset(alike[place] for place in found.wider)
         pooled = [number for place, number in enumerate(alike) if place not in found.apart]
         self._place = {number: place for place, number in enumerate(pooled)}
-        self._pool = Blocks(self._value_SA[:, pooled])
+        self._pool = _fit(self._value_SA[:, pooled])
 
     def contrast(self, arm: str, other: str, level: float = LEVEL) -> Estimate:
         """Return one arm minus another."""
@@ -174,7 +210,7 @@ class SharedError:
 
     def _pooled(self, weights: Mapping[str, float]) -> Estimate:
         pool, weight_A = self._pool, self._weight_A(weights)
-        error = float(np.sqrt(weight_A @ pool.covariance_AA @ weight_A * pool.residual / pool.df))
+        error = float(np.sqrt(weight_A @ pool.covariance_AA @ weight_A * pool.variance))
         source: ErrorSource = "pooled" if len(self._place) > 2 else "own"
         return Estimate(float(weight_A @ pool.effect_A), error, pool.df, self._num_shared(weights), error_from=source)
 

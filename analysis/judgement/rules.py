@@ -19,7 +19,7 @@ from aimv2.analysis.inference.contrasts import Bracket
 from aimv2.analysis.inference.intervals import POWER, Aim, Estimate, bonferroni
 
 Direction = Literal["better", "worse", "unclear"]
-RULES_SINCE = "2026-12-04"  # the day from which the rules are as they are here
+RULES_SINCE = "2026-12-07"  # the day from which the rules are as they are here
 NULL_LEVEL = 0.99  # of the interval that the null control's difference must not exclude zero with
 
 

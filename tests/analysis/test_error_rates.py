@@ -173,6 +173,23 @@ def test_rival_that_spreads_more_differs_at_the_nominal_rate(spread, num_seeds):
     assert missed / num <= at_most(1 - level, num)
 
 
+@pytest.mark.parametrize("num_seeds", [8, 16])
+@pytest.mark.parametrize(("between", "narrower"), [(0.0, 1.2), (0.6, 1.15), (2.0, 0.9)])
+def test_more_seeds_of_the_baseline_narrow_a_comparison_at_the_nominal_rate(num_seeds, between, narrower):
+    """Thrice as many more seeds, as variable as ``reader_loss`` (0.6 errors), less and more; narrower in variance."""
+    num, rng, level, missed, widths = 1000, np.random.default_rng(5), 0.99, 0, []
+    for _ in range(num):
+        shape = (4 * num_seeds, 4)
+        values = pd.DataFrame(rng.normal(size=shape) + between * rng.normal(size=(shape[0], 1)), columns=list("abcd"))
+        values.loc[num_seeds:, ["b", "c", "d"]] = np.nan
+        pooled, paired = (SharedError(part).contrast("b", "a", level) for part in (values, values[:num_seeds]))
+        missed += pooled.excludes_zero
+        widths.append((pooled.half_width**2, paired.half_width**2))
+    assert missed / num <= at_most(1 - level, num)
+    pooled, paired = np.mean(widths, axis=0)
+    assert paired / pooled > narrower
+
+
 def test_one_diverged_seed_decides_nothing():
     false = 0
     for values in draws(NUM, np.random.default_rng(4), num_seeds=16):

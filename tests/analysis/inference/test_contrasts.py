@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from aimv2.analysis.inference.contrasts import NO_BRACKET, Blocks, SharedError, range_difference, spreads
+from aimv2.analysis.inference.contrasts import NO_BRACKET, Blocks, RandomSeeds, SharedError, range_difference, spreads
 from aimv2.analysis.inference.intervals import NO_ESTIMATE, mean_interval
 
 ARMS = list("abcdefghi")
@@ -41,6 +41,36 @@ def test_complete_design_has_the_closed_form_of_a_two_way_table(num_seeds, num_a
     assert blocks.effect_A == pytest.approx(means - means.mean(), **rounding)
     assert np.sqrt(blocks.residual) == pytest.approx(np.sqrt((residual**2).sum()), **rounding)
     assert blocks.covariance_AA == pytest.approx((np.eye(num_arms) - 1 / num_arms) / num_seeds, rel=1e-9, abs=1e-12)
+
+
+@given(
+    num_seeds=st.integers(3, 9),
+    num_arms=st.integers(2, 5),
+    more=st.integers(1, 9),
+    between=st.sampled_from([0.0, 0.5, 3.0]),
+    rng=st.integers(0, 2**32),
+)
+@settings(max_examples=30)
+def test_random_seeds_are_generalised_least_squares(num_seeds, num_arms, more, between, rng):
+    rng = np.random.default_rng(rng)
+    values = 5 + rng.normal(size=(num_seeds + more, num_arms)) + between * rng.normal(size=(num_seeds + more, 1))
+    values[num_seeds:, 1:] = np.nan
+    fit, fixed = RandomSeeds(values), Blocks(values)
+
+    error = fixed.residual / fixed.df
+    around = np.concatenate([column[~np.isnan(column)] - np.nanmean(column) for column in values.T])
+    over_seeds = max((around**2).sum() / (len(around) - num_arms) - error, 0)
+    seeds, arms = np.nonzero(~np.isnan(values))
+    covariance = error * np.eye(len(seeds)) + over_seeds * (seeds[:, None] == seeds)
+    oracle = sm.GLS(values[seeds, arms], np.eye(num_arms)[arms], sigma=covariance).fit()
+    contrast = np.eye(num_arms)[0] - np.eye(num_arms)[1]
+    assert contrast @ fit.effect_A == pytest.approx(contrast @ oracle.params, abs=1e-9)
+    expected = contrast @ oracle.normalized_cov_params @ contrast
+    assert contrast @ fit.covariance_AA @ contrast * fit.variance == pytest.approx(expected, rel=1e-9)
+    assert fit.df == min(fixed.df, num_seeds + more - 1)
+    if num_seeds >= 8:  # which have a shared error
+        frame = pd.DataFrame(values, columns=ARMS[:num_arms])
+        assert SharedError(frame).contrast("a", "b").error == pytest.approx(math.sqrt(expected), rel=1e-9)
 
 
 @given(num_seeds=st.integers(2, 7), num_arms=st.integers(2, 9), missing=st.floats(0, 0.7), rng=st.integers(0, 2**32))
