@@ -306,6 +306,8 @@ class ScalingLaw:
             reasons["E"] = f"its interval, {bounds(low, high)}, reaches 0, so the loss is not seen to level off"
         elif high - low > MAX_OFFSET_WIDTH * float(self.runs["loss"].min()):
             reasons["E"] = f"its interval, {bounds(low, high)}, is wider than {MAX_OFFSET_WIDTH:g} of the smallest loss"
+        if self.misfit.is_shown:
+            reasons = dict.fromkeys(self.law.parameters, "the form does not fit")
         if self.draws.empty:
             reasons = dict.fromkeys(self.law.parameters, "no refit converged")
         return {name: f"{name} is not identified: {reason}." for name, reason in reasons.items() if reason}
@@ -313,7 +315,7 @@ class ScalingLaw:
     @property
     def warnings(self) -> list[str]:
         """Sentences on what the data do not identify or speak against."""
-        sentences = list(self.unidentified.values())
+        sentences = [] if self.misfit.is_shown else list(self.unidentified.values())
         if self.num_failed:
             total = self.num_failed + len(self.draws)
             sentences.append(f"{self.num_failed} of {total} refits did not converge; the intervals leave them out.")
@@ -325,7 +327,7 @@ class ScalingLaw:
             misfit, noise = (f"{100 * sd:.1f} %" for sd in (self.misfit.misfit_sd, self.misfit.noise_sd))
             sentences.append(
                 f"The form does not fit: settings deviate from it by {misfit} beyond the noise of {noise} (F test,"
-                f" p = {self.misfit.p:.2g}), so intervals are too narrow."
+                f" p = {self.misfit.p:.2g}), so that no parameter is identified."
             )
         return sentences
 

@@ -29,6 +29,7 @@ from aimv2.analysis.sections.tables import metric_title
 from aimv2.base.errors import escape
 
 KIND = "ladder of sizes x ladder of samples"
+SMALLEST_SHARE = 0.5  # of the baseline's samples: of shorter runs, warm-up is too much for one power law
 MISFIT = "The form does not fit the runs."
 
 
@@ -58,7 +59,8 @@ def law_of(study: Study, evidence: Evidence, *, num_draws: int = NUM_DRAWS) -> F
     if mixed := mixed_code(study, evidence):
         return mixed
     try:
-        law = assess(scaling_runs(study, evidence), ["n", "d"], num_draws=num_draws)
+        runs = scaling_runs(study, evidence)
+        law = assess(runs[runs["d"] >= smallest_samples(study, evidence)], ["n", "d"], num_draws=num_draws)
     except FitError as error:
         return str(error)
     loss = f"{metric_title(study.primary_metric)} [{evidence.unit(study.primary_metric)}]"
@@ -98,6 +100,12 @@ def scaling_runs(study: Study, evidence: Evidence, metric: str = "") -> pd.DataF
     return runs.reindex(columns=["seed", *columns.values()])
 
 
+def smallest_samples(study: Study, evidence: Evidence) -> float:
+    """Return the samples from which on the law is fitted; 0 without runs of the baseline."""
+    samples = evidence.runs.loc[evidence.runs["arm"] == study.baseline, "samples"]
+    return SMALLEST_SHARE * float(samples.max()) if len(samples) else 0.0
+
+
 def _about(study: Study, evidence: Evidence) -> str:
     """Return what n and d are, and what else changes with them."""
     runs = evidence.runs[evidence.runs["arm"].isin(list(study.arms))]
@@ -105,7 +113,8 @@ def _about(study: Study, evidence: Evidence) -> str:
     text = (
         "The loss is a function of n, the parameters of the encoder, and d, the samples seen in training. Other parts"
         f" of the model, such as the decoder, have {low:,}{f' to {high:,}' * bool(low != high)} parameters. The FLOPs"
-        " include them, n does not."
+        " include them, n does not. The law is fitted to runs of"
+        f" {smallest_samples(study, evidence):,.0f} samples and more, {SMALLEST_SHARE:g} x those of the baseline."
     )
     epochs = float((runs["samples"] / runs["train_pairs"]).max())
     if epochs > 1:

@@ -339,7 +339,9 @@ def test_lack_of_fit_is_that_of_least_squares_whatever_the_fit():
 def test_a_wrong_form_and_what_cannot_be_tested_are_told():
     runs = ladder_runs(HOFFMANN, noise=0.003, rng=1)
     bent = runs.assign(loss=runs["loss"] * (1 + 0.1 * np.log10(runs["n"] / 1e9) * np.log10(runs["d"] / 5e10)))
-    assert "The form does not fit: settings deviate from it by " in "\n".join(assess(bent, BOTH, num_draws=10).warnings)
+    law = assess(bent, BOTH, num_draws=10)
+    assert "The form does not fit: settings deviate from it by " in "\n".join(law.warnings)
+    assert set(law.unidentified) == {"E", "A", "B", "a", "b"}
     few = ladder_runs(HOFFMANN, noise=0.003, num_seeds=1, sizes=3, samples=3)
     warnings = "\n".join(assess(few, BOTH, num_draws=10).warnings)
     assert "not tested on larger runs: nothing is held out" in warnings
