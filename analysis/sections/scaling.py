@@ -102,7 +102,8 @@ def scaling_runs(study: Study, evidence: Evidence, metric: str = "") -> pd.DataF
 
 def smallest_samples(study: Study, evidence: Evidence) -> float:
     """Return the samples from which on the law is fitted; 0 without runs of the baseline."""
-    samples = evidence.runs.loc[evidence.runs["arm"] == study.baseline, "samples"]
+    runs = evidence.runs.reindex(columns=["arm", "samples"])
+    samples = runs.loc[runs["arm"] == study.baseline, "samples"]
     return SMALLEST_SHARE * float(samples.max()) if len(samples) else 0.0
 
 
