@@ -181,7 +181,8 @@ class Reasons:
             if RECALL in set(metrics.loc[metrics["arm"] == arm, "metric"]):
                 recall = self.evidence.mean(RECALL, arm)
                 if not recall.low > RECALL_FLOOR:
-                    lacks.append(f"finds {recall.mean:.2f} of the captions of held-out images, not {RECALL_FLOOR}")
+                    found = recall.text(".2f")
+                    lacks.append(f"finds {found} of the captions of held-out images, not over {RECALL_FLOOR}")
             if lacks:
                 notes.append(f"{self.study.label(arm)} is no competent rival in {metric}: it {' and '.join(lacks)}")
         return notes
