@@ -65,8 +65,6 @@ def _lines(path: Path, records: Records) -> Iterator[str]:
 
 
 def _price(num_seeds: float, seconds: float) -> str:
-    if num_seeds == math.inf:
-        return "no number of seeds"
-    return (
-        f"{num_seeds:g} seeds, {2 * num_seeds * seconds / 3600:.1f} h" if num_seeds <= MAX_SEEDS else f"> {MAX_SEEDS}"
-    )
+    if num_seeds > MAX_SEEDS:
+        return "no number of seeds" if num_seeds == math.inf else f"more than {MAX_SEEDS}"
+    return f"{num_seeds:g} seeds, {2 * num_seeds * seconds / 3600:.1f} h"

@@ -90,14 +90,15 @@ class RandomSeeds(Blocks):
         is_there_SA = ~np.isnan(value_SA)
         there_SA = is_there_SA.astype(float)
         per_arm_A, per_seed_S1 = there_SA.sum(axis=0), there_SA.sum(axis=1, keepdims=True)
+        num_arms = np.count_nonzero(per_arm_A)  # with values
         centred_SA = np.where(is_there_SA, value_SA - np.nanmean(value_SA), 0)
-        around_SA = np.where(is_there_SA, centred_SA - centred_SA.sum(axis=0) / per_arm_A, 0)
-        variance = float((around_SA**2).sum()) / (per_arm_A.sum() - len(per_arm_A))
+        around_SA = np.where(is_there_SA, centred_SA - centred_SA.sum(axis=0) / np.maximum(per_arm_A, 1), 0)
+        variance = float((around_SA**2).sum()) / (per_arm_A.sum() - num_arms)
         ratio = max(variance / self.variance - 1, 0.0)
         # The inverse covariance of a seed's values subtracts this share of their sum from each.
         share_S1 = ratio / (1 + ratio * per_seed_S1)
         information_AA = np.diag(per_arm_A) - there_SA.T @ (there_SA * share_S1)
-        self.covariance_AA = np.linalg.inv(information_AA)
+        self.covariance_AA = np.linalg.pinv(information_AA, rcond=RANK_TOLERANCE, hermitian=True)
         weighted_SA = there_SA * (centred_SA - share_S1 * centred_SA.sum(axis=1, keepdims=True))
         self.effect_A = self.covariance_AA @ weighted_SA.sum(axis=0)
         self.df = min(self.df, int(np.count_nonzero(per_seed_S1)) - 1)

@@ -29,7 +29,7 @@ from aimv2.analysis.sections.tables import metric_title
 from aimv2.base.errors import escape
 
 KIND = "ladder of sizes x ladder of samples"
-SMALLEST_SHARE = 0.5  # of the baseline's samples: of shorter runs, warm-up is too much for one power law
+SMALLEST_SHARE = 0.5  # of the baseline's samples: with shorter runs of ``laptop``, no such law fits
 MISFIT = "The form does not fit the runs."
 
 

@@ -39,7 +39,7 @@ def test_seeds_are_those_of_a_noncentral_t_and_hours_those_of_the_runs(capsys):
     first = 0.025 / sum(bool(claim.studies) for claim in CLAIMS.values())  # half of 5 % are spent by 16 seeds
     tails = [first / 2, first, 0.025 / 2, 0.025]
     expected = [fewest(seen.noise, seen.curve.margin, tail) for tail in tails]
-    assert [seeds for seeds, _ in prices] == pytest.approx(expected, abs=1)
+    assert [seeds for seeds, _ in prices] == expected
     assert [hours for _, hours in prices] == pytest.approx([2 * n * seconds / 3600 for n, _ in prices], abs=0.051)
 
 

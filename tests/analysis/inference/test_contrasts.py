@@ -70,7 +70,8 @@ def test_random_seeds_are_generalised_least_squares(num_seeds, num_arms, more, b
     assert fit.df == min(fixed.df, num_seeds + more - 1)
     if num_seeds >= 8:  # which have a shared error
         frame = pd.DataFrame(values, columns=ARMS[:num_arms])
-        assert SharedError(frame).contrast("a", "b").error == pytest.approx(math.sqrt(expected), rel=1e-9)
+        for one in (frame, frame.assign(i=np.nan)):  # and beside an arm without runs
+            assert SharedError(one).contrast("a", "b").error == pytest.approx(math.sqrt(expected), rel=1e-9)
 
 
 @given(num_seeds=st.integers(2, 7), num_arms=st.integers(2, 9), missing=st.floats(0, 0.7), rng=st.integers(0, 2**32))

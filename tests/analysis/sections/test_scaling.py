@@ -50,6 +50,16 @@ def test_failed_runs_are_counted_and_sizes_that_keep_their_order_agree(evidence,
     np.testing.assert_allclose(fitted, loss_of(LAW, runs["n"], runs["d"]), rtol=0.01)
 
 
+def test_shorter_runs_than_half_of_the_baselines_do_not_move_the_law(evidence, law):
+    samples = evidence.runs.groupby("arm")["samples"].first()
+    metrics = evidence.metrics
+    is_short = metrics["arm"].str.endswith("_samples_025")
+    bent = metrics.assign(value=metrics["value"].where(~is_short, 2 * metrics["value"]))
+    refitted = law_of(STUDY, replace(evidence, metrics=bent), num_draws=20)
+    assert refitted.law.law.parameters == law.law.law.parameters
+    assert law.law.runs["d"].min() == samples["size_100_samples_050"] == samples["size_100_samples_100"] / 2
+
+
 def test_other_studies_have_no_law(evidence):
     assert section(OTHER, evidence, law_of(OTHER, evidence)) is None
 
