@@ -34,7 +34,8 @@ FROM_RECORDS = "--from-records"
 ERROR, INTERRUPTED = 2, 130
 ALONE = (
     "A claim that is checked alone has the 5 % of the page of claims by itself, unless its runs began before"
-    f" {RULES_SINCE}, when the rules were others."
+    f" {RULES_SINCE}, when the rules were others. Reports judge claims at the level of that page, and may leave open"
+    " what is decided here."
 )
 STATUS: Mapping[str, int] = {
     Word.SUPPORTED: 0,
